@@ -1,0 +1,76 @@
+"""What a running stage is given besides its configuration: folders, seed, metrics, progress. Imports no Keras."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from pipelines.configs import REWARD_MODEL_PREFIX, Workflow
+from pipelines.errors import ConfigError
+from pipelines.paths import find_model, find_path
+from pipelines.progress import Progress
+
+
+@dataclasses.dataclass
+class StageContext:
+    """The surroundings of one stage.
+
+    Args:
+        name: the stage's name in the workflow. kind: its kind.
+        output: folder to write into; the runner gives it its final name when the stage is finished.
+        inputs: finished stage folders by stage name, those that the stage refers to.
+        seed: the workflow's seed; draws are keyed by (seed, name, step, ...).
+        workflow: the whole resolved workflow.
+        base_folder: folder that relative paths start from, that of the YAML file.
+        quiet: show no progress.
+    """
+
+    name: str
+    kind: str
+    output: Path
+    inputs: dict[str, Path]
+    seed: int
+    workflow: Workflow
+    base_folder: Path
+    quiet: bool = False
+    _progress: Progress | None = dataclasses.field(default=None, repr=False)
+
+    def model_source(self, from_: str | None) -> str | Path:
+        """Where to load a model from.
+
+        Args:
+            from_: a stage, a stage's or model's folder, a .gguf file, any of these behind `reward_model:`; None is the workflow's model.
+
+        Returns:
+            A folder or file, or the workflow's published size or hub id.
+
+        Raises:
+            ConfigError: nothing of that name, or a model from scratch where weights are needed.
+        """
+        if from_ is None:
+            model = self.workflow.model
+            if not isinstance(model, str):
+                raise ConfigError(f"stage {self.name!r} needs weights to start from: give it `from`, or name a model in `model`")
+            path = find_path(model, self.base_folder)
+            return model if path is None else find_model(path) or path
+        name = from_.removeprefix(REWARD_MODEL_PREFIX)
+        if name in self.inputs:
+            return self.inputs[name] / "model"
+        path = find_path(name, self.base_folder)
+        found = None if path is None else find_model(path)
+        if found is None:
+            raise ConfigError(f"stage {self.name!r}: {name!r} is neither an earlier stage nor a folder with a model")
+        return found
+
+    def log(self, step: int, **metrics: Any) -> None:
+        """Append a row to `metrics.jsonl` and show it beside the progress. NaN is written as it is."""
+        row = json.dumps({"step": step, **metrics}, ensure_ascii=False, default=float)
+        with (self.output / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(row + "\n")
+        if self._progress is not None:
+            self._progress.note(**metrics)
+
+    def progress(self, total: int | None, description: str, unit: str = "steps", work_unit: str = "tokens") -> Progress:
+        """Progress of the stage's work: `with context.progress(100, "training") as bar: bar.advance(work=tokens)`, or iterate it."""
+        self._progress = Progress(total, f"  {self.name}: {description}", unit, work_unit, quiet=self.quiet)
+        return self._progress
