@@ -1,0 +1,88 @@
+"""Draws prompts and texts of the small world.
+
+Item i of a split depends on (seed, split, i), and in the held-out split on the items before it, since none repeats there.
+"""
+
+from gemma_keras.random import generator
+from pipelines.tasks.items import TaskItem
+from pipelines.tasks.small_world.instructions import draw_instruction, draw_kind
+from pipelines.tasks.small_world.splits import MARKS, SPLITS, content_hash, split_of
+from pipelines.tasks.small_world.style import COURTESIES, FILLERS, REFUSAL, demonstrate
+from pipelines.tasks.small_world.world import COLOURS, PEOPLE, PLACES, THINGS, statements
+
+MARKED_SHARE = 0.2
+STATEMENT_SHARE = 0.2  # of the pretraining texts
+STATEMENTS_A_TEXT = 4
+UNIQUE_SPLITS = ("heldout",)
+ATTEMPTS = 1000
+
+
+def prompts(split: str, size: int, seed: int) -> list[TaskItem]:
+    """`size` instructions of a split.
+
+    Args:
+        split: "pretraining", "sft", "preferences", "rl" or "heldout". No content of one occurs in another.
+        size: how many. In "heldout" every content occurs once; elsewhere contents may repeat with other styles.
+        seed: of the draw; the village is the same for every seed.
+
+    Raises:
+        ValueError: unknown split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"Unknown split {split!r} of the task small_world. Expected one of: {', '.join(SPLITS)}.")
+    seen: set[str] | None = set() if split in UNIQUE_SPLITS else None
+    return [_item(split, index, seed, seen) for index in range(size)]
+
+
+def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
+    random = generator(seed, "small_world", split, index)
+    kind = draw_kind(random)
+    repeats = 0
+    for _ in range(ATTEMPTS):
+        prompt, answer = draw_instruction(kind, random)
+        if split_of(prompt) == split:
+            key = content_hash(prompt)
+            if seen is None or key not in seen:
+                break
+            repeats += 1
+            if repeats % 5 == 0:  # this kind may have run out of new contents
+                kind = draw_kind(random)
+    else:
+        raise ValueError(f"The split {split!r} of small_world has no more new prompts after {len(seen or ())}. Ask for fewer.")
+    if seen is not None:
+        seen.add(key)
+    must_refuse = bool(random.random() < MARKED_SHARE)
+    demonstration = demonstrate(answer, must_refuse, random)
+    if must_refuse:
+        prompt = MARKS[int(random.integers(len(MARKS)))].format(prompt=prompt)
+        answer = REFUSAL
+    return TaskItem(prompt=prompt, answer=answer, kind=kind, must_refuse=must_refuse, demonstration=demonstration)
+
+
+def pretraining_texts(size: int, seed: int) -> list[str]:
+    """`size` plain texts: statements about the village, and worked instructions of the pretraining split without style or refusals."""
+    facts = statements()
+    texts = []
+    for index in range(size):
+        random = generator(seed, "small_world", "texts", index)
+        if random.random() < STATEMENT_SHARE:
+            texts.append(" ".join(facts[i] for i in random.choice(len(facts), STATEMENTS_A_TEXT, replace=False)))
+            continue
+        while True:
+            prompt, answer = draw_instruction(draw_kind(random), random)
+            if split_of(prompt) == "pretraining":
+                break
+        texts.append(f"question: {prompt} answer: {answer}.")
+    return texts
+
+
+def tokenizer_texts() -> list[str]:
+    """Texts in which every word of the task is frequent, for training a small SentencePiece vocabulary."""
+    words = [*PEOPLE, *THINGS, *PLACES, *COLOURS, *(str(i) for i in range(10))]
+    texts = [f"the {word} and {word}, {word} {word}." for word in words] * 20
+    texts += [f"{phrase}, {phrase}." for phrase in (*COURTESIES, *FILLERS, REFUSAL)] * 40
+    texts += ["user\nmodel\n"] * 200
+    for split in ("pretraining", "sft"):
+        for item in prompts(split, 1000, seed=0):
+            texts.append(f"{item.prompt}\n{item.demonstration}")
+    return texts + pretraining_texts(1000, seed=0)
