@@ -1,0 +1,71 @@
+# make quickstart   install with the JAX backend and run workflows/quickstart.yaml
+# make test         install the three backends and run the checks and tests under each
+# make test-all     the same with the slow tests
+# make check        formatting, lint, types
+# make bench        measure against KerasHub, transformers and TRL; writes benchmarks/README.md
+# make clean        remove what the targets made, the environment and runs/ excepted
+#
+# Variables: PYTHON (3.11 or later), VENV, BACKENDS="jax tensorflow torch", PYTEST_ARGS,
+# TORCH_INDEX_URL: an index with PyTorch's CPU builds, e.g. https://download.pytorch.org/whl/cpu. Empty: pip's own settings.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BACKENDS ?= jax tensorflow torch
+PYTEST_ARGS ?=
+TORCH_INDEX_URL ?=
+TEST_EXTRAS := jax,tensorflow,torch,test,real-model
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+JAX_STAMP := $(VENV)/.installed-jax
+TEST_STAMP := $(VENV)/.installed-test
+INSTALL_INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := quickstart
+.DELETE_ON_ERROR:
+.PHONY: quickstart install install-test test test-all check format bench clean
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed, found $$("$(PYTHON)" --version 2>&1). Name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(JAX_STAMP): $(INSTALL_INPUTS) | $(BIN)/python
+	@echo "Installing gemma-keras with the JAX backend into $(VENV) (once; about two minutes)"
+	$(PIP_INSTALL) --editable ".[jax]"
+	@touch $@
+
+$(TEST_STAMP): $(INSTALL_INPUTS) | $(BIN)/python
+	@echo "Installing gemma-keras with all three backends and the test tools into $(VENV) (once; several minutes)"
+	$(PIP_INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") --editable ".[$(TEST_EXTRAS)]"
+	@touch $@ $(JAX_STAMP)
+
+install: $(JAX_STAMP)
+
+install-test: $(TEST_STAMP)
+
+quickstart: $(JAX_STAMP)
+	$(BIN)/gemma-keras run workflows/quickstart.yaml
+	@echo "Report: $(CURDIR)/runs/quickstart/report.html"
+
+test: $(TEST_STAMP)
+	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh "not slow" $(PYTEST_ARGS)
+
+test-all: $(TEST_STAMP)
+	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh "" $(PYTEST_ARGS)
+
+check: $(TEST_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(TEST_STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(TEST_STAMP)
+	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
+clean:
+	rm -rf build dist .cache .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,90 @@
+"""Settings of every test run, made before any test module imports Keras, and shared fixtures."""
+
+import os
+import pathlib
+
+_REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+_CACHE = _REPOSITORY / ".cache"
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+# A developer's own keras.json (another float type, another image format) must not change what is tested.
+os.environ["KERAS_HOME"] = str(_CACHE / "keras-home")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+# No test may reach a network: a hub id that is not in a local folder must fail at once, not after a time-out.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Compiled programs are kept between runs; most of the JAX tests' time is compilation.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+import pytest  # noqa: E402
+
+from gemma_keras.config import GemmaConfig, every_nth_global  # noqa: E402
+
+TINY = {
+    "vocabulary_size": 97,
+    "num_layers": 3,
+    "num_query_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "hidden_dim": 16,
+    "intermediate_dim": 32,
+}
+TINY_CONFIGS = {
+    "gemma": GemmaConfig(**TINY, context_length=64),
+    "gemma_multi_head": GemmaConfig(**{**TINY, "num_key_value_heads": 4}, context_length=64),
+    "gemma2": GemmaConfig(
+        **{**TINY, "num_key_value_heads": 2},
+        family="gemma2",
+        query_scale=12**-0.5,
+        use_post_norms=True,
+        attention_logit_soft_cap=50.0,
+        final_logit_soft_cap=30.0,
+        sliding_window=4,
+        local_layers=every_nth_global(3, 2),
+        context_length=64,
+    ),
+    "gemma3": GemmaConfig(
+        **TINY,
+        family="gemma3",
+        query_scale=12**-0.5,
+        use_post_norms=True,
+        use_query_key_norm=True,
+        sliding_window=4,
+        local_layers=every_nth_global(3, 3),
+        rope_theta=1e6,
+        local_rope_theta=1e4,
+        rope_scale=8.0,
+        context_length=64,
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_configs() -> dict[str, GemmaConfig]:
+    """One small config a family, sliding windows of 4 and every switch of the family on."""
+    return TINY_CONFIGS
+
+
+@pytest.fixture(params=list(TINY_CONFIGS))
+def tiny_config(request) -> GemmaConfig:
+    """Each of `tiny_configs` in turn."""
+    return TINY_CONFIGS[request.param]
+
+
+@pytest.fixture
+def backend() -> str:
+    """Name of the backend under test."""
+    return os.environ["KERAS_BACKEND"]
+
+
+@pytest.fixture(scope="session")
+def repository() -> pathlib.Path:
+    """Root of the source tree."""
+    return _REPOSITORY

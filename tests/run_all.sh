@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs the checks, the tests that load no backend once, then the others once a backend.
+# A failing part does not keep the others from running; the exit status says whether all passed.
+#
+#   BIN=.venv/bin BACKENDS="jax torch" bash tests/run_all.sh "not slow" [pytest arguments]
+#
+# First argument: a pytest marker expression that every part adds to its own; empty for all tests.
+set -u
+
+bin=${BIN:-.venv/bin}
+backends=${BACKENDS:-jax tensorflow torch}
+markers=${1:-}
+shift || true
+failed=()
+
+# Two at most: more threads than cores slow the small models down, and a fixed number keeps rounding the same.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+
+part() {
+    local name=$1 started=$SECONDS
+    shift
+    echo
+    echo "=== $name"
+    if "$@"; then
+        echo "=== $name: passed in $((SECONDS - started)) s"
+    else
+        echo "=== $name: FAILED after $((SECONDS - started)) s"
+        failed+=("$name")
+    fi
+}
+
+pytest_with() {
+    local backend=$1 selection=$2 status
+    shift 2
+    KERAS_BACKEND=$backend "$bin/python" -m pytest -q --durations=10 -m "$selection${markers:+ and $markers}" "$@"
+    status=$?
+    # 5: no test was selected, e.g. when PYTEST_ARGS names a file without a backend.
+    [ "$status" -eq 0 ] || { [ "$status" -eq 5 ] && [ $# -gt 0 ]; }
+}
+
+part "formatting" "$bin/ruff" format --check .
+part "lint" "$bin/ruff" check .
+part "types" "$bin/mypy"
+part "tests without a backend" pytest_with jax "no_backend" "$@"
+for backend in $backends; do
+    part "tests on $backend" pytest_with "$backend" "not no_backend" "$@"
+done
+
+echo
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'Failed: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "All parts passed."
