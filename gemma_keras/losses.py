@@ -1,0 +1,54 @@
+"""Losses of the models: pure functions on `keras.ops`.
+
+Each takes the divisor of the **whole** batch, so that the losses and gradients of micro-batches add up to those of the
+batch: never a mean of means, never divided by padding.
+"""
+
+from keras import ops
+
+
+def next_token_loss(log_probs, is_target, target_count=None):
+    """Cross-entropy of the next token: sum over loss-bearing positions divided by their number.
+
+    Args:
+        log_probs: float (b, t). Log-probability of each target token.
+        is_target: bool (b, t). True where the position bears loss.
+        target_count: float () or None. Loss-bearing tokens of the whole batch; default those of this call.
+            A batch without any gives 0, not 0/0.
+
+    Returns:
+        float (), in nats a token.
+    """
+    total = -ops.sum(ops.where(is_target, log_probs, 0))
+    if target_count is None:
+        target_count = ops.sum(ops.cast(is_target, total.dtype))
+    return total / ops.maximum(ops.cast(target_count, total.dtype), 1)
+
+
+def bradley_terry_loss(chosen_scores, rejected_scores, margin=None, center_coefficient=0.0, pair_count=None, is_pair=None):
+    """`-log sigmoid(chosen - rejected - margin) + c * (chosen + rejected)^2`, averaged over pairs.
+
+    Args:
+        chosen_scores: float (b,). Raw score of the preferred response.
+        rejected_scores: float (b,). Raw score of the other one.
+        margin: float (b,) or None. How much better the rater said it was.
+        center_coefficient: float >= 0, c. Keeps scores near 0, which the loss itself leaves free.
+        pair_count: float () or None. Pairs of the whole batch, default b.
+        is_pair: bool (b,) or None. False where the row only fills a fixed shape up; it bears no loss and no gradient.
+
+    Returns:
+        float ().
+
+    Source: Ouyang et al. 2022, arXiv:2203.02155, equation 1; margin: Touvron et al. 2023, arXiv:2307.09288, equation 2;
+    centring: Eisenstein et al. 2023, arXiv:2312.09244.
+    """
+    difference = chosen_scores - rejected_scores
+    if margin is not None:
+        difference = difference - margin
+    losses = ops.softplus(-difference)
+    if center_coefficient:
+        losses = losses + center_coefficient * ops.square(chosen_scores + rejected_scores)
+    if is_pair is not None:
+        losses = ops.where(is_pair, losses, 0)
+    total = ops.sum(losses)
+    return total / ops.cast(chosen_scores.shape[0] if pair_count is None else pair_count, total.dtype)

@@ -1,0 +1,77 @@
+"""Policy-gradient losses on whole responses.
+
+Shape letters: b responses, t response positions. Log-probabilities are at the sampling temperature.
+`response_count` makes micro-batches add up: pass the number of responses of the whole batch, and the losses and gradients
+of its parts sum to those of the whole.
+"""
+
+from keras import ops
+
+
+def sequence_log_probs(log_probs, response_mask):
+    """Log-probability of each whole response.
+
+    Args:
+        log_probs: float (b, t). Of each sampled token.
+        response_mask: bool (b, t). True where the policy sampled the token, the stop token included.
+
+    Returns:
+        float (b,).
+    """
+    # `where` and not a product: a position behind the stop token may hold anything, infinity included.
+    return ops.sum(ops.where(response_mask, log_probs, 0), axis=-1)
+
+
+def reinforce_loss(log_probs, advantages, response_mask, response_count=None):
+    """`-mean(advantage * log pi(response))`: its gradient is the policy gradient, its value means nothing.
+
+    Args:
+        log_probs: float (b, t). Under the policy now.
+        advantages: float (b,). One a response, constant to the gradient.
+        response_mask: bool (b, t). True where the policy sampled the token.
+        response_count: float or None. Responses in the whole batch, default b.
+
+    Returns:
+        float ().
+
+    Source: Williams 1992; with a KL in the reward, arXiv:2403.08295, section "Reinforcement learning from human feedback".
+    """
+    terms = _constant(advantages) * sequence_log_probs(log_probs, response_mask)
+    return -ops.sum(terms) / _count(terms, response_count)
+
+
+def clipped_sequence_loss(log_probs, old_log_probs, advantages, response_mask, clip_range, response_count=None):
+    """Clipped surrogate with one ratio for a whole response: for several updates on the same samples.
+
+    Args:
+        log_probs: float (b, t). Under the policy now.
+        old_log_probs: float (b, t). Under the policy that sampled.
+        advantages: float (b,). One a response, constant to the gradient.
+        response_mask: bool (b, t). True where the policy sampled the token.
+        clip_range: float > 0. The ratio is trusted in [1 - clip_range, 1 + clip_range].
+        response_count: float or None. Responses in the whole batch, default b.
+
+    Returns:
+        loss: float (). ratio: float (b,), exactly 1 where the policy is the one that sampled.
+        is_clipped: bool (b,), True where the clip takes the gradient away.
+
+    Source: Schulman et al. 2017, arXiv:1707.06347, equation 7, with the ratio of sequences of Ahmadian et al. 2024,
+    arXiv:2402.14740.
+    """
+    log_ratio = ops.where(response_mask, log_probs - _constant(old_log_probs), 0)
+    ratio = ops.exp(ops.sum(log_ratio, axis=-1))
+    advantages = _constant(advantages)
+    trusted = ops.clip(ratio, 1 - clip_range, 1 + clip_range)
+    gains = ops.minimum(ratio * advantages, trusted * advantages)
+    is_clipped = ops.logical_or(
+        ops.logical_and(ratio < 1 - clip_range, advantages < 0), ops.logical_and(ratio > 1 + clip_range, advantages > 0)
+    )
+    return -ops.sum(gains) / _count(gains, response_count), ratio, is_clipped
+
+
+def _constant(array):
+    return ops.stop_gradient(ops.convert_to_tensor(array))
+
+
+def _count(terms, response_count):
+    return terms.shape[0] if response_count is None else ops.cast(response_count, terms.dtype)

@@ -1,0 +1,163 @@
+"""Policy gradients against the true gradient of the KL-regularised objective, by enumeration of every group of responses.
+
+The problem: one prompt, 4 responses, softmax policy over logits theta, rewards r, J = E[r] - beta KL(pi || ref).
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+from keras import ops
+
+from pipelines.algorithms import advantages, policy_losses
+
+REWARDS = np.array([0.3, -1.2, 2.0, 0.7])
+THETA = np.array([0.2, -0.4, 0.1, 0.5])
+REFERENCE = np.array([-0.3, 0.6, 0.0, 0.2])
+BETA = 0.3
+
+
+def probabilities(logits):
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def objective(logits, rewards=REWARDS, beta=BETA):
+    pi, reference = probabilities(logits), probabilities(REFERENCE)
+    return pi @ rewards - beta * pi @ np.log(pi / reference)
+
+
+def objective_gradient(logits, rewards=REWARDS, beta=BETA):
+    """By hand: d/d theta_j = pi_j (R_j - E R), where R = r - beta log(pi / ref); the score of the KL itself vanishes."""
+    pi = probabilities(logits)
+    total = rewards - beta * np.log(pi / probabilities(REFERENCE))
+    return pi * (total - pi @ total)
+
+
+def expected_loss_gradient(gradient, advantage_of, k, rewards=REWARDS, beta=BETA):
+    """Minus the expected gradient of `reinforce_loss` over all 4 ** k groups of k responses, each a "sequence" of one token."""
+    pi = probabilities(THETA)
+    charged = rewards - beta * np.log(pi / probabilities(REFERENCE))
+    groups = np.array(list(itertools.product(range(4), repeat=k)))
+    chance = pi[groups].prod(axis=1)
+    advantage = np.asarray(ops.convert_to_numpy(advantage_of(ops.convert_to_tensor(charged[groups]))))
+
+    def mean_loss(logits):
+        log_pi = ops.log_softmax(logits)
+        log_probs = ops.reshape(ops.take(log_pi, groups.reshape(-1)), (-1, 1))
+        # The expectation goes through the library's own loss by weighting its advantages with the chance of the group.
+        weighted = ops.convert_to_tensor((advantage * chance[:, None]).reshape(-1))
+        mask = np.ones((groups.size, 1), bool)
+        return policy_losses.reinforce_loss(log_probs, weighted, mask, response_count=k)
+
+    return -gradient(mean_loss, THETA)
+
+
+def test_the_gradient_by_hand_is_the_derivative_of_the_objective():
+    step = 1e-6
+    for j in range(4):
+        up, down = THETA.copy(), THETA.copy()
+        up[j] += step
+        down[j] -= step
+        assert abs((objective(up) - objective(down)) / (2 * step) - objective_gradient(THETA)[j]) < 1e-8
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_leave_one_out_is_unbiased(gradient, k):
+    found = expected_loss_gradient(gradient, advantages.leave_one_out, k)
+    assert np.abs(found - objective_gradient(THETA)).max() < 1e-12
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_group_mean_gives_k_minus_one_over_k_of_the_gradient(gradient, k):
+    found = expected_loss_gradient(gradient, advantages.group_mean, k)
+    assert np.abs(found - (k - 1) / k * objective_gradient(THETA)).max() < 1e-12
+
+
+def test_moving_average_is_unbiased_whatever_its_value(gradient):
+    for baseline in (0.0, 5.0):
+        found = expected_loss_gradient(gradient, lambda r, b=baseline: advantages.moving_average(r, b)[0], 2)
+        assert np.abs(found - objective_gradient(THETA)).max() < 1e-12
+
+
+def test_a_constant_added_to_the_rewards_changes_no_gradient(gradient):
+    found = expected_loss_gradient(gradient, advantages.leave_one_out, 3, rewards=REWARDS + 17.0)
+    assert np.abs(found - objective_gradient(THETA)).max() < 1e-12
+
+
+def test_variance_of_leave_one_out_falls_with_k(gradient):
+    pi = probabilities(THETA)
+    charged = REWARDS - BETA * np.log(pi / probabilities(REFERENCE))
+    variances = []
+    for k in (2, 3, 4):
+        groups = np.array(list(itertools.product(range(4), repeat=k)))
+        advantage = ops.convert_to_numpy(advantages.leave_one_out(ops.convert_to_tensor(charged[groups])))
+        score = np.eye(4)[groups] - pi  # d log pi(response) / d theta
+        estimates = (advantage[..., None] * score).mean(axis=1)
+        chance = pi[groups].prod(axis=1)
+        # k samples each: compared at equal numbers of samples, so per response.
+        variances.append(k * (chance @ (estimates**2).sum(axis=1) - (chance @ estimates @ (chance @ estimates))))
+    assert variances[0] > variances[1] > variances[2]
+
+
+def test_equal_rewards_in_a_group_give_advantage_exactly_zero():
+    rewards = np.float32([[0.1, 0.1, 0.1], [1e7 / 3, 1e7 / 3, 1e7 / 3]])
+    for function in (advantages.leave_one_out, advantages.group_mean):
+        assert not ops.convert_to_numpy(function(ops.convert_to_tensor(rewards))).any()
+
+
+def test_advantages_by_hand():
+    rewards = ops.convert_to_tensor(np.float32([[1, 2, 6], [0, 0, 3]]))
+    assert ops.convert_to_numpy(advantages.leave_one_out(rewards)).tolist() == [[-3, -1.5, 4.5], [-1.5, -1.5, 3]]
+    assert ops.convert_to_numpy(advantages.group_mean(rewards)).tolist() == [[-2, -1, 3], [-1, -1, 2]]
+    found, baseline = advantages.moving_average(rewards, 1.0, decay=0.5)
+    assert ops.convert_to_numpy(found).tolist() == [[0, 1, 5], [-1, -1, 2]]
+    assert float(baseline) == 1.5
+    with pytest.raises(ValueError, match="at least 2 samples a prompt.*shape \\(2, 1\\)"):
+        advantages.leave_one_out(rewards[:, :1])
+
+
+def test_whitening_counts_only_the_entries_it_should():
+    values = ops.convert_to_tensor(np.float32([[1, 3, 1e9], [5, 7, -1e9]]))
+    found = ops.convert_to_numpy(advantages.whiten(values, np.array([[True, True, False]] * 2)))
+    assert np.allclose(found, np.array([[-3, -1, 0], [1, 3, 0]]) / np.sqrt(5), atol=1e-6)
+
+
+def test_clipped_loss_by_hand():
+    """Ratios e, 1/e, 1 with clip 0.2: a good response is not pushed beyond 1.2, a bad one not below 0.8."""
+    old = np.zeros((4, 2), np.float32)
+    new = np.float32([[0.5, 0.5], [-1, np.inf], [1, 0], [0, 0]])
+    sampled = np.array([[True, True], [True, False], [True, True], [True, True]])
+    advantage = np.float32([2, -3, -1, 4])
+    loss, ratio, is_clipped = policy_losses.clipped_sequence_loss(ops.convert_to_tensor(new), old, advantage, sampled, 0.2)
+    e = np.exp(1)
+    assert np.allclose(ops.convert_to_numpy(ratio), [e, 1 / e, e, 1], atol=1e-6)
+    assert ops.convert_to_numpy(is_clipped).tolist() == [True, True, False, False]
+    assert abs(float(loss) - -(2 * 1.2 - 3 * 0.8 - e + 4) / 4) < 1e-6
+
+
+def test_clipped_loss_starts_with_the_gradient_of_reinforce(gradient):
+    sampled = np.array([[True, True, False], [True, True, True]])
+    advantage = np.array([1.5, -0.5])
+    start = np.array([-0.1, -0.9, -2.0, -0.3, -1.1, -0.7])
+
+    def clipped(x):
+        return policy_losses.clipped_sequence_loss(ops.reshape(x, (2, 3)), start.reshape(2, 3), advantage, sampled, 0.2)[0]
+
+    def plain(x):
+        return policy_losses.reinforce_loss(ops.reshape(x, (2, 3)), advantage, sampled)
+
+    expected = -np.where(sampled, advantage[:, None], 0).reshape(-1) / 2
+    assert np.abs(gradient(plain, start) - expected).max() < 1e-15
+    assert np.abs(gradient(clipped, start) - expected).max() < 1e-15
+
+
+def test_parts_of_a_batch_add_up_to_the_batch():
+    log_probs = np.float32([[-1, -2], [-3, -4], [-5, -6]])
+    sampled, advantage = np.ones((3, 2), bool), np.float32([1, -2, 3])
+    whole = float(policy_losses.reinforce_loss(log_probs, advantage, sampled))
+    parts = [
+        float(policy_losses.reinforce_loss(log_probs[s], advantage[s], sampled[s], response_count=3)) for s in (slice(0, 1), slice(1, 3))
+    ]
+    assert abs(whole - sum(parts)) < 1e-6
+    assert abs(whole - -(1 * -3 + -2 * -7 + 3 * -11) / 3) < 1e-6
