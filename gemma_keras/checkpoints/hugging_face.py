@@ -1,7 +1,7 @@
 """A model as a Hugging Face folder, our native format too: `config.json`, safetensors in one or several files, `generation_config.json`.
 
-Arrays in and out are numpy; nothing here imports Keras. Reading checks the configuration, every shard's header and every tensor's name, shape and
-dtype before the first array is allocated. Tokenizer files are the tokenizer's own matter.
+Arrays in and out are numpy; nothing here imports Keras. Reading checks the configuration, every shard's header and every tensor's name,
+shape and dtype before the first array is allocated. Tokenizer files are the tokenizer's own matter.
 """
 
 import json
@@ -227,8 +227,8 @@ def _no_weights(folder: Path) -> str:
 def write_weights(folder: str | Path, named_arrays: Iterable[tuple[str, np.ndarray]], shard_bytes: float = SHARD_BYTES) -> None:
     """Writes the weights tensor by tensor, in one file or in shards with an index, beside the `config.json` that `write_config` wrote.
 
-    Names, shapes and dtype come from that `config.json`, so that folder and weights agree; the arrays may come in any order. One array is held
-    at a time. The files appear under their names only after all of them are complete and synced; a single file replaces its
+    Names, shapes and dtype come from that `config.json`, so that folder and weights agree; the arrays may come in any order. One array is
+    held at a time. The files appear under their names only after all of them are complete and synced; a single file replaces its
     predecessor in one step.
 
     Args:

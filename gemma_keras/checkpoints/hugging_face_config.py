@@ -1,8 +1,9 @@
 """`config.json` of Hugging Face's Gemma classes ↔ `GemmaConfig`, in the dialects of transformers 4 and 5.
 
-Version 4 writes `rope_theta`, `rope_local_base_freq`, `rope_scaling`, `sliding_window_pattern`, `torch_dtype`; version 5 writes `rope_parameters`
-(nested per layer type for Gemma 3), `layer_types`, `dtype`. Both are read; what is written holds both, and each version ignores the other's keys.
-Multimodal Gemma 3 nests the text model in `text_config` and leaves out what equals the class's defaults, hence the tables of defaults.
+Version 4 writes `rope_theta`, `rope_local_base_freq`, `rope_scaling`, `sliding_window_pattern`, `torch_dtype`; version 5 writes
+`rope_parameters` (nested per layer type for Gemma 3), `layer_types`, `dtype`. Both are read; what is written holds both, and each version
+ignores the other's keys. Multimodal Gemma 3 nests the text model in `text_config` and leaves out what equals the class's defaults, hence
+the tables of defaults.
 """
 
 import math
@@ -20,8 +21,8 @@ PADDED_VOCABULARIES = {256_128: 256_000, 262_208: 262_144}
 _MOST_LAYERS, _LARGEST_SIZE = 1000, 2**31 - 1
 
 _SIZES = {  # Hugging Face's key → our field
-    "vocab_size": "vocabulary_size", "hidden_size": "hidden_dim", "intermediate_size": "intermediate_dim", "num_hidden_layers": "num_layers",
-    "num_attention_heads": "num_query_heads", "num_key_value_heads": "num_key_value_heads", "head_dim": "head_dim",
+    "vocab_size": "vocabulary_size", "hidden_size": "hidden_dim", "intermediate_size": "intermediate_dim",
+    "num_hidden_layers": "num_layers", "num_attention_heads": "num_query_heads", "num_key_value_heads": "num_key_value_heads", "head_dim": "head_dim",
     "max_position_embeddings": "context_length",
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def config_from_dict(table: Mapping[str, Any], where: str = "config.json") -> Ge
     model_type = table.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILY_OF_MODEL_TYPE:
         raise CheckpointError(
-            f"{where}: `model_type` must be one of {', '.join(FAMILY_OF_MODEL_TYPE)}. Received: {model_type!r}. Only Gemma 1, 2 and 3 are read."
+            f"{where}: `model_type` must be one of {', '.join(FAMILY_OF_MODEL_TYPE)}. Received: {str(model_type)[:100]!r}"
         )
     family = FAMILY_OF_MODEL_TYPE[model_type]
     if model_type == "gemma3":

@@ -1,7 +1,7 @@
 """Names, shapes and layouts of the weights: ours, Hugging Face's and GGUF's.
 
-Our names follow what a weight does (`layers.3.feed_forward_norm`), so that one name means one thing in all Gemma generations; Hugging Face's
-`post_attention_layernorm` is the norm before the feed-forward in Gemma 1 and the norm after attention in Gemma 2 and 3.
+Our names follow what a weight does (`layers.3.feed_forward_norm`), so that one name means one thing in all Gemma generations; Hugging
+Face's `post_attention_layernorm` is the norm before the feed-forward in Gemma 1 and the norm after attention in Gemma 2 and 3.
 Projections are kept in Keras' layout (in, out), which is the transpose of both file formats'. No rotary permutation is needed.
 """
 

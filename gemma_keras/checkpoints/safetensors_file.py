@@ -1,8 +1,9 @@
 """Safetensors files: checked before anything is allocated, read by seeking, written tensor by tensor.
 
-The header is parsed here and not by the `safetensors` library for two reasons: every bound is checked against the size of the file before memory
-is asked for, with an error that names file and tensor; and reading by seek keeps the file's pages out of the process (a memory map counts as
-resident memory, a second copy of the model while loading). Writing needs the shapes beforehand and one tensor in memory at a time.
+The header is parsed here and not by the `safetensors` library for two reasons: every bound is checked against the size of the file before
+memory is asked for, with an error that names file and tensor; and reading by seek keeps the file's pages out of the process (a memory map
+counts as resident memory, a second copy of the model while loading). Writing needs the shapes beforehand and one tensor in memory at a
+time.
 
 Source: the format at https://github.com/huggingface/safetensors#format
 """
@@ -27,7 +28,8 @@ _BLOCK_BYTES = 1 << 26
 _DTYPES = {
     "F64": np.dtype(np.float64), "F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16),
     "I64": np.dtype(np.int64), "I32": np.dtype(np.int32), "I16": np.dtype(np.int16), "I8": np.dtype(np.int8),
-    "U64": np.dtype(np.uint64), "U32": np.dtype(np.uint32), "U16": np.dtype(np.uint16), "U8": np.dtype(np.uint8), "BOOL": np.dtype(np.bool_),
+    "U64": np.dtype(np.uint64), "U32": np.dtype(np.uint32), "U16": np.dtype(np.uint16), "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
 }  # fmt: skip
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 FLOAT_CODES = ("F64", "F32", "F16", "BF16")
@@ -183,7 +185,8 @@ class SafetensorsWriter:
         shapes: tensor name → shape, all tensors of the file.
         dtype: "float32", "bfloat16" or "float16", for all tensors.
 
-    As a context manager it closes on success and removes the temporary file on an error. `close` raises CheckpointError where a tensor is missing.
+    As a context manager it closes on success and removes the temporary file on an error. `close` raises CheckpointError where a tensor is
+    missing.
     """
 
     def __init__(self, file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str):
