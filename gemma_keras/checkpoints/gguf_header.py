@@ -159,7 +159,8 @@ class _Parser:
 
     def strings(self, length: int, key: str) -> list[str]:
         """262,144 pieces a vocabulary: the one hot loop here, so without a call per number."""
-        read, unpack, left, out = self.stream.read, struct.Struct("<Q").unpack, self.left, []
+        read, unpack, left = self.stream.read, struct.Struct("<Q").unpack, self.left
+        out: list[str] = []
         for _ in range(length):
             head = read(8) if left >= 8 else b""
             size = unpack(head)[0] if len(head) == 8 else left + 1

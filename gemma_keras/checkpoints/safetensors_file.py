@@ -163,7 +163,7 @@ def read_tensor(entry: TensorEntry, rows: int | None = None) -> np.ndarray:
     shape = entry.shape if rows is None else (rows, *entry.shape[1:])
     values = np.empty(shape, entry.dtype)
     # Extension dtypes have no buffer protocol, bytes have.
-    target = memoryview(values.reshape(-1).view(np.uint8))
+    target = values.reshape(-1).view(np.uint8).data
     with open(entry.file, "rb", buffering=0) as stream:
         stream.seek(entry.start)
         done = 0
@@ -226,7 +226,7 @@ class SafetensorsWriter:
         rows = max(1, _BLOCK_BYTES // max(1, values[:1].size * 4))
         for i in range(0, len(values), rows):
             block = np.ascontiguousarray(values[i : i + rows].astype(self.dtype, copy=False))
-            self._stream.write(memoryview(block.reshape(-1).view(np.uint8)))
+            self._stream.write(block.reshape(-1).view(np.uint8).data)
         del self._missing[name]
 
     def close(self) -> None:

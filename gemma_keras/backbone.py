@@ -1,0 +1,116 @@
+"""The decoder without its head: token ids, positions and segments to hidden states."""
+
+import keras
+from keras import ops
+
+from gemma_keras.config import GemmaConfig
+from gemma_keras.layers.decoder_block import DecoderBlock
+from gemma_keras.layers.embedding import TokenEmbedding
+from gemma_keras.layers.masks import attention_mask, positions_from_padding
+from gemma_keras.layers.rms_norm import RMSNorm
+from gemma_keras.layers.rotary import rotary_tables
+
+
+@keras.saving.register_keras_serializable(package="gemma_keras")
+class GemmaBackbone(keras.Model):
+    """Gemma 1, 2 or 3 (text) up to the final norm.
+
+    Args:
+        config: `GemmaConfig`.
+        dtype: a Keras dtype or policy name; default Keras' global policy. "mixed_bfloat16" computes in bfloat16 over float32 weights.
+        seed: of the initial weights, the same numbers on every backend; None starts at zeros, for weights that are loaded next.
+
+    Call: a dict of
+        token_ids: int (b, t).
+        padding_mask: bool (b, t), True is a real token, padding on either side; default all True.
+        positions: int (b, t); default counts the real tokens of a row from 0.
+        segment_ids: int (b, t), 0 is padding, tokens see their own segment only; default 1 for every real token.
+    Returns hidden states float (b, t, d) in the compute dtype; rows of padding hold no meaning.
+
+    Source: arXiv:2403.08295, section 2.
+    """
+
+    def __init__(self, config: GemmaConfig, dtype=None, seed: int | None = 0, **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        self.config = config
+        policy = self.dtype_policy
+        self.token_embedding = TokenEmbedding(config.vocabulary_size, config.hidden_dim, seed, dtype=policy, name="token_embedding")
+        self.blocks = [DecoderBlock(config, i, seed, dtype=policy, name=f"block_{i}") for i in range(config.num_layers)]
+        self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, dtype=policy, name="final_norm")
+        self.built = True
+
+    def call(self, inputs):
+        token_ids = inputs["token_ids"]
+        padding_mask = inputs.get("padding_mask")
+        padding_mask = ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
+        positions, segments = inputs.get("positions"), inputs.get("segment_ids")
+        positions = positions_from_padding(padding_mask) if positions is None else ops.cast(positions, "int32")
+        segments = ops.cast(padding_mask, "int32") if segments is None else ops.where(padding_mask, ops.cast(segments, "int32"), 0)
+        hidden, _ = self.run_blocks(token_ids, positions, segments, positions, segments)
+        return hidden
+
+    def run_blocks(self, token_ids, positions, segments, key_positions, key_segments, cache=None, cache_index=None):
+        """Hidden states of some tokens against all keys; the one path of training, prefill and decoding.
+
+        Args:
+            token_ids, positions, segments: int (b, t), the tokens to run.
+            key_positions, key_segments: int (b, s), of every key they may see; without a cache the same tokens.
+            cache: list of (keys, values) a layer, each (b, s, k, h), or None.
+            cache_index: slot of the first of these tokens in the cache.
+
+        Returns:
+            hidden float (b, t, d), the updated cache or None.
+        """
+        config = self.config
+        rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scale)
+        visible = attention_mask(positions, segments, key_positions, key_segments)
+        local_rotary, local_visible = rotary, visible
+        if any(config.local_layers):
+            local_rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)
+            local_visible = attention_mask(positions, segments, key_positions, key_segments, config.sliding_window)
+        x = self.token_embedding(token_ids)
+        new_cache = None if cache is None else []
+        for index, block in enumerate(self.blocks):
+            block_rotary, block_visible = (local_rotary, local_visible) if block.is_local else (rotary, visible)
+            block_cache = None if cache is None else cache[index]
+            x, block_cache = block(x, block_rotary, block_visible, cache=block_cache, cache_index=cache_index)
+            if new_cache is not None:
+                new_cache.append(block_cache)
+        return self.final_norm(x), new_cache
+
+    def empty_cache(self, batch: int, slots: int):
+        """Zeros for `slots` tokens a row: list of (keys, values) a layer, each (b, s, k, h)."""
+        shape = (batch, slots, self.config.num_key_value_heads, self.config.head_dim)
+        return [(ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)) for _ in self.blocks]
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """Every weight under its name in our checkpoints' naming, e.g. "layers.0.q_proj" (see `checkpoints/names.py`)."""
+        named = {"embedding": self.token_embedding.embeddings}
+        for index, block in enumerate(self.blocks):
+            layers = {
+                "attention_norm": block.attention_norm,
+                "q_proj": block.attention.q_proj,
+                "k_proj": block.attention.k_proj,
+                "v_proj": block.attention.v_proj,
+                "o_proj": block.attention.o_proj,
+                "query_norm": block.attention.query_norm,
+                "key_norm": block.attention.key_norm,
+                "post_attention_norm": block.post_attention_norm,
+                "feed_forward_norm": block.feed_forward_norm,
+                "gate_proj": block.feed_forward.gate_proj,
+                "up_proj": block.feed_forward.up_proj,
+                "down_proj": block.feed_forward.down_proj,
+                "post_feed_forward_norm": block.post_feed_forward_norm,
+            }
+            for name, layer in layers.items():
+                if layer is not None:
+                    named[f"layers.{index}.{name}"] = layer.kernel if name.endswith("_proj") else layer.scale
+        named["final_norm"] = self.final_norm.scale
+        return named
+
+    def get_config(self):
+        return {"config": self.config.to_dict(), "dtype": self.dtype_policy.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(GemmaConfig(**config["config"]), dtype=config["dtype"])

@@ -1,0 +1,61 @@
+"""The hot operations in plain `keras.ops`: readable, and what the native ones are tested against."""
+
+import math
+
+from keras import ops
+
+HIDDEN_SCORE = -1e30  # finite, so that a softmax over hidden keys stays finite
+
+
+def soft_capped(x, soft_cap):
+    """`soft_cap * tanh(x / soft_cap)`, or x where there is no cap. Source: arXiv:2408.00118, section 2."""
+    return x if soft_cap is None else soft_cap * ops.tanh(x / soft_cap)
+
+
+def attention(queries, keys, values, visible, soft_cap=None):
+    """Softmax attention with shared key-value heads.
+
+    Args:
+        queries: float (b, t, n, h), already scaled.
+        keys, values: float (b, s, k, h); head j of n reads key-value head j // (n / k).
+        visible: bool (b, t, s), True where a query sees a key; at least one key a query.
+        soft_cap: of the scores, or None.
+
+    Returns:
+        float (b, t, n, h) in the dtype of queries; the softmax is float32.
+    """
+    batch, time, heads, head_dim = queries.shape
+    shared = keys.shape[2]
+    grouped = ops.reshape(queries, (-1, time, shared, heads // shared, head_dim))
+    scores = ops.cast(ops.einsum("btkgh,bskh->bkgts", grouped, keys), "float32")
+    scores = ops.where(visible[:, None, None], soft_capped(scores, soft_cap), HIDDEN_SCORE)
+    weights = ops.cast(ops.softmax(scores, axis=-1), queries.dtype)
+    mixed = ops.einsum("bkgts,bskh->btkgh", weights, values)
+    return ops.reshape(mixed, (-1, time, heads, head_dim))
+
+
+def update_cache(cache, new, index):
+    """A copy of cache (b, s, k, h) with new (b, t, k, h) at slots index .. index + t."""
+    return ops.slice_update(cache, (0, index, 0, 0), ops.cast(new, cache.dtype))
+
+
+def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
+    """logsumexp and entropy of `soft_capped(hidden @ matrix.T) / temperature`; here with all logits at once.
+
+    Args:
+        hidden: float (b, m, d). matrix: float (v, d).
+        chunk: time steps at once in the native versions, which keep one chunk of logits in memory.
+
+    Returns:
+        logsumexp: float32 (b, m), differentiable. entropy: float32 (b, m), without gradient.
+    """
+    logits = soft_capped(ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32"), soft_cap) / temperature
+    total = ops.logsumexp(logits, axis=-1)
+    fixed = ops.stop_gradient(logits)
+    entropy = ops.stop_gradient(total) - ops.sum(ops.softmax(fixed, axis=-1) * fixed, axis=-1)
+    return total, entropy
+
+
+def number_of_chunks(length: int, chunk: int) -> int:
+    """How many chunks of `chunk` steps cover `length`."""
+    return math.ceil(length / chunk)

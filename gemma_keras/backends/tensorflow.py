@@ -1,0 +1,141 @@
+"""Hot operations on TensorFlow."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gemma_keras.backends import reference
+from gemma_keras.backends.reference import number_of_chunks
+
+attention = reference.attention
+update_cache = reference.update_cache
+
+
+def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
+    """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes."""
+    batch, length, width = hidden.shape
+    count = number_of_chunks(length, chunk)
+
+    def in_chunks(array):
+        padding = [[0, 0], [0, count * chunk - length]] + [[0, 0]] * (array.shape.rank - 2)
+        parts = tf.reshape(tf.pad(array, padding), (-1, count, chunk, *array.shape[2:]))
+        return tf.transpose(parts, [1, 0, 2, *range(3, parts.shape.rank)])
+
+    def from_chunks(stacked):
+        rows = tf.transpose(stacked, [1, 0, 2, *range(3, stacked.shape.rank)])
+        return tf.reshape(rows, (-1, count * chunk, *stacked.shape[3:]))[:, :length]
+
+    def logits_of(part, table):
+        raw = tf.cast(tf.einsum("bmd,vd->bmv", part, table), tf.float32)
+        return reference.soft_capped(raw, soft_cap) / temperature
+
+    def loop(body, *starts):
+        # One iteration in flight: TensorFlow would otherwise run chunks side by side and hold all logits after all.
+        return tf.while_loop(lambda i, *_: i < count, body, (tf.constant(0), *starts), parallel_iterations=1, maximum_iterations=count)
+
+    @tf.custom_gradient
+    def run(states, table):
+        parts = in_chunks(states)
+
+        def forward(i, totals, entropies):
+            logits = logits_of(parts[i], table)
+            total = tf.reduce_logsumexp(logits, axis=-1)
+            entropy = total - tf.reduce_sum(tf.exp(logits - total[..., None]) * logits, axis=-1)
+            return i + 1, totals.write(i, total), entropies.write(i, entropy)
+
+        empty = [tf.TensorArray(tf.float32, size=count, element_shape=(batch, chunk)) for _ in range(2)]
+        _, totals, entropies = loop(forward, *empty)
+        totals = totals.stack()
+
+        def backward(total_gradient, _):
+            weights = in_chunks(total_gradient)
+
+            def step(i, table_gradient, parts_gradient):
+                logits = logits_of(parts[i], table)
+                slope = tf.exp(logits - totals[i][..., None]) * (weights[i] / temperature)[..., None]
+                if soft_cap is not None:
+                    slope *= 1.0 - tf.square(logits * temperature / soft_cap)
+                slope = tf.cast(slope, states.dtype)
+                table_gradient += tf.cast(tf.einsum("bmv,bmd->vd", slope, parts[i]), tf.float32)
+                return i + 1, table_gradient, parts_gradient.write(i, tf.einsum("bmv,vd->bmd", slope, table))
+
+            start = tf.zeros(table.shape, tf.float32)
+            array = tf.TensorArray(states.dtype, size=count, element_shape=(batch, chunk, width))
+            _, table_gradient, parts_gradient = loop(step, start, array)
+            return from_chunks(parts_gradient.stack()), tf.cast(table_gradient, table.dtype)
+
+        return (from_chunks(totals), from_chunks(entropies.stack())), backward
+
+    total, entropy = run(hidden, matrix)
+    return total, tf.stop_gradient(entropy)
+
+
+def _tensors(arrays):
+    # A numpy array or number would be traced as a constant, once per value.
+    return tf.nest.map_structure(tf.convert_to_tensor, arrays)
+
+
+def compile_forward(function, models):
+    """`function(*arrays)` compiled, reading the present values of the models' variables at each call; no gradients."""
+    del models  # a tf.function reads variables by reference
+    run = tf.function(function, jit_compile=True)
+    return lambda *arrays: run(*_tensors(arrays))
+
+
+def compile_gradients(function, model):
+    """Gradients of `function(*arrays) -> (loss, aux)`: a callable that returns (loss, aux, gradients).
+
+    gradients: list in the order of `model.trainable_variables`.
+    """
+    trainable = [variable.value for variable in model.trainable_variables]
+
+    @tf.function(jit_compile=True)
+    def run(*arrays):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trainable)
+            loss, aux = function(*arrays)
+        gradients = tape.gradient(loss, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return loss, aux, [tf.convert_to_tensor(g) for g in gradients]
+
+    return lambda *arrays: run(*_tensors(arrays))
+
+
+def compile_update(optimizer, model):
+    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
+
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not finite, weights and optimizer
+    stay as they are.
+    """
+    trainable = list(model.trainable_variables)
+    optimizer.build(trainable)
+
+    @tf.function(jit_compile=True)
+    def run(gradients, scale, clip_norm):
+        norm = tf.linalg.global_norm([tf.cast(g, tf.float32) for g in gradients]) * scale
+        factor = scale * tf.where(clip_norm > 0, tf.minimum(1.0, clip_norm / (norm + 1e-12)), 1.0)
+        optimizer.apply([tf.cast(tf.cast(g, tf.float32) * factor, v.dtype) for g, v in zip(gradients, trainable, strict=True)], trainable)
+        return norm
+
+    @tf.function(jit_compile=True)
+    def norm_of(gradients, scale):
+        return tf.linalg.global_norm([tf.cast(g, tf.float32) for g in gradients]) * scale
+
+    def update(gradients, scale=1.0, clip_norm=0.0):
+        scale = tf.constant(scale, tf.float32)
+        norm = norm_of(gradients, scale)
+        if np.isfinite(norm.numpy()):
+            run(gradients, scale, tf.constant(clip_norm, tf.float32))
+        return norm
+
+    return update
+
+
+@tf.function(jit_compile=True)
+def add_gradients(a, b):
+    """Elementwise sum of two lists of gradients."""
+    return [x + y for x, y in zip(a, b, strict=True)]
+
+
+def to_host(tensor):
+    """The tensor as a numpy array."""
+    return keras.ops.convert_to_numpy(tensor)

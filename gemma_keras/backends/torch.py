@@ -1,0 +1,149 @@
+"""Hot operations on PyTorch."""
+
+import keras
+import numpy as np
+import torch
+
+from gemma_keras.backends import reference
+from gemma_keras.backends.reference import number_of_chunks
+
+
+def attention(queries, keys, values, visible, soft_cap=None):
+    """As `reference.attention`, through torch's fused kernel where there is no soft cap.
+
+    The query heads of one key-value head are laid out as further query rows, so that keys and values are never repeated.
+    """
+    if soft_cap is not None:
+        return reference.attention(queries, keys, values, visible, soft_cap)
+    batch, time, heads, head_dim = queries.shape
+    shared = keys.shape[2]
+    group = heads // shared
+    rows = queries.reshape(batch, time, shared, group, head_dim).permute(0, 2, 3, 1, 4).reshape(batch, shared, group * time, head_dim)
+    mask = visible[:, None, None].expand(batch, 1, group, time, keys.shape[1]).reshape(batch, 1, group * time, keys.shape[1])
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, scale=1.0
+    )
+    return mixed.reshape(batch, shared, group, time, head_dim).permute(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)
+
+
+def update_cache(cache, new, index):
+    """As `reference.update_cache`, in place: `ops.slice_update` would copy the whole cache at every token."""
+    cache[:, index : index + new.shape[1]] = new.to(cache.dtype)
+    return cache
+
+
+class _ChunkedLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(context, hidden, matrix, soft_cap, temperature, chunk):
+        total = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
+        entropy = torch.empty_like(total)
+        for start in _starts(hidden, chunk):
+            part = slice(start, start + chunk)
+            logits = _logits(hidden[:, part], matrix, soft_cap, temperature)
+            total[:, part] = torch.logsumexp(logits, dim=-1)
+            weights = torch.exp(logits - total[:, part, None])
+            entropy[:, part] = total[:, part] - weights.mul_(logits).sum(dim=-1)
+        context.save_for_backward(hidden, matrix, total)
+        context.settings = (soft_cap, temperature, chunk)
+        context.mark_non_differentiable(entropy)
+        return total, entropy
+
+    @staticmethod
+    def backward(context, total_gradient, _):
+        hidden, matrix, total = context.saved_tensors
+        soft_cap, temperature, chunk = context.settings
+        hidden_gradient = torch.empty_like(hidden)
+        matrix_gradient = torch.zeros(matrix.shape, dtype=torch.float32, device=matrix.device)
+        for start in _starts(hidden, chunk):
+            part = slice(start, start + chunk)
+            logits = _logits(hidden[:, part], matrix, soft_cap, temperature)
+            slope = torch.exp(logits - total[:, part, None])
+            slope.mul_((total_gradient[:, part] / temperature)[..., None])
+            if soft_cap is not None:
+                slope.mul_(1.0 - logits.mul_(temperature / soft_cap).square_())
+            slope = slope.to(hidden.dtype)
+            hidden_gradient[:, part] = slope @ matrix
+            flat, rows = slope.reshape(-1, matrix.shape[0]), hidden[:, part].reshape(-1, matrix.shape[1])
+            if flat.dtype == torch.float32:
+                matrix_gradient.addmm_(flat.t(), rows)
+            else:
+                matrix_gradient += flat.t() @ rows
+        return hidden_gradient, matrix_gradient.to(matrix.dtype), None, None, None
+
+
+def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
+    """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes."""
+    return _ChunkedLogSumExp.apply(hidden, matrix, soft_cap, temperature, chunk)
+
+
+def _starts(hidden, chunk):
+    return [i * chunk for i in range(number_of_chunks(hidden.shape[1], chunk))]
+
+
+def _logits(hidden, matrix, soft_cap, temperature):
+    raw = (hidden @ matrix.t()).float()
+    return reference.soft_capped(raw, soft_cap) / temperature
+
+
+def _tensors(arrays):
+    return keras.tree.map_structure(keras.ops.convert_to_tensor, arrays)
+
+
+def compile_forward(function, models):
+    """`function(*arrays)` without gradients, reading the present values of the models' variables; eager on torch."""
+    del models
+
+    def run(*arrays):
+        with torch.no_grad():
+            return function(*_tensors(arrays))
+
+    return run
+
+
+def compile_gradients(function, model):
+    """Gradients of `function(*arrays) -> (loss, aux)`: a callable that returns (loss, aux, gradients).
+
+    gradients: list in the order of `model.trainable_variables`.
+    """
+    trainable = [variable.value for variable in model.trainable_variables]
+
+    def gradients(*arrays):
+        loss, aux = function(*_tensors(arrays))
+        found = torch.autograd.grad(loss, trainable, allow_unused=True)
+        found = [torch.zeros_like(v) if g is None else g for g, v in zip(found, trainable, strict=True)]
+        return loss.detach(), keras.tree.map_structure(lambda x: x.detach(), aux), found
+
+    return gradients
+
+
+def compile_update(optimizer, model):
+    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
+
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not finite, weights and optimizer
+    stay as they are.
+    """
+    trainable = list(model.trainable_variables)
+    optimizer.build(trainable)
+
+    def update(gradients, scale=1.0, clip_norm=0.0):
+        with torch.no_grad():
+            norms = torch.stack(torch._foreach_norm([g.float() for g in gradients]))
+            norm = torch.linalg.vector_norm(norms) * scale
+            if not torch.isfinite(norm):
+                return norm
+            factor = scale * (min(1.0, clip_norm / (float(norm) + 1e-12)) if clip_norm > 0 else 1.0)
+            optimizer.apply([g * factor for g in gradients], trainable)
+        return norm
+
+    return update
+
+
+def add_gradients(a, b):
+    """Elementwise sum of two lists of gradients; a's tensors are reused."""
+    torch._foreach_add_(a, b)
+    return a
+
+
+def to_host(tensor):
+    """The tensor as a numpy array."""
+    return np.asarray(keras.ops.convert_to_numpy(tensor))

@@ -1,0 +1,280 @@
+"""The language model: `fit`, `generate`, token log-probabilities."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from gemma_keras import chat, fit_data, presets
+from gemma_keras.backbone import GemmaBackbone
+from gemma_keras.generation import generate_tokens
+from gemma_keras.head import full_logits, target_log_probs
+from gemma_keras.random import uniforms
+from gemma_keras.sampling import Sampler
+
+_GENERATION_BUCKET = 16  # prompts are padded to a multiple of it, so that few shapes are compiled
+
+
+@keras.saving.register_keras_serializable(package="gemma_keras")
+class GemmaCausalLM(keras.Model):
+    """A Gemma with its head, the transposed embedding.
+
+    Args:
+        backbone: `GemmaBackbone`.
+        tokenizer: `GemmaTokenizer`, or None; then only ids go in and out.
+
+    Call: the dict of `GemmaBackbone` →
+        logits float32 (b, t, v); or, with
+        `target_ids` int (b, m) in the dict, log-probabilities float32 (b, m) of those targets, and the full logits are never stored;
+        `target_positions` int (b, m) names the positions that predict them, by default m = t and the targets are already shifted.
+
+    Example:
+        model = GemmaCausalLM.from_preset("path/to/folder")
+        model.compile(optimizer=keras.optimizers.AdamW(2e-5))
+        model.fit([{"prompt": "Knock knock.", "completion": "Who's there?"}], batch_size=1)
+        print(model.generate("Knock knock.", max_length=64))
+    """
+
+    def __init__(self, backbone: GemmaBackbone, tokenizer=None, **kwargs):
+        super().__init__(dtype=backbone.dtype_policy, **kwargs)
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.sampler = Sampler()
+        self._uses_own_loss = True
+        self.built = True
+
+    @property
+    def config(self):
+        """The backbone's `GemmaConfig`."""
+        return self.backbone.config
+
+    def call(self, inputs):
+        if inputs.get("target_ids") is not None:
+            return self.score(inputs)
+        return full_logits(self.backbone(inputs), self._output_matrix(), self.config.final_logit_soft_cap)
+
+    def score(self, inputs, temperature: float = 1.0, with_entropy: bool = False):
+        """Differentiable log-probabilities of `inputs["target_ids"]` under `softmax(logits / temperature)`.
+
+        Args:
+            inputs: as the call, with `target_ids` and perhaps `target_positions`, int (b, m).
+            temperature: float > 0, the sampling temperature.
+            with_entropy: also return the entropy at each position, float32 (b, m) in nats, without gradient.
+
+        Returns:
+            float32 (b, m), or a pair of them.
+        """
+        hidden = self.backbone(inputs)
+        if inputs.get("target_positions") is not None:
+            # Only positions that bear loss reach the head.
+            hidden = ops.take_along_axis(hidden, ops.cast(inputs["target_positions"], "int32")[:, :, None], axis=1)
+        log_probs, entropy = target_log_probs(
+            hidden, self._output_matrix(), inputs["target_ids"], self.config.final_logit_soft_cap, temperature
+        )
+        return (log_probs, entropy) if with_entropy else log_probs
+
+    def token_log_probs(self, token_ids, padding_mask=None, temperature: float = 1.0):
+        """Log-probability of every token given those before it in its row.
+
+        Args:
+            token_ids: int (b, t). padding_mask: bool (b, t), True is a real token; default all.
+
+        Returns:
+            float32 (b, t); 0 for padding and for the first real token of a row, which nothing predicts.
+        """
+        token_ids = ops.convert_to_tensor(token_ids, "int32")
+        real = ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
+        inputs = {"token_ids": token_ids, "padding_mask": real, "target_ids": ops.roll(token_ids, -1, axis=1)}
+        log_probs = ops.roll(self.score(inputs, temperature), 1, axis=1)
+        follows = ops.logical_and(real, ops.cumsum(ops.cast(real, "int32"), axis=1) > 1)
+        return ops.where(follows, log_probs, 0.0)
+
+    def _output_matrix(self):
+        return self.backbone.token_embedding.as_output_matrix()
+
+    # --- training with Keras -------------------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer="auto", loss="auto", *, sampler="random", metrics=None, weighted_metrics=None, **kwargs):
+        """Keras' `compile`, with defaults for a language model.
+
+        Args:
+            optimizer: default AdamW at 2e-5 without weight decay.
+            loss: "auto" for the mean negative log-probability of the loss-bearing tokens, which never stores the full logits. Any other
+                loss, and any metric, gets logits (b, m, v) of the loss-bearing positions and target ids (b, m).
+            sampler: for `generate`: "greedy", "random", "top_k", "top_p" or a `gemma_keras.Sampler`.
+        """
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.AdamW(2e-5, weight_decay=0.0)
+        self.sampler = Sampler.from_name(sampler)
+        self._uses_own_loss = isinstance(loss, str) and loss == "auto" and not metrics and not weighted_metrics
+        if not self._uses_own_loss:
+            warnings.warn(
+                "A user's loss or metric needs the logits of the whole vocabulary: training will take far more memory than `loss='auto'`.",
+                stacklevel=2,
+            )
+        if isinstance(loss, str) and loss == "auto":
+            loss = None if self._uses_own_loss else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
+
+    def fit(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, validation_data=None, shuffle=True, **kwargs):
+        """Keras' `fit` on text, conversations, prompt and response pairs, or ids.
+
+        Args:
+            x: strings (bos + text + eos, no template); lists of `{"role", "content"}` (turn format); dicts, or a dict of lists, with
+                "prompt" and "completion" or "prompts" and "responses" (loss on the response only); a `datasets.Dataset`, a
+                `tf.data.Dataset` or a PyTorch `DataLoader` of these; or a dict of arrays with "token_ids", "padding_mask" and perhaps
+                "is_target" (bool (b, t), True where a token bears loss).
+            batch_size: default 32, or the batch size that a `tf.data.Dataset` or `DataLoader` comes with.
+            max_length: tokens a row; longer ones are an error that names the row.
+            validation_data: the same kinds as x.
+
+        Raises:
+            ValueError: data of another kind, rows that are too long or bear no loss, or text without a tokenizer.
+        """
+        if not self.compiled:
+            self.compile()
+        if y is not None:
+            raise ValueError("`y` is made from `x`, by shifting it. Received: y. Pass only x, with 'is_target' to choose the loss-bearing tokens")
+        features, targets, weights, batch = self._training_arrays(x, max_length, batch_size)
+        if validation_data is not None:
+            validation_data = self._training_arrays(validation_data, max_length, batch_size)[:3]
+        return super().fit(features, targets, batch_size=batch, sample_weight=weights, validation_data=validation_data, shuffle=shuffle, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, **kwargs):
+        """Keras' `evaluate` on the same kinds of data as `fit`; once prepared arrays with their `y` are given they pass through."""
+        if y is None:
+            x, y, kwargs["sample_weight"], batch_size = self._training_arrays(x, max_length, batch_size)
+        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
+
+    def _training_arrays(self, data, max_length, batch_size):
+        features, targets, weights, own_batch_size = fit_data.prepare(data, self.tokenizer, max_length, self.config.pad_token_id)
+        if self._uses_own_loss:
+            features = {**features, "target_ids": targets}
+        return features, targets, weights, batch_size or own_batch_size
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean negative log-probability of the loss-bearing tokens of the batch: sum over tokens / their number."""
+        if not self._uses_own_loss:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        weights = ops.cast(sample_weight, "float32")
+        return -ops.sum(y_pred * weights) / ops.maximum(ops.sum(weights), 1.0)
+
+    # --- generation ------------------------------------------------------------------------------------------------------------------
+
+    def generate(self, inputs, max_length: int = 256, stop_token_ids="auto", seed: int = 0, strip_prompt: bool = False, sampler=None):
+        """Continue prompts.
+
+        Args:
+            inputs: a string, a list of strings, a conversation (list of `{"role", "content"}`), a list of conversations, a list of id
+                lists, or a dict of arrays with "token_ids" and "padding_mask". Strings are continued as they are, after bos;
+                conversations are put into the turn format.
+            max_length: tokens of prompt and answer together.
+            stop_token_ids: "auto" for end of sequence and end of turn, a list of ids, or None to stop only at `max_length`.
+            seed: of the draws; row i of the call draws the same numbers whatever the batch.
+            strip_prompt: return the continuation alone.
+            sampler: default that of `compile`.
+
+        Returns:
+            Text for text (one string for one), else a dict with "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts
+            padded on the left.
+
+        Raises:
+            ValueError: text without a tokenizer, or a prompt that leaves no room below `max_length`.
+        """
+        prompts, kind = self._prompt_ids(inputs)
+        longest = max(len(prompt) for prompt in prompts)
+        if longest >= max_length:
+            raise ValueError(f"The longest prompt has {longest} tokens and leaves no room. Received: max_length={max_length}")
+        sampler = self.sampler if sampler is None else Sampler.from_name(sampler)
+        new_tokens = max_length - longest
+        width = -(-longest // _GENERATION_BUCKET) * _GENERATION_BUCKET
+        token_ids = np.full((len(prompts), width), self.config.pad_token_id, np.int32)
+        is_token = np.zeros((len(prompts), width), bool)
+        for row, prompt in enumerate(prompts):
+            token_ids[row, width - len(prompt) :] = prompt
+            is_token[row, width - len(prompt) :] = True
+        draws = np.stack([uniforms(seed, "generate", row, shape=new_tokens) for row in range(len(prompts))])
+        stops = self._stop_token_ids(stop_token_ids)
+        generated = generate_tokens(self.backbone, token_ids, is_token, new_tokens, draws, sampler, stops)
+        if kind == "ids":
+            if strip_prompt:
+                return {"token_ids": generated.token_ids, "padding_mask": generated.response_mask}
+            return {
+                "token_ids": np.concatenate([token_ids, generated.token_ids], axis=1),
+                "padding_mask": np.concatenate([is_token, generated.response_mask], axis=1),
+            }
+        answers = generated.responses()
+        if kind in ("text", "texts") and not strip_prompt:
+            answers = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        texts = [self.tokenizer.decode(answer) for answer in answers]
+        return texts[0] if kind in ("text", "conversation") else texts
+
+    def _stop_token_ids(self, stop_token_ids):
+        if stop_token_ids is None:
+            return ()
+        if isinstance(stop_token_ids, str):
+            return self.tokenizer.stop_token_ids if self.tokenizer is not None else (self.config.eos_token_id,)
+        return tuple(stop_token_ids)
+
+    def _prompt_ids(self, inputs):
+        """Lists of ids, and what kind of thing `inputs` was."""
+        if isinstance(inputs, dict):
+            ids, mask = np.asarray(inputs["token_ids"]), np.asarray(inputs["padding_mask"], bool)
+            return [row[real].tolist() for row, real in zip(ids, mask, strict=True)], "ids"
+        inputs = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
+        if isinstance(inputs, str):
+            return [self._text_ids(inputs)], "text"
+        if not inputs:
+            raise ValueError("`inputs` is empty: expected at least one prompt")
+        if isinstance(inputs[0], dict):
+            return [chat.encode_prompt(self._need_tokenizer(), inputs)], "conversation"
+        if isinstance(inputs[0], str):
+            return [self._text_ids(text) for text in inputs], "texts"
+        if isinstance(inputs[0][0], dict):
+            return [chat.encode_prompt(self._need_tokenizer(), turns) for turns in inputs], "conversations"
+        return [[int(i) for i in row] for row in inputs], "ids"
+
+    def _text_ids(self, text):
+        tokenizer = self._need_tokenizer()
+        return [tokenizer.bos_token_id, *tokenizer.encode(text)]
+
+    def _need_tokenizer(self):
+        if self.tokenizer is None:
+            raise ValueError("This model has no tokenizer: its folder holds no tokenizer.model. Pass token ids, or set `model.tokenizer`")
+        return self.tokenizer
+
+    # --- disk ------------------------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaCausalLM":
+        """A model from a Hugging Face folder, a hub id, a `.gguf` file, or, with `load_weights=False`, a published size by name.
+
+        Args:
+            preset: path, id or name.
+            dtype: Keras dtype or policy name of the result, default Keras' global policy; weights are cast on the way.
+            load_weights: False gives random weights, keyed by `seed`.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, incomplete or of another architecture.
+        """
+        loaded = presets.read(preset, load_weights)
+        backbone = GemmaBackbone(loaded.config, dtype=dtype, seed=None if load_weights else seed)
+        if load_weights:
+            presets.assign(backbone.named_variables(), loaded.weights(), loaded.origin)
+        return cls(backbone, loaded.tokenizer)
+
+    def save_to_preset(self, folder, dtype: str = "float32") -> None:
+        """Write a Hugging Face folder that `transformers` and its kin open; see `presets.write`.
+
+        Args:
+            dtype: of the weights in the file: "float32", "bfloat16" or "float16".
+        """
+        presets.write(folder, self.config, self.backbone.named_variables(), self.tokenizer, dtype)
+
+    def get_config(self):
+        return {"backbone": keras.saving.serialize_keras_object(self.backbone)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(keras.saving.deserialize_keras_object(config["backbone"]))

@@ -1,0 +1,52 @@
+"""From hidden states to logits, or straight to the log-probability of chosen tokens."""
+
+from keras import ops
+
+from gemma_keras import backends
+from gemma_keras.backends import reference
+from gemma_keras.backends.reference import soft_capped
+
+# Logits of at most this many floats (64 MiB) are computed at once; above it, in chunks of at most this many.
+DENSE_LOGITS = 1 << 24
+
+
+def full_logits(hidden, matrix, soft_cap=None):
+    """Logits of the whole vocabulary.
+
+    Args:
+        hidden: float (b, t, d). matrix: float (v, d), the output embedding.
+        soft_cap: Gemma 2's final cap, or None.
+
+    Returns:
+        float32 (b, t, v).
+    """
+    return soft_capped(ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32"), soft_cap)
+
+
+def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0):
+    """Log-probability of each target, and the entropy at its position, without storing (b, m, v).
+
+    `log p(y) = z_y - logsumexp(z)` with `z = soft_capped(hidden @ matrix.T) / temperature`; only the logsumexp looks at the whole
+    vocabulary, a chunk of positions at a time once the logits would outgrow `DENSE_LOGITS`.
+
+    Args:
+        hidden: float (b, m, d). matrix: float (v, d).
+        target_ids: int (b, m).
+        soft_cap: Gemma 2's final cap, or None. temperature: float > 0, static.
+
+    Returns:
+        log_probs: float32 (b, m). entropy: float32 (b, m) in nats, without gradient.
+    """
+    batch, length = hidden.shape[:2]
+    vocabulary = matrix.shape[0]
+    rows = ops.cast(ops.take(matrix, target_ids, axis=0), "float32")
+    target_logits = soft_capped(ops.sum(ops.cast(hidden, "float32") * rows, axis=-1), soft_cap) / temperature
+    if batch is None or length is None:
+        # A symbolic call: shapes are all that is asked for.
+        total, entropy = reference.chunked_logsumexp(hidden, matrix, soft_cap, temperature, 0)
+    elif batch * length * vocabulary <= DENSE_LOGITS:
+        total, entropy = reference.chunked_logsumexp(hidden, matrix, soft_cap, temperature, length)
+    else:
+        chunk = max(1, min(length, DENSE_LOGITS // (2 * batch * vocabulary)))
+        total, entropy = backends.chunked_logsumexp(hidden, matrix, soft_cap, float(temperature), chunk)
+    return target_logits - total, ops.stop_gradient(entropy)

@@ -1,0 +1,1 @@
+"""The parts of a Gemma decoder, one concept a file."""

@@ -1,0 +1,57 @@
+"""Multi-query, grouped and multi-head attention."""
+
+import keras
+from keras import ops
+
+from gemma_keras import backends
+from gemma_keras.config import GemmaConfig
+from gemma_keras.layers.projection import projection
+from gemma_keras.layers.rms_norm import RMSNorm
+from gemma_keras.layers.rotary import apply_rotary
+
+
+class GemmaAttention(keras.layers.Layer):
+    """Causal self-attention of one block; k query heads share a key-value head when there are fewer of those.
+
+    Args:
+        config: sizes and switches.
+        index: the layer's number, for names.
+        seed: of the initial weights, None for zeros.
+
+    Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s), and in decoding `cache` (keys, values), each (b, s, k, h), with
+    the slot `cache_index` to write at. Returns (float (b, t, d), cache or None).
+
+    Source: arXiv:2403.08295, section 2; soft caps arXiv:2408.00118, section 2; query and key norms arXiv:2503.19786, section 2.
+    """
+
+    def __init__(self, config: GemmaConfig, index: int, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        width, head = config.hidden_dim, config.head_dim
+        query_width, key_width = config.num_query_heads * head, config.num_key_value_heads * head
+        stem = f"layers.{index}"
+        self.q_proj = projection(width, query_width, f"{stem}.q_proj", seed, self.dtype_policy)
+        self.k_proj = projection(width, key_width, f"{stem}.k_proj", seed, self.dtype_policy)
+        self.v_proj = projection(width, key_width, f"{stem}.v_proj", seed, self.dtype_policy)
+        self.o_proj = projection(query_width, width, f"{stem}.o_proj", seed, self.dtype_policy, depth=config.num_layers)
+        self.query_norm = self.key_norm = None
+        if config.use_query_key_norm:
+            self.query_norm = RMSNorm(head, config.norm_epsilon, dtype=self.dtype_policy, name="query_norm")
+            self.key_norm = RMSNorm(head, config.norm_epsilon, dtype=self.dtype_policy, name="key_norm")
+        self.built = True
+
+    def call(self, x, rotary, visible, cache=None, cache_index=None):
+        config = self.config
+        batch, time = ops.shape(x)[0], ops.shape(x)[1]
+        queries = ops.reshape(self.q_proj(x), (batch, time, config.num_query_heads, config.head_dim))
+        keys = ops.reshape(self.k_proj(x), (batch, time, config.num_key_value_heads, config.head_dim))
+        values = ops.reshape(self.v_proj(x), (batch, time, config.num_key_value_heads, config.head_dim))
+        if self.query_norm is not None:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
+        queries = apply_rotary(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
+        keys = apply_rotary(keys, *rotary)
+        if cache is not None:
+            cache = (backends.update_cache(cache[0], keys, cache_index), backends.update_cache(cache[1], values, cache_index))
+            keys, values = cache
+        mixed = backends.attention(queries, keys, values, visible, config.attention_logit_soft_cap)
+        return self.o_proj(ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))), cache

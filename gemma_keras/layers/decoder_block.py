@@ -1,0 +1,40 @@
+"""One decoder block."""
+
+import keras
+
+from gemma_keras.config import GemmaConfig
+from gemma_keras.layers.attention import GemmaAttention
+from gemma_keras.layers.feed_forward import GemmaFeedForward
+from gemma_keras.layers.rms_norm import RMSNorm
+
+
+class DecoderBlock(keras.layers.Layer):
+    """Attention and feed-forward, each normed before and, in Gemma 2 and 3, after, each added to its input.
+
+    Call: as `GemmaAttention`; returns (float (b, t, d), cache or None).
+    """
+
+    def __init__(self, config: GemmaConfig, index: int, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.is_local = config.local_layers[index]
+
+        def norm(name):
+            return RMSNorm(config.hidden_dim, config.norm_epsilon, dtype=self.dtype_policy, name=name)
+
+        self.attention_norm = norm("attention_norm")
+        self.attention = GemmaAttention(config, index, seed, dtype=self.dtype_policy, name="attention")
+        self.feed_forward_norm = norm("feed_forward_norm")
+        self.feed_forward = GemmaFeedForward(config, index, seed, dtype=self.dtype_policy, name="feed_forward")
+        self.post_attention_norm = norm("post_attention_norm") if config.use_post_norms else None
+        self.post_feed_forward_norm = norm("post_feed_forward_norm") if config.use_post_norms else None
+        self.built = True
+
+    def call(self, x, rotary, visible, cache=None, cache_index=None):
+        update, cache = self.attention(self.attention_norm(x), rotary, visible, cache=cache, cache_index=cache_index)
+        if self.post_attention_norm is not None:
+            update = self.post_attention_norm(update)
+        x = x + update
+        update = self.feed_forward(self.feed_forward_norm(x))
+        if self.post_feed_forward_norm is not None:
+            update = self.post_feed_forward_norm(update)
+        return x + update, cache

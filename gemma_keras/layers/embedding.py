@@ -1,0 +1,36 @@
+"""The token embedding, shared between input and output."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from gemma_keras.initializers import KeyedNormal
+
+
+class TokenEmbedding(keras.layers.Layer):
+    """Rows of a (v, d) table, scaled by sqrt(d) rounded to the compute dtype.
+
+    Args:
+        vocabulary_size: v.
+        width: d.
+        seed: of the initial weights, None for zeros.
+
+    Call: int (b, t) → float (b, t, d). `as_output_matrix()` → float (v, d) in the compute dtype, for the logits, which are not scaled.
+
+    Source: arXiv:2403.08295, section 2; the rounding of sqrt(d) is what the published bfloat16 weights were trained with.
+    """
+
+    def __init__(self, vocabulary_size: int, width: int, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        initializer = KeyedNormal(seed, "embedding", 0.02)
+        # autocast=False: casting the looked-up rows is cheaper than casting the whole table.
+        self.embeddings = self.add_weight(shape=(vocabulary_size, width), initializer=initializer, name="embeddings", autocast=False)
+        self.built = True
+
+    def call(self, token_ids):
+        rows = ops.cast(ops.take(self.embeddings, token_ids, axis=0), self.compute_dtype)
+        return rows * ops.cast(np.sqrt(float(self.width)), self.compute_dtype)
+
+    def as_output_matrix(self):
+        return ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)

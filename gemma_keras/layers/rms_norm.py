@@ -1,0 +1,29 @@
+"""Root-mean-square normalisation with Gemma's `1 + scale`."""
+
+import keras
+from keras import ops
+
+
+class RMSNorm(keras.layers.Layer):
+    """`x * rsqrt(mean(x ** 2) + epsilon) * (1 + scale)`, computed in float32 whatever the compute dtype.
+
+    Args:
+        size: length of the last axis.
+        epsilon: added to the mean of squares.
+
+    Call: float (..., size) → the same shape and dtype.
+
+    Source: arXiv:2403.08295, section 2 (RMSNorm); `1 + scale` with scale starting at zero is the published checkpoints' convention.
+    """
+
+    def __init__(self, size: int, epsilon: float = 1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.scale = self.add_weight(shape=(size,), initializer="zeros", name="scale", autocast=False)
+        self.built = True
+
+    def call(self, x):
+        x32 = ops.cast(x, "float32")
+        variance = ops.mean(ops.square(x32), axis=-1, keepdims=True)
+        normed = x32 * ops.rsqrt(variance + self.epsilon) * (1.0 + ops.cast(self.scale, "float32"))
+        return ops.cast(normed, x.dtype)

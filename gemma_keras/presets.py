@@ -1,0 +1,104 @@
+"""Where a model comes from and goes to: the formats of `checkpoints/` joined with the tokenizer, for every task model."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+
+import keras
+import numpy as np
+
+from gemma_keras.checkpoints import gguf, hugging_face, resolve
+from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.config import GemmaConfig, size_name
+from gemma_keras.tokenizer import GemmaTokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A model that can be read.
+
+    Attributes:
+        config: its sizes.
+        weights: call it for an iterator over (our name, numpy array); everything is checked before it returns.
+        tokenizer: or None where the source has none.
+        origin: what to call it in messages.
+        folder: its Hugging Face folder, or None for a GGUF file or a bare size.
+    """
+
+    config: GemmaConfig
+    weights: Callable[[], Iterable[tuple[str, np.ndarray]]]
+    tokenizer: GemmaTokenizer | None
+    origin: str
+    folder: pathlib.Path | None = None
+
+
+def read(preset, load_weights: bool = True) -> Preset:
+    """Find `preset`: a published size by name (without weights), a Hugging Face folder, a hub id or a `.gguf` file.
+
+    Raises:
+        ValueError: a published size with `load_weights=True`; its weights lie in a folder or on the hub.
+        CheckpointError: nothing there, or a damaged or foreign model.
+    """
+    name = str(preset)
+    if size_name(name) and not pathlib.Path(name).exists():
+        if load_weights:
+            raise ValueError(f"{name!r} is a size without weights. Pass load_weights=False, or a folder, a hub id or a .gguf file")
+        return Preset(GemmaConfig.from_name(name), lambda: (), None, name)
+    path = resolve.resolve(name)
+    if path.is_file():
+        config = gguf.read_config(path)
+        tokenizer = GemmaTokenizer.from_gguf_metadata(gguf.read_tokenizer(path), family=config.family)
+        return Preset(config, lambda: gguf.read_weights(path), tokenizer, str(path))
+    config = hugging_face.read_config(path)
+    has_tokenizer = any((path / file).is_file() for file in ("tokenizer.model", "tokenizer.json"))
+    tokenizer = GemmaTokenizer.from_folder(path, family=config.family) if has_tokenizer else None
+    return Preset(config, lambda: hugging_face.read_weights(path), tokenizer, str(path), path)
+
+
+def assign(variables: Mapping[str, keras.Variable], weights: Iterable[tuple[str, np.ndarray]], origin: str) -> None:
+    """Put each array into the variable of its name, cast to the variable's dtype.
+
+    Arrays without a variable are passed over: a language model may be read from a reward model's folder.
+
+    Raises:
+        CheckpointError: a variable that got no weight, or another shape than it has.
+    """
+    missing = set(variables)
+    for name, values in weights:
+        variable = variables.get(name)
+        if variable is None:
+            continue
+        if tuple(values.shape) != tuple(variable.shape):
+            raise CheckpointError(f"{origin}: weight {name!r}: expected shape {tuple(variable.shape)}, got {tuple(values.shape)}")
+        # Cast on the host, so that the backend never holds two copies of a weight.
+        variable.assign(np.ascontiguousarray(values, dtype=_numpy_dtype(variable.dtype)))
+        missing.discard(name)
+    if missing:
+        raise CheckpointError(f"{origin}: {len(missing)} weights are missing, the first is {sorted(missing)[0]!r}")
+
+
+def write(folder, config: GemmaConfig, variables: Mapping[str, keras.Variable], tokenizer, dtype: str = "float32", reward=None) -> None:
+    """Write a Hugging Face folder: configuration, weights, tokenizer, chat template, stop ids.
+
+    Args:
+        folder: made where it is missing.
+        variables: our name → variable, as `GemmaBackbone.named_variables`, with "score" for a reward model.
+        tokenizer: `GemmaTokenizer` or None; without it the folder opens for ids only.
+        dtype: of the weights in the file.
+        reward: {"reward_mean", "reward_std"} for a reward model.
+    """
+    folder = pathlib.Path(folder)
+    stops = None if tokenizer is None else tokenizer.stop_token_ids
+    hugging_face.write_config(folder, config, dtype, reward, stops)
+    arrays = ((name, np.asarray(keras.ops.convert_to_numpy(variable))) for name, variable in variables.items())
+    hugging_face.write_weights(folder, arrays)
+    if tokenizer is not None:
+        tokenizer.save(folder)
+
+
+def _numpy_dtype(name: str):
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return ml_dtypes.bfloat16
+    return name

@@ -1,0 +1,103 @@
+"""The reward model: a Gemma whose last response token's state is read as one number."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from gemma_keras import presets
+from gemma_keras.backbone import GemmaBackbone
+from gemma_keras.checkpoints import hugging_face
+from gemma_keras.initializers import KeyedNormal
+
+
+@keras.saving.register_keras_serializable(package="gemma_keras")
+class GemmaRewardModel(keras.Model):
+    """A scalar score of a token sequence.
+
+    Args:
+        backbone: `GemmaBackbone`, usually the instruction-tuned one.
+        tokenizer: `GemmaTokenizer` or None.
+        seed: of the head's initial weights, std 1 / sqrt(d + 1); None for zeros.
+
+    Call: a dict with `token_ids` int (b, t), `padding_mask` bool (b, t), and perhaps `reward_positions` int (b,), the index of the last
+    response token; default the last real token of the row, on whichever side the padding is. Returns raw scores float32 (b,).
+
+    Attributes:
+        reward_mean, reward_std: of raw scores on samples of the instruction-tuned model; `normalized(raw)` applies them. They are saved in
+            the folder's config.json, the head's weights stay raw.
+
+    Source: Bradley-Terry reward modelling, arXiv:2203.02155, section 3.5; head initialisation arXiv:2009.01325, appendix B.1.
+    """
+
+    def __init__(self, backbone: GemmaBackbone, tokenizer=None, seed: int | None = 0, **kwargs):
+        super().__init__(dtype=backbone.dtype_policy, **kwargs)
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.reward_mean, self.reward_std = 0.0, 1.0
+        width = backbone.config.hidden_dim
+        # The head stays float32: rewards differ in the third decimal, where bfloat16 has none.
+        self.score = keras.layers.Dense(
+            1, use_bias=False, dtype="float32", name="score", kernel_initializer=KeyedNormal(seed, "score", (width + 1) ** -0.5)
+        )
+        self.score.build((None, width))
+        self.built = True
+
+    @property
+    def config(self):
+        """The backbone's `GemmaConfig`."""
+        return self.backbone.config
+
+    def call(self, inputs):
+        hidden = self.backbone(inputs)
+        positions = inputs.get("reward_positions")
+        if positions is None:
+            positions = last_token_positions(inputs["token_ids"], inputs.get("padding_mask"))
+        last = ops.take_along_axis(hidden, ops.cast(positions, "int32")[:, None, None], axis=1)[:, 0]
+        return self.score(ops.cast(last, "float32"))[:, 0]
+
+    def normalized(self, raw):
+        """Raw scores shifted and scaled to mean 0 and std 1 on samples of the instruction-tuned model."""
+        return (raw - self.reward_mean) / self.reward_std
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """The backbone's weights and "score" under their checkpoint names."""
+        return {**self.backbone.named_variables(), "score": self.score.kernel}
+
+    @classmethod
+    def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaRewardModel":
+        """As `GemmaCausalLM.from_preset`; a language model's folder gives its backbone under a fresh head keyed by `seed`."""
+        loaded = presets.read(preset, load_weights)
+        reward = hugging_face.read_reward(loaded.folder) if loaded.folder is not None else None
+        backbone = GemmaBackbone(loaded.config, dtype=dtype, seed=None if load_weights else seed)
+        model = cls(backbone, loaded.tokenizer, seed=seed)
+        if load_weights:
+            variables = model.named_variables() if reward is not None else backbone.named_variables()
+            presets.assign(variables, loaded.weights(), loaded.origin)
+        if reward is not None:
+            model.reward_mean, model.reward_std = reward["reward_mean"], reward["reward_std"]
+        return model
+
+    def save_to_preset(self, folder, dtype: str = "float32") -> None:
+        """Write a folder that opens as transformers' `AutoModelForSequenceClassification` with one label."""
+        reward = {"reward_mean": float(self.reward_mean), "reward_std": float(self.reward_std)}
+        presets.write(folder, self.config, self.named_variables(), self.tokenizer, dtype, reward)
+
+    def get_config(self):
+        return {"backbone": keras.saving.serialize_keras_object(self.backbone)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(keras.saving.deserialize_keras_object(config["backbone"]))
+
+
+def last_token_positions(token_ids, padding_mask=None):
+    """Index of the last real token of each row, int32 (b,); the padding may lie on either side.
+
+    Args:
+        token_ids: int (b, t). padding_mask: bool (b, t), True is a real token; default all.
+    """
+    length = token_ids.shape[1]
+    if padding_mask is None:
+        return ops.full((token_ids.shape[0],), length - 1, dtype="int32")
+    columns = ops.convert_to_tensor(np.arange(length, dtype=np.int32))
+    return ops.max(ops.where(ops.cast(padding_mask, "bool"), columns, 0), axis=1)

@@ -1,0 +1,114 @@
+"""From logits to a token, by inverse transform of a uniform number that the caller supplies."""
+
+import dataclasses
+
+from keras import ops
+
+_BLOCK = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """How a token is chosen.
+
+    Args:
+        temperature: float >= 0; logits are divided by it; 0 takes the most likely token.
+        top_k: keep the k most likely tokens, or None. Ties with the k-th are kept.
+        top_p: keep the smallest set of most likely tokens whose probability reaches it, in (0, 1], or None.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise ValueError(f"`temperature` must be >= 0. Received: temperature={self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"`top_k` must be >= 1. Received: top_k={self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"`top_p` must be in (0, 1]. Received: top_p={self.top_p}")
+
+    @classmethod
+    def from_name(cls, name: "str | Sampler") -> "Sampler":
+        """KerasHub's names: "greedy", "random", "top_k" (k = 5), "top_p" (p = 0.9); a `Sampler` is passed through."""
+        if isinstance(name, cls):
+            return name
+        known = {"greedy": cls(temperature=0), "random": cls(), "top_k": cls(top_k=5), "top_p": cls(top_p=0.9)}
+        if name not in known:
+            raise ValueError(f"`sampler` must be a `gemma_keras.Sampler` or one of {sorted(known)}. Received: sampler={name!r}")
+        return known[name]
+
+
+def sample(logits, uniforms, sampler: Sampler):
+    """One token a row.
+
+    Args:
+        logits: float32 (b, v).
+        uniforms: float32 (b,) in [0, 1); unused at temperature 0.
+        sampler: `Sampler`.
+
+    Returns:
+        int32 (b,).
+    """
+    if sampler.temperature == 0:
+        return ops.cast(ops.argmax(logits, axis=-1), "int32")
+    logits = logits / sampler.temperature
+    if sampler.top_k is not None and sampler.top_k < logits.shape[-1]:
+        smallest_kept = ops.top_k(logits, sampler.top_k)[0][:, -1:]
+        logits = ops.where(logits >= smallest_kept, logits, -1e30)
+    weights = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    if sampler.top_p is not None and sampler.top_p < 1:
+        weights = _keep_top_p(weights, sampler.top_p)
+    return inverse_transform(weights, uniforms)
+
+
+def inverse_transform(weights, uniforms):
+    """The token where the running sum of weights passes `uniform * total`.
+
+    Sums run in two levels, blocks then tokens: a flat running sum over 256k float32 numbers is slow on JAX and inexact on TensorFlow. The
+    result always has positive weight, also where rounding makes a running sum end below its total.
+
+    Args:
+        weights: float32 (b, v) >= 0, not all zero.
+        uniforms: float32 (b,) in [0, 1).
+
+    Returns:
+        int32 (b,).
+    """
+    vocabulary = weights.shape[-1]
+    block = min(_BLOCK, vocabulary)
+    count = -(-vocabulary // block)
+    blocks = ops.reshape(ops.pad(weights, ((0, 0), (0, count * block - vocabulary))), (-1, count, block))
+    block_index, rest = _locate(ops.sum(blocks, axis=-1), uniforms, fraction=True)
+    chosen = ops.take_along_axis(blocks, block_index[:, None, None], axis=1)[:, 0]
+    token_index, _ = _locate(chosen, rest, fraction=False)
+    return ops.cast(block_index * block + token_index, "int32")
+
+
+def _locate(weights, point, fraction):
+    """Index (b,) of the cell of weights (b, n) that holds `point`, and how far into that cell it lies."""
+    ends = ops.cumsum(weights, axis=-1)
+    point = point * ops.sum(weights, axis=-1) if fraction else point
+    index = ops.sum(ops.cast(ends <= point[:, None], "int32"), axis=-1)
+    cells = ops.arange(weights.shape[-1], dtype="int32")
+    last_positive = ops.max(ops.where(weights > 0, cells, 0), axis=-1)
+    index = ops.minimum(index, last_positive)
+    starts = ops.take_along_axis(ends - weights, index[:, None], axis=1)[:, 0]
+    return index, ops.maximum(point - starts, 0.0)
+
+
+def _keep_top_p(weights, top_p):
+    """Zero all but the smallest set of largest weights that holds `top_p` of the total; by bisection, never a sort of the vocabulary."""
+    needed = top_p * ops.sum(weights, axis=-1, keepdims=True)
+    low = ops.zeros_like(needed)
+    high = ops.max(weights, axis=-1, keepdims=True)
+    # `low` always keeps enough mass, `high` too little or just the maximum; 40 halvings end far below float32 spacing.
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        enough = ops.sum(ops.where(weights >= middle, weights, 0.0), axis=-1, keepdims=True) >= needed
+        low, high = ops.where(enough, middle, low), ops.where(enough, high, middle)
+    return ops.where(weights >= low, weights, 0.0)
