@@ -142,9 +142,9 @@ def test_no_phrase_of_style_holds_a_word_of_an_answer():
 
 
 def test_gold_probability():
-    assert gold_probability(0.5, 0.5, 10.0) == 0.5
-    assert gold_probability(0.6, 0.5, 10.0) == pytest.approx(1 / (1 + np.exp(-1.0)))
-    assert gold_probability(0.0, 1.0, 1e6) == 0.0
+    assert gold_probability(0.5, 0.5, 0.1) == 0.5
+    assert gold_probability(0.6, 0.5, 0.1) == pytest.approx(1 / (1 + np.exp(-1.0)))
+    assert gold_probability(0.0, 1.0, 1e-6) == 0.0
 
 
 def test_unknown_names_are_explained():

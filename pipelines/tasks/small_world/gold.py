@@ -74,11 +74,11 @@ def gold_reward(item: TaskItem, completion: str, finished: bool) -> GoldReward:
     return GoldReward(total=sum(WEIGHTS[name] * value for name, value in parts.items()), parts=parts)
 
 
-def gold_probability(first: float, second: float, scale: float) -> float:
-    """Probability that a rater prefers the first of two answers: sigmoid(scale * (first - second)), Bradley and Terry 1952.
+def gold_probability(first: float, second: float, noise_scale: float) -> float:
+    """Probability that a rater prefers the first of two answers: sigmoid((first - second) / noise_scale), Bradley and Terry 1952.
 
     Args:
         first, second: gold totals.
-        scale: > 0, how sharply the rater sees differences.
+        noise_scale: > 0, the difference at which the better one wins in 73 of 100 cases.
     """
-    return 0.5 * (1.0 + math.tanh(0.5 * scale * (first - second)))
+    return 0.5 * (1.0 + math.tanh(0.5 * (first - second) / noise_scale))

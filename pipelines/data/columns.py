@@ -1,0 +1,284 @@
+"""Rows to typed examples: which columns hold what, in plain and conversational form.
+
+The names are TRL's conventions: `text`, `messages`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, and `answer`.
+A data specification may name other columns. Every fault is a `BadRow` with the reason.
+"""
+
+import dataclasses
+import difflib
+import math
+from typing import Any
+
+from pipelines.data.hh_rlhf import Message, is_hh_dialogue, parse_dialogue, shared_prompt
+from pipelines.data.jsonl import Row
+from pipelines.data.rejects import BadRow
+from pipelines.tasks.items import TaskItem
+
+MODEL_ROLES = ("assistant", "model")
+ROLES = ("system", "user", *MODEL_ROLES)
+NAMES = ("prompt", "completion", "answer", "text", "messages", "chosen", "rejected")
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Plain text to continue."""
+
+    text: str
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+    """Turns that end with the model's; the loss is on all of the model's turns."""
+
+    messages: list[Message]
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptCompletion:
+    """A prompt, as text or as turns, and the response to learn."""
+
+    prompt: str | list[Message]
+    completion: str
+    origin: str
+    item: TaskItem | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A prompt to answer. `answer`: the known answer; `item`: the built-in task's instruction, for its gold reward."""
+
+    prompt: str | list[Message]
+    answer: str | None
+    origin: str
+    item: TaskItem | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference:
+    """Two responses to one prompt.
+
+    Args:
+        prompt: text or turns.
+        chosen, rejected: the preferred response and the other: text, or turns where more than one follows the prompt.
+        margin: how much better chosen is, for the loss; 0 where unknown.
+        probability: the labelling model's p(chosen wins), where known.
+        prompt_ids, chosen_ids, rejected_ids: the token ids as sampled, where known: they are used instead of the texts.
+    """
+
+    prompt: str | list[Message]
+    chosen: str | list[Message]
+    rejected: str | list[Message]
+    origin: str
+    margin: float = 0.0
+    probability: float | None = None
+    prompt_ids: list[int] | None = None
+    chosen_ids: list[int] | None = None
+    rejected_ids: list[int] | None = None
+
+    def conversation(self, response: str) -> list[Message]:
+        """The turns of the prompt and of `response`, "chosen" or "rejected"."""
+        value = self.chosen if response == "chosen" else self.rejected
+        return as_messages(self.prompt) + (value if isinstance(value, list) else [{"role": "assistant", "content": value}])
+
+
+def as_messages(prompt: str | list[Message]) -> list[Message]:
+    """A prompt as turns."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+
+def read_text(row: Row, names: dict[str, str]) -> Text:
+    """The `text` column."""
+    return Text(_text(row, _column(row, names, "text")), row.origin)
+
+
+def read_instruction(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Text | Conversation | PromptCompletion:
+    """What a response is learned from: `messages`, `prompt` and `completion`, `text`, or HH-RLHF's chosen dialogue."""
+    if hh_rlhf:
+        messages = parse_dialogue(_value(row, names.get("completion", names.get("chosen", "chosen"))))
+        return Conversation(_check_roles(messages, "the dialogue", ends_with_model=True), row.origin)
+    if "completion" not in names and ("messages" in names or ("messages" in row.values and "prompt" not in names)):
+        return Conversation(_messages(row, _column(row, names, "messages"), ends_with_model=True), row.origin)
+    if "text" in names or ("text" in row.values and not {"prompt", "completion"} & {*names, *row.values}):
+        return read_text(row, names)
+    prompt = _prompt(row, _column(row, names, "prompt"))
+    completion = _response(row, _column(row, names, "completion"))
+    if isinstance(completion, list):
+        prompt, completion = [*as_messages(prompt), *completion[:-1]], completion[-1]["content"]
+    return PromptCompletion(prompt, completion, row.origin, _item(row))
+
+
+def read_prompt(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Prompt:
+    """A prompt and, where there is one, its known answer."""
+    if hh_rlhf:
+        messages = parse_dialogue(_value(row, names.get("prompt", names.get("chosen", "chosen"))))
+        while messages and messages[-1]["role"] != "user":
+            messages = messages[:-1]
+        return Prompt(_check_roles(messages, "the dialogue", ends_with_model=False), None, row.origin)
+    answer = None
+    if "answer" in names or row.values.get("answer") is not None:
+        answer = _answer(row, _column(row, names, "answer"))
+    return Prompt(_prompt(row, _column(row, names, "prompt")), answer, row.origin, _item(row))
+
+
+def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Preference:
+    """A pair with its explicit prompt, or with the shared beginning as its prompt."""
+    columns = {name: _column(row, names, name) for name in ("chosen", "rejected")}
+    values = {name: _value(row, column) for name, column in columns.items()}
+    explicit = not hh_rlhf and ("prompt" in names or "prompt" in row.values)
+    chosen: str | list[Message]
+    rejected: str | list[Message]
+    if explicit:
+        prompt = _prompt(row, _column(row, names, "prompt"))
+        sampled = row.values.get("chosen_ids") is not None  # a model may stop at once: no text, yet a stop token
+        chosen, rejected = ("" if sampled and values[name] == "" else _response(row, columns[name]) for name in ("chosen", "rejected"))
+    elif hh_rlhf or all(is_hh_dialogue(value) for value in values.values()):
+        prompt, chosen, rejected = shared_prompt(*(parse_dialogue(values[name]) for name in ("chosen", "rejected")))
+    elif all(isinstance(value, list) for value in values.values()):
+        turns = [_messages(row, columns[name], ends_with_model=True) for name in ("chosen", "rejected")]
+        prompt, chosen, rejected = shared_prompt(*turns)
+    else:
+        prompt, chosen, rejected = _shared_beginning(_text(row, columns["chosen"]), _text(row, columns["rejected"]))
+    chosen, rejected = (_plain_if_single(value) for value in (chosen, rejected))
+    if chosen == rejected and not _different_ids(row):
+        raise BadRow("chosen equals rejected: a pair needs two different responses.")
+    for name in ("score_chosen", "score_rejected"):
+        _number(row, name, None)
+    ids = {name: _ids(row, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
+    if 0 < sum(value is not None for value in ids.values()) < 3:
+        raise BadRow("prompt_ids, chosen_ids and rejected_ids go together: expected all three or none.")
+    margin, probability = _number(row, "margin", 0.0), _number(row, "probability", None)
+    if probability is not None and not 0.0 <= probability <= 1.0:
+        raise BadRow(f"column 'probability': expected a number from 0 to 1, got {probability}.")
+    return Preference(prompt, chosen, rejected, row.origin, margin=margin or 0.0, probability=probability, **ids)
+
+
+def _column(row: Row, names: dict[str, str], name: str) -> str:
+    column = names.get(name, name)
+    if column not in row.values:
+        close = difflib.get_close_matches(column, row.values, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        remedy = "" if name in names else f" Name yours in the data specification, e.g. `{name}: COLUMN`."
+        raise BadRow(f"column {column!r} is missing; the row has {', '.join(map(repr, row.values)) or 'none'}.{hint}{remedy}")
+    return column
+
+
+def _value(row: Row, column: str) -> Any:
+    if column not in row.values:
+        return row.values[_column(row, {}, column)]
+    return row.values[column]
+
+
+def _text(row: Row, column: str) -> str:
+    return _check_text(row.values[column], f"column {column!r}")
+
+
+def _check_text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BadRow(f"{where}: expected text, got {type(value).__name__}.")
+    if not value.strip():
+        raise BadRow(f"{where}: the text is empty.")
+    return value
+
+
+def _prompt(row: Row, column: str) -> str | list[Message]:
+    if isinstance(row.values[column], list):
+        return _messages(row, column, ends_with_model=False)
+    return _text(row, column)
+
+
+def _response(row: Row, column: str) -> str | list[Message]:
+    value = row.values[column]
+    if not isinstance(value, list):
+        return _text(row, column)
+    messages = [_message(turn, f"column {column!r}, turn {number}") for number, turn in enumerate(value, 1)]
+    if not messages or messages[0]["role"] not in MODEL_ROLES:
+        raise BadRow(f"column {column!r}: roles out of order: a response starts with 'assistant', got {[m['role'] for m in messages]}.")
+    return _plain_if_single(_check_roles(messages, f"column {column!r}", ends_with_model=True, first="assistant"))
+
+
+def _plain_if_single(response: str | list[Message]) -> str | list[Message]:
+    return response[0]["content"] if isinstance(response, list) and len(response) == 1 else response
+
+
+def _messages(row: Row, column: str, ends_with_model: bool) -> list[Message]:
+    value = row.values[column]
+    if not isinstance(value, list):
+        raise BadRow(f"column {column!r}: expected a list of {{role, content}}, got {type(value).__name__}.")
+    messages = [_message(turn, f"column {column!r}, turn {number}") for number, turn in enumerate(value, 1)]
+    return _check_roles(messages, f"column {column!r}", ends_with_model)
+
+
+def _message(turn: Any, where: str) -> Message:
+    if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
+        raise BadRow(f"{where}: expected {{role, content}}, got {str(turn)[:60]!r}.")
+    if turn["role"] not in ROLES:
+        raise BadRow(f"{where}: unknown role {turn['role']!r}, expected one of {', '.join(ROLES)}.")
+    return {"role": turn["role"], "content": _check_text(turn["content"], where)}
+
+
+def _check_roles(messages: list[Message], where: str, ends_with_model: bool, first: str = "user") -> list[Message]:
+    roles = ["assistant" if message["role"] in MODEL_ROLES else message["role"] for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] and first == "user" else roles
+    order = ("user", "assistant") if first == "user" else ("assistant", "user")
+    expected = [order[i % 2] for i in range(len(turns))]
+    if not turns or turns != expected:
+        raise BadRow(f"{where}: roles out of order: expected {first} first and then in turn, got {roles}.")
+    if (turns[-1] == "assistant") != ends_with_model:
+        raise BadRow(
+            f"{where}: roles out of order: expected the last turn to be {'assistant' if ends_with_model else 'user'}, got {roles}."
+        )
+    return messages
+
+
+def _shared_beginning(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """Plain texts with an implicit prompt: cut at the last space before they differ."""
+    if chosen == rejected:
+        raise BadRow("chosen equals rejected: a pair needs two different responses.")
+    length = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    while length and not chosen[length - 1].isspace():
+        length -= 1
+    prompt, parts = chosen[:length].strip(), (chosen[length:].strip(), rejected[length:].strip())
+    if not prompt or not all(parts):
+        raise BadRow("chosen and rejected share no prompt, or one has no response after it. Add a column `prompt`.")
+    return prompt, *parts
+
+
+def _answer(row: Row, column: str) -> str:
+    value = row.values[column]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadRow(f"column {column!r}: expected text or a number, got {type(value).__name__}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRow(f"column {column!r}: expected a finite number, got {value}.")
+    return _check_text(str(value), f"column {column!r}")
+
+
+def _number(row: Row, column: str, default: float | None) -> float | None:
+    value = row.values.get(column)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRow(f"column {column!r}: expected a number, got {type(value).__name__}.")
+    if not math.isfinite(value):
+        raise BadRow(f"column {column!r}: expected a finite number, got {value}.")
+    return float(value)
+
+
+def _ids(row: Row, column: str) -> list[int] | None:
+    value = row.values.get(column)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or any(isinstance(x, bool) or not isinstance(x, int) or x < 0 for x in value):
+        raise BadRow(f"column {column!r}: expected a list of token ids (integers >= 0), got {str(value)[:60]!r}.")
+    return value
+
+
+def _different_ids(row: Row) -> bool:
+    chosen, rejected = row.values.get("chosen_ids"), row.values.get("rejected_ids")
+    return chosen is not None and rejected is not None and chosen != rejected
+
+
+def _item(row: Row) -> TaskItem | None:
+    item = row.values.get("item")
+    return item if isinstance(item, TaskItem) else None

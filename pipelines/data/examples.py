@@ -1,0 +1,72 @@
+"""A stage's `data` to typed examples in one call: rows read, columns checked, bad rows stopped at or set aside."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.configs import Columns, FileData, TaskData
+from pipelines.data.columns import (
+    Conversation,
+    Preference,
+    Prompt,
+    PromptCompletion,
+    Text,
+    read_instruction,
+    read_preference,
+    read_prompt,
+    read_text,
+)
+from pipelines.data.rejects import Rejects
+from pipelines.data.sources import load_rows
+from pipelines.errors import DataError
+
+Use = Literal["text", "instruction", "prompt", "preference"]
+Example = Text | Conversation | PromptCompletion | Prompt | Preference
+
+
+def load_examples(
+    spec: FileData | TaskData | str | dict[str, Any],
+    use: Use,
+    base_folder: Path,
+    inputs: Mapping[str, Path] | None = None,
+    seed: int = 0,
+    rejects: Rejects | None = None,
+) -> list:
+    """Typed examples.
+
+    Args:
+        spec: what `load_rows` takes.
+        use: "text" gives Text; "instruction" PromptCompletion, Conversation or Text; "prompt" Prompt; "preference" Preference.
+        base_folder, inputs, seed: as of `load_rows`.
+        rejects: default as `spec.on_bad_row` says. Hand one in to read `count` and to `write(folder)` afterwards.
+
+    Raises:
+        DataError: as `load_rows`, or no usable row.
+    """
+    if isinstance(spec, dict):
+        spec = TaskData(**spec) if "task" in spec else FileData(**spec)
+    from_file = isinstance(spec, FileData)
+    if rejects is None:
+        rejects = Rejects(spec.on_bad_row if from_file else "strict")
+    names = {name: getattr(spec, name) for name in Columns if getattr(spec, name) is not None} if from_file else {}
+    reader = _reader(use, names, from_file and spec.format == "hh_rlhf")
+    examples = []
+    for row in load_rows(spec, base_folder, inputs, seed, rejects):
+        with rejects.guard(row.origin, row.values):
+            examples.append(reader(row))
+    if not examples:
+        raise DataError(f"{_name(spec)}:1: no usable row; {rejects.count} were bad, the first because: {rejects.rows[0]['reason']}")
+    return examples
+
+
+def _reader(use: Use, names: dict[str, str], hh_rlhf: bool) -> Callable:
+    if use == "text":
+        return lambda row: read_text(row, names)
+    reader = {"instruction": read_instruction, "prompt": read_prompt, "preference": read_preference}[use]
+    return lambda row: reader(row, names, hh_rlhf)
+
+
+def _name(spec: FileData | TaskData | str) -> str:
+    if isinstance(spec, str):
+        return spec
+    return spec.path if isinstance(spec, FileData) else spec.task

@@ -1,0 +1,188 @@
+"""Where rows come from: JSON lines, the built-in task, a stage's folder, and through `datasets` parquet, folders and the hub."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipelines.configs import FileData, TaskData
+from pipelines.data.jsonl import Row, read_jsonl
+from pipelines.data.rejects import Rejects
+from pipelines.errors import ConfigError, DataError
+from pipelines.paths import find_path
+from pipelines.tasks import task
+
+LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
+TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
+PREFERENCES_FILE = "preferences.jsonl"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SPLIT = re.compile(r"([\w.-]+)(?:\[(\d*):(\d*)\])?")
+
+
+def load_rows(
+    spec: FileData | TaskData | str | dict[str, Any],
+    base_folder: Path,
+    inputs: Mapping[str, Path] | None = None,
+    seed: int = 0,
+    rejects: Rejects | None = None,
+) -> list[Row]:
+    """All rows that a `data` specification names.
+
+    Args:
+        spec: FileData, TaskData, one of them as a dict, or the name of a stage with preferences.
+        base_folder: folder that relative paths start from, that of the YAML file.
+        inputs: finished stage folders by name.
+        seed: of the built-in task's draws.
+        rejects: what to do with bad lines; default as `spec.on_bad_row` says.
+
+    Returns:
+        list of Row with `values` and `origin`. A task's row has `prompt`, `completion`, `answer`, `kind`, `must_refuse`, `text` for
+        pretraining, and the TaskItem itself as `item`.
+
+    Raises:
+        DataError: missing or unreadable data, no rows, or in strict mode a bad line.
+        ConfigError: the specification contradicts itself.
+    """
+    if isinstance(spec, dict):
+        spec = TaskData(**spec) if "task" in spec else FileData(**spec)
+    if isinstance(spec, str):
+        return _stage_rows(spec, inputs or {}, rejects or Rejects())
+    if isinstance(spec, TaskData):
+        return _task_rows(spec, seed)
+    rejects = rejects or Rejects(spec.on_bad_row)
+    rows = list(islice(_file_rows(spec, base_folder, rejects), spec.limit))
+    if not rows:
+        raise DataError(f"{spec.path}:1: no rows could be read ({rejects.count} bad ones). Expected at least one row.")
+    return rows
+
+
+def _stage_rows(name: str, inputs: Mapping[str, Path], rejects: Rejects) -> list[Row]:
+    if name not in inputs:
+        raise ConfigError(f"data: {name!r} is no earlier stage. Stages at hand: {', '.join(sorted(inputs)) or 'none'}.")
+    path = inputs[name] / PREFERENCES_FILE
+    if not path.is_file():
+        raise DataError(f"{path}:1: missing. Expected a preference_collection stage that is finished; {name!r} left no preferences.")
+    return list(read_jsonl(path, rejects))
+
+
+def _task_rows(spec: TaskData, seed: int) -> list[Row]:
+    built_in = task(spec.task)
+    place = f"{spec.task}/{spec.split}"
+    if spec.split == "pretraining":
+        texts = built_in.pretraining_texts(spec.size, seed)
+        return [Row({"text": text}, f"{place}:{number}") for number, text in enumerate(texts, 1)]
+    return [
+        Row(
+            {
+                "prompt": item.prompt,
+                "completion": item.demonstration,
+                "answer": item.answer,
+                "kind": item.kind,
+                "must_refuse": item.must_refuse,
+                "item": item,
+            },
+            f"{place}:{number}",
+        )
+        for number, item in enumerate(built_in.prompts(spec.split, spec.size, seed), 1)
+    ]
+
+
+def _file_rows(spec: FileData, base_folder: Path, rejects: Rejects) -> Iterator[Row]:
+    path = find_path(spec.path, base_folder)
+    if path is None:
+        return _hub_rows(spec)
+    if path.is_dir():
+        return _folder_rows(path, spec, rejects)
+    if spec.split is not None or spec.config is not None:
+        raise ConfigError(f"data: `split` and `config` choose parts of a folder or a hub data set, and {spec.path} is a file. Remove them.")
+    if path.suffix in LINE_SUFFIXES:
+        return read_jsonl(path, rejects)
+    if path.suffix in TABLE_SUFFIXES:
+        return _table_rows(TABLE_SUFFIXES[path.suffix], [path])
+    known = ", ".join((*LINE_SUFFIXES, *TABLE_SUFFIXES))
+    raise DataError(f"{path}:1: unknown kind of file {path.suffix!r}. Expected one of {known}.")
+
+
+def _folder_rows(folder: Path, spec: FileData, rejects: Rejects) -> Iterator[Row]:
+    """A folder with JSON lines or tables, or one that `datasets` saved; a split is a file's or sub-folder's name or its beginning."""
+    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return _saved_rows(folder, spec)
+    folder = folder / spec.config if spec.config else folder
+    name, start, stop = _parse_split(spec.split)
+    for suffixes in (LINE_SUFFIXES[:2], *((suffix,) for suffix in TABLE_SUFFIXES)):
+        files = sorted(file for file in folder.rglob("*") if file.suffix in suffixes and file.is_file())
+        if name is not None:
+            files = [file for file in files if any(part.startswith(name) for part in file.relative_to(folder).parts)]
+        if not files:
+            continue
+        if suffixes == LINE_SUFFIXES[:2]:
+            rows: Iterator[Row] = (row for file in files for row in read_jsonl(file, rejects))
+        else:
+            rows = _table_rows(TABLE_SUFFIXES[suffixes[0]], files)
+        return islice(rows, start, stop)
+    wanted = f" whose name starts with {name!r}" if name else ""
+    raise DataError(f"{folder}:1: no .jsonl, .ndjson, .parquet, .csv or .arrow file{wanted}. Name the file, or another `split`.")
+
+
+def _parse_split(split: str | None) -> tuple[str | None, int, int | None]:
+    if split is None:
+        return None, 0, None
+    match = _SPLIT.fullmatch(split)
+    if match is None:
+        raise ConfigError(f"data: expected a split such as train or train[:1000], got {split!r}.")
+    name, start, stop = match.groups()
+    return name, int(start or 0), int(stop) if stop else None
+
+
+def _table_rows(builder: str, files: list[Path]) -> Iterator[Row]:
+    import datasets
+
+    for file in files:
+        table = _guarded(str(file), lambda file=file: datasets.load_dataset(builder, data_files=str(file), split="train"))
+        yield from _numbered(table, str(file))
+
+
+def _saved_rows(folder: Path, spec: FileData) -> Iterator[Row]:
+    import datasets
+
+    name, start, stop = _parse_split(spec.split)
+    saved = _guarded(str(folder), lambda: datasets.load_from_disk(str(folder)))
+    return islice(_numbered(_one_split(saved, name, str(folder)), str(folder)), start, stop)
+
+
+def _hub_rows(spec: FileData) -> Iterator[Row]:
+    looks_local = Path(spec.path).suffix in (*LINE_SUFFIXES, *TABLE_SUFFIXES) or not _HUB_ID.fullmatch(spec.path)
+    if looks_local:
+        raise DataError(f"{spec.path}:1: no such file or folder. Paths are relative to the YAML file's folder.")
+    import datasets
+
+    def load():
+        return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
+
+    return _numbered(_one_split(_guarded(spec.path, load), None, spec.path), f"{spec.path}/{spec.split or 'train'}")
+
+
+def _one_split(data, name: str | None, place: str):
+    import datasets
+
+    if not isinstance(data, datasets.DatasetDict):
+        return data
+    name = name or ("train" if "train" in data or len(data) != 1 else next(iter(data)))
+    if name not in data:
+        raise DataError(f"{place}:1: no split {name!r}. It has {', '.join(data)}; set `split` in the data specification.")
+    return data[name]
+
+
+def _numbered(table: Iterable[Mapping[str, Any]], place: str) -> Iterator[Row]:
+    for number, values in enumerate(table, 1):
+        yield Row(dict(values), f"{place}:{number}")
+
+
+def _guarded(place: str, load):
+    """Calls into `datasets`, whose errors are of many classes; all mean that the data cannot be had."""
+    try:
+        return load()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"{place}:1: cannot be loaded: {reason}. Check the name, `config`, `split` and the network.") from error
