@@ -22,8 +22,8 @@ _MOST_LAYERS, _LARGEST_SIZE = 1000, 2**31 - 1
 
 _SIZES = {  # Hugging Face's key → our field
     "vocab_size": "vocabulary_size", "hidden_size": "hidden_dim", "intermediate_size": "intermediate_dim",
-    "num_hidden_layers": "num_layers", "num_attention_heads": "num_query_heads", "num_key_value_heads": "num_key_value_heads", "head_dim": "head_dim",
-    "max_position_embeddings": "context_length",
+    "num_hidden_layers": "num_layers", "num_attention_heads": "num_query_heads", "num_key_value_heads": "num_key_value_heads",
+    "head_dim": "head_dim", "max_position_embeddings": "context_length",
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma": {
