@@ -35,7 +35,11 @@ class GemmaBackbone(keras.Model):
         self.config = config
         policy = self.dtype_policy
         self.token_embedding = TokenEmbedding(config.vocabulary_size, config.hidden_dim, seed, dtype=policy, name="token_embedding")
-        self.blocks = [DecoderBlock(config, i, seed, dtype=policy, name=f"block_{i}") for i in range(config.num_layers)]
+        self.blocks = []
+        for i in range(config.num_layers):
+            # Keras on torch registers parameters by path: equal paths would hide all layers but one from zero_grad() and state_dict().
+            with keras.name_scope(f"layers_{i}"):
+                self.blocks.append(DecoderBlock(config, i, seed, dtype=policy, name=f"block_{i}"))
         self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, dtype=policy, name="final_norm")
         self.built = True
 
