@@ -178,13 +178,19 @@ def model_from_tokenizer_json(text: str | bytes) -> bytes:
         ValueError: no JSON, no BPE or Unigram model, or ids with gaps.
     """
     try:
-        data = json.loads(text)
-        model, added = data["model"], data.get("added_tokens") or []
-        kind, vocabulary = model.get("type", "BPE"), model["vocab"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _model_from_json(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"Not a tokenizer.json: it is no JSON: {error}. Download it again.") from error
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(
-            f"Not a tokenizer.json: expected an object with `model.vocab`. Received: {type(error).__name__}: {error}"
+            "Not a tokenizer.json: expected an object with `model.vocab`, `model.merges` and `added_tokens`. "
+            f"Received one that fails with {type(error).__name__}: {error}"
         ) from error
+
+
+def _model_from_json(data: Mapping[str, Any]) -> bytes:
+    model, added = data["model"], data.get("added_tokens") or []
+    kind, vocabulary = model.get("type", "BPE"), model["vocab"]
     if kind not in ("BPE", "Unigram"):
         raise ValueError(f"`model.type` in tokenizer.json must be BPE or Unigram. Received: {kind!r}. Use the tokenizer of a Gemma model.")
     ids = {piece: i for i, (piece, _) in enumerate(vocabulary)} if kind == "Unigram" else dict(vocabulary)

@@ -39,11 +39,11 @@ def train_model(texts: Iterable[str], vocabulary_size: int) -> bytes:
     written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=iter(_without_rare_characters(texts, (vocabulary_size - _FIXED_PIECES) // 2)),
             model_writer=written,
             model_type="bpe",
             vocab_size=vocabulary_size,
-            character_coverage=_coverage(texts, (vocabulary_size - _FIXED_PIECES) // 2),
+            character_coverage=1.0,
             pad_id=0,
             eos_id=1,
             bos_id=2,
@@ -71,10 +71,9 @@ def train_model(texts: Iterable[str], vocabulary_size: int) -> bytes:
     return written.getvalue()
 
 
-def _coverage(texts: list[str], most_characters: int) -> float:
+def _without_rare_characters(texts: list[str], most_characters: int) -> list[str]:
+    # SentencePiece's own `character_coverage` cannot go below 0.98, and fails where the characters then outnumber the places.
     counts = collections.Counter(character for text in texts for character in text if character != "\n")
-    if len(counts) <= most_characters:
-        return 1.0
-    kept = sum(count for _, count in counts.most_common(most_characters))
-    # SentencePiece stops at the first character at which this share is reached.
-    return (kept - 0.5) / counts.total()
+    rare = [character for character, _ in counts.most_common()[most_characters:]]
+    # A newline is a piece of its own, so nothing is learned across the gap.
+    return [text.translate(dict.fromkeys(map(ord, rare), "\n")) for text in texts] if rare else texts
