@@ -11,9 +11,10 @@ import pydantic
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gemma_keras.config import GemmaConfig
+from pipelines import rewards
 
 BACKENDS = ("jax", "tensorflow", "torch")
-REWARD_FUNCTIONS = ("exact_answer", "answer_format")
+REWARD_FUNCTIONS = tuple(rewards.REWARD_FUNCTIONS)
 REWARD_MODEL_PREFIX = "reward_model:"
 FUNCTION_PREFIX = "function:"
 
@@ -74,7 +75,9 @@ def _sizes_fields() -> dict[str, Any]:
     return fields
 
 
-Sizes = pydantic.create_model("Sizes", __base__=Settings, __doc__="Fields of GemmaConfig; what is left out has its default.", **_sizes_fields())
+Sizes = pydantic.create_model(
+    "Sizes", __base__=Settings, __doc__="Fields of GemmaConfig; what is left out has its default.", **_sizes_fields()
+)
 
 
 class TokenizerTraining(Settings):
@@ -117,7 +120,7 @@ class StageConfig(Settings):
 class ModelStage(StageConfig):
     """A stage that starts from a model. Abstract."""
 
-    from_: str | None = Field(None, alias="from", min_length=1, description="Stage, model folder or .gguf file; default the workflow's model.")
+    from_: str | None = Field(None, alias="from", min_length=1, description="Stage, model folder or .gguf file; default the `model`.")
     dtype: Literal["float32", "mixed_bfloat16"] = Field("float32", description="Keras dtype policy; weights stay float32 in both.")
     max_length: int = Field(1024, ge=2, description="Tokens a sequence.")
 

@@ -1,0 +1,116 @@
+"""The command `gemma-keras`. Starts at once: Keras and datasets are imported by stages and model commands only."""
+
+import argparse
+import importlib.metadata
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines import commands
+from pipelines.errors import InternalError, Stopped, WorkflowError
+from pipelines.stage_errors import known_error
+
+EXIT_CODES = "exit codes: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 130 and 143 stopped"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: default `sys.argv[1:]`.
+
+    Returns:
+        The exit code: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 130 and 143 stopped by a signal.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.function(options)
+    except Stopped as stopped:
+        return stopped.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `... | head`; what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except WorkflowError as error:
+        return _show(error)
+    except Exception as error:
+        known = known_error(error, Path.cwd())
+        if known is not None:
+            return _show(known)
+        traceback.print_exc()
+        return InternalError.exit_code
+
+
+def _show(error: WorkflowError) -> int:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gemma-keras", description="Gemma post-training from one YAML file.", epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=_version())
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, function, text in (
+        ("run", commands.run, "run a workflow, or continue it where it stopped"),
+        ("validate", commands.validate, "check a workflow and its data; runs nothing"),
+        ("plan", commands.plan, "show what would run, and why"),
+    ):
+        command = subparsers.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+        command.set_defaults(function=function)
+        command.add_argument("file", type=Path, metavar="FILE", help="workflow (YAML)")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. stages.sft.learning_rate=1e-5")
+        command.add_argument("--backend", default=None, help="jax, tensorflow or torch, for all stages")
+        if name != "validate":
+            command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
+        if name == "run":
+            command.add_argument("--in-process", action="store_true", help="run the stages in this process, for debugging")
+            command.add_argument("--quiet", action="store_true", help="no progress")
+    command = subparsers.add_parser("report", help="build a run's summary and report again")
+    command.set_defaults(function=commands.report)
+    command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
+    command = subparsers.add_parser("list", help="list the shipped workflows")
+    command.set_defaults(function=commands.list_workflows)
+    command = subparsers.add_parser("copy", help="copy a shipped workflow into your folder")
+    command.set_defaults(function=commands.copy)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("destination", type=Path, nargs="?", metavar="DEST", help="file or folder, default NAME.yaml here")
+    command.add_argument("--force", action="store_true", help="replace an existing file")
+    _add_model_commands(subparsers)
+    return parser
+
+
+def _add_model_commands(subparsers) -> None:
+    chat = subparsers.add_parser("chat", help="talk to a model")
+    generate = subparsers.add_parser("generate", help="complete prompts")
+    generate.add_argument("--prompt", action="append", required=True, metavar="TEXT", help="a user's turn; may be repeated")
+    generate.add_argument("--raw", action="store_true", help="continue the text itself, without turns")
+    for command in (chat, generate):
+        command.add_argument("model", metavar="DIR", help="model or stage folder, .gguf file or hub id")
+        command.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+        command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy")
+        command.add_argument("--top-k", type=int, default=None, metavar="K")
+        command.add_argument("--top-p", type=float, default=None, metavar="P")
+        command.add_argument("--seed", type=int, default=0, metavar="N")
+    convert = subparsers.add_parser("convert", help="write a model as a Hugging Face folder")
+    convert.add_argument("model", metavar="SRC", help="folder, .gguf file or hub id")
+    convert.add_argument("destination", type=Path, metavar="DST", help="folder to write; must not exist")
+    convert.add_argument("--dtype", default=None, help="float32, bfloat16 or float16; default as the source")
+    for command in (chat, generate, convert):
+        command.add_argument("--backend", default=None, help="jax, tensorflow or torch")
+        command.set_defaults(function=commands.model_command)
+
+
+def _version() -> str:
+    try:
+        return f"gemma-keras {importlib.metadata.version('gemma-keras')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "gemma-keras (not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Runs one stage, in this process. `python -m pipelines.stage_main` is what the runner starts for each stage.
+
+The runner has prepared the output folder with a `stage.json` that says what to run; nothing else is passed but two file
+descriptors: one whose closing means that the runner is gone, and the run folder's lock.
+"""
+
+import argparse
+import importlib
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines import yaml_reader
+from pipelines.configs import KINDS, Workflow
+from pipelines.errors import InternalError, Stopped
+from pipelines.files import read_json, write_json
+from pipelines.stage_context import StageContext
+from pipelines.stage_errors import ERROR_FILE, error_record, known_error
+
+StageFunction = Callable[[Any, StageContext], dict[str, Any]]
+
+
+def stage_function(kind: str) -> StageFunction:
+    """The function that runs a kind of stage; kinds are a closed registry, so no other module can be named."""
+    if kind not in KINDS:
+        raise InternalError(f"no stage kind {kind!r}; known: {', '.join(KINDS)}")
+    return importlib.import_module(f"pipelines.stages.{kind}").run
+
+
+def execute(output: Path, quiet: bool) -> None:
+    """Run the stage that `output/stage.json` describes and write `final.json`, time and memory beside it.
+
+    Args:
+        output: the unfinished stage's folder, `RUN/stages/.NAME.partial`.
+        quiet: show no progress.
+    """
+    about = read_json(output / "stage.json")
+    run_folder = output.parent.parent
+    workflow = Workflow.model_validate(yaml_reader.read_file(run_folder / "workflow.yaml").value)
+    name = about["name"]
+    context = StageContext(
+        name=name, kind=about["kind"], output=output, seed=workflow.seed, workflow=workflow, quiet=quiet,
+        inputs={stage: run_folder / "stages" / stage for stage in about["inputs"]}, base_folder=Path(about["base_folder"]),
+    )  # fmt: skip
+    started = time.perf_counter()
+    final = stage_function(about["kind"])(workflow.stages[name], context)
+    write_json(output / "final.json", final)
+    about["seconds"] = round(time.perf_counter() - started, 3)
+    about["peak_memory_gib"] = round(peak_memory_gib(), 3)
+    write_json(output / "stage.json", about)
+
+
+def peak_memory_gib() -> float:
+    """Largest resident memory of this process so far, GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
+
+
+def stop_on_signals() -> None:
+    """Make SIGINT and SIGTERM raise `Stopped` in the main thread."""
+
+    def stop(number, frame):
+        raise Stopped(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def end_with(lifeline: int) -> None:
+    """End this process when the other end of a pipe closes: a runner killed outright leaves no stage working behind it."""
+
+    def wait():
+        os.read(lifeline, 1)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="runner watch").start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a stage for the runner; returns the exit code, after writing `error.json` for errors that the user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.stage_main")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--lock", type=int, required=True)
+    parser.add_argument("--quiet", action="store_true")
+    options = parser.parse_args(arguments)
+    stop_on_signals()
+    end_with(options.lifeline)
+    os.set_inheritable(options.lifeline, False)
+    os.set_inheritable(options.lock, False)
+    try:
+        execute(options.output, options.quiet)
+    except Stopped as stopped:
+        return stopped.exit_code
+    except Exception as error:
+        known = known_error(error, options.output.parent.parent)
+        if known is None:
+            traceback.print_exc()
+            return InternalError.exit_code
+        write_error(options.output, error_record(known))
+        return known.exit_code
+    return 0
+
+
+def write_error(output: Path, record: dict[str, Any]) -> None:
+    """Leave `error.json` for the runner; where not even that can be written, say it on stderr."""
+    try:
+        write_json(output / ERROR_FILE, record)
+    except OSError:
+        print(f"error: {record['message']}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
