@@ -59,7 +59,9 @@ AWKWARD = [
 
 def training_texts() -> list[str]:
     nouns, verbs = ["river", "lantern", "harbour", "meadow", "teacher", "orchard"], ["crosses", "remembers", "paints", "follows"]
-    sentences = [f"The {a} {verb} the {b}, {i}{j} times." for i, a in enumerate(nouns) for j, verb in enumerate(verbs) for b in nouns]
+    sentences = [
+        f"The {a} {verb} the {b}, {i}{j} times in 2024." for i, a in enumerate(nouns) for j, verb in enumerate(verbs) for b in nouns
+    ]
     return [*sentences, "What is 12 + 30?\n42\n\nList: a, b, c\n- x", "naïve café", "<h1>Title</h1>"]
 
 
@@ -98,8 +100,8 @@ def test_layout_of_a_trained_model_is_gemmas(trained):
     assert trained.stop_token_ids == (1, 5)
     assert trained.family == "gemma"
     assert trained.encode("") == []
-    # Digits are single pieces although "12" and "30" are in the texts; the spaces stay.
-    assert [trained.piece(i) for i in trained.encode("1230")] == ["1", "2", "3", "0"]
+    # Digits are single pieces although every sentence holds 2024; the spaces stay.
+    assert [trained.piece(i) for i in trained.encode("2024")] == ["2", "0", "2", "4"]
     assert [trained.piece(i) for i in trained.encode("river")] != ["\u2581river"], "no space may be put in front"
     assert trained.encode("\n\n") == [trained.encode("\n")[0] + 1], "newline runs are pieces of their own"
 
