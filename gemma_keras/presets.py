@@ -90,7 +90,7 @@ def write(folder, config: GemmaConfig, variables: Mapping[str, keras.Variable], 
     folder = pathlib.Path(folder)
     stops = None if tokenizer is None else tokenizer.stop_token_ids
     hugging_face.write_config(folder, config, dtype, reward, stops)
-    arrays = ((name, np.asarray(keras.ops.convert_to_numpy(variable))) for name, variable in variables.items())
+    arrays = ((name, np.asarray(keras.ops.convert_to_numpy(variable.value))) for name, variable in variables.items())
     hugging_face.write_weights(folder, arrays)
     if tokenizer is not None:
         tokenizer.save(folder)
