@@ -5,6 +5,7 @@ Every figure of `summary.json` that is shown stands in a `<data>` element, with 
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,11 @@ def render(run: RunRecord, figures: dict[str, Any]) -> str:
     import markupsafe
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipelines", "templates"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("pipelines", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         number=report_format.number,
@@ -69,9 +74,11 @@ def render(run: RunRecord, figures: dict[str, Any]) -> str:
         text = _FORMATS[style](value)
         if value is None:
             return markupsafe.escape(text)
-        return markupsafe.Markup('<data class="{}" data-path="{}" value="{}">{}</data>').format(style, pointer(path), json.dumps(value), text)
+        return markupsafe.Markup('<data class="{}" data-path="{}" value="{}">{}</data>').format(
+            style, pointer(path), json.dumps(value), text
+        )
 
-    text = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         run=run,
         summary=figures,
         shown=shown,
@@ -83,13 +90,14 @@ def render(run: RunRecord, figures: dict[str, Any]) -> str:
         peak_memory=max((stage.peak_memory_gib or 0 for stage in run.stages), default=0),
         tiles=_tiles(figures),
         reward_model_words=report_words.reward_model_words(figures["reward_model"]),
-        policy_words=report_words.policy_words(figures["policy"]),
+        policies=run.of_kind("policy_optimization"),
+        policy_words=report_words.policy_words,
+        judge_words=report_words.judge_words(figures["evaluation"]["judge"]),
         overoptimization_words=[words for words in map(report_words.overoptimization_words, run.of_kind("policy_optimization")) if words],
         workflow_text=run.workflow_text or _configs_as_yaml(run.stages),
         samples=_samples(run),
         drawings={key: [markupsafe.Markup(svg) for svg in svgs] for key, svgs in _drawings(run, figures).items()},
     )
-    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
 
 
 def look_up(figures: Any, path: tuple[str | int, ...]) -> Any:
@@ -113,7 +121,7 @@ def _percent_interval(value: Any) -> str:
     return report_format.interval(value, as_percent=True)
 
 
-_FORMATS = {
+_FORMATS: dict[str, Callable[[Any], str]] = {
     "number": report_format.number,
     "percent": report_format.percent,
     "seconds": report_format.seconds,
@@ -152,7 +160,10 @@ def _drawings(run: RunRecord, figures: dict[str, Any]) -> dict[str, list[str]]:
         "win_rates": [draw.win_rates(evaluation["pairs"]), draw.gold_parts(evaluation["gold_parts"], totals)],
     }
     # The reward model's three have a caption each, so their places are kept; elsewhere only what was drawn counts.
-    return {key: [svg or "" for svg in svgs] if key in ("reward_model", "win_rates") else [svg for svg in svgs if svg] for key, svgs in drawn.items()}
+    return {
+        key: [svg or "" for svg in svgs] if key in ("reward_model", "win_rates") else [svg for svg in svgs if svg]
+        for key, svgs in drawn.items()
+    }
 
 
 def _tiles(figures: dict[str, Any]) -> list[tuple[str, str, tuple[str, ...], tuple[str, tuple[str, ...]] | None]]:
@@ -167,7 +178,7 @@ def _tiles(figures: dict[str, Any]) -> list[tuple[str, str, tuple[str, ...], tup
         ),
         ("reward model accuracy", "percent", ("reward_model", "accuracy"), ("percent_interval", ("reward_model", "accuracy_ci95"))),
         ("its ceiling", "percent", ("reward_model", "ceiling"), None),
-        ("KL of the policy, nats a response", "number", ("policy", "kl_sequence"), None),
+        (f"KL of {figures['policy']['stage']}, nats a response", "number", ("policy", "kl_sequence"), None),
     ]
     return [tile for tile in tiles if look_up(figures, tile[2]) is not None]
 

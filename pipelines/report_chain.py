@@ -8,17 +8,19 @@ from pipelines.run_reader import StageRecord
 
 BOX_WIDTH, BOX_HEIGHT = 148, 92
 GAP_X, GAP_Y = 32, 22
+LANE = 16
 _REFERRING_KEYS = ("from", "from_", "data", "reward", "compare", "judge", "rater", "reference")
 
 
 @dataclass(frozen=True)
 class Box:
-    """A stage in the drawing; `x`, `y`: its upper left corner."""
+    """A stage in the drawing; `x`, `y`: its upper left corner; `uses`: the names of all its inputs."""
 
     stage: StageRecord
     x: float
     y: float
     facts: list[str]
+    uses: list[str]
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,18 @@ def layout(stages: list[StageRecord]) -> Chain:
         row = rows.get(place, 0)
         rows[place] = row + 1
         corner[stage.name] = (2 + place * (BOX_WIDTH + GAP_X), 2 + row * (BOX_HEIGHT + GAP_Y))
-        boxes.append(Box(stage, *corner[stage.name], facts=_facts(stage)))
-    arrows = [_arrow(corner[name], corner[stage.name]) for stage in stages for name in _direct(stage.name, inputs) if name in corner]
-    columns, tallest = max(column.values(), default=-1) + 1, max(rows.values(), default=0)
-    return Chain(
-        width=max(columns * (BOX_WIDTH + GAP_X) - GAP_X + 4, 0),
-        height=max(tallest * (BOX_HEIGHT + GAP_Y) - GAP_Y + 4, 0),
-        boxes=boxes,
-        arrows=arrows,
-    )
+        boxes.append(Box(stage, *corner[stage.name], facts=_facts(stage), uses=inputs[stage.name]))
+    bottom = max((y for _, y in corner.values()), default=0) + BOX_HEIGHT
+    arrows = []
+    for stage in stages:
+        for name in _direct(stage.name, inputs):
+            if name not in corner:
+                continue
+            skips = column[stage.name] - column[name] > 1
+            bottom += LANE if skips else 0
+            arrows.append(_lane_arrow(corner[name], corner[stage.name], bottom) if skips else _arrow(corner[name], corner[stage.name]))
+    columns = max(column.values(), default=-1) + 1
+    return Chain(width=max(columns * (BOX_WIDTH + GAP_X) - GAP_X + 4, 0), height=bottom + 2, boxes=boxes, arrows=arrows)
 
 
 def _direct(name: str, inputs: dict[str, list[str]]) -> list[str]:
@@ -94,6 +99,17 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
     if y1 == y2:
         return f"M{x1:g} {y1:g} H{x2:g}"
     return f"M{x1:g} {y1:g} H{middle - 16:g} C{middle:g} {y1:g} {middle - 8:g} {y2:g} {x2:g} {y2:g}"
+
+
+def _lane_arrow(start: tuple[float, float], end: tuple[float, float], lane: float) -> str:
+    """An arrow over more than one column: down between two columns, along a lane below all boxes, up again; it crosses no box."""
+    x1, y1 = start[0] + BOX_WIDTH, start[1] + BOX_HEIGHT / 2 + 12
+    x2, y2 = end[0] - 5, end[1] + BOX_HEIGHT / 2 + 12
+    down, up = x1 + GAP_X / 2, x2 - GAP_X / 2 + 4
+    return (
+        f"M{x1:g} {y1:g} H{down - 6:g} Q{down:g} {y1:g} {down:g} {y1 + 6:g} V{lane - 6:g} Q{down:g} {lane:g} {down + 6:g} {lane:g} "
+        f"H{up - 6:g} Q{up:g} {lane:g} {up:g} {lane - 6:g} V{y2 + 6:g} Q{up:g} {y2:g} {up + 6:g} {y2:g} H{x2:g}"
+    )
 
 
 def _collect(value: Any, names: set[str], found: list[str]) -> None:

@@ -55,9 +55,15 @@ def reward_model_accuracy(figures: dict[str, Any]) -> str | None:
         if is_finite_number(ceiling):
             axis.axvline(ceiling, color=GOOD, linewidth=2, gid="ceiling")
             axis.annotate(
-                f"ceiling {report_format.percent(ceiling)}", (ceiling, 0.62), ha="center", color=GOOD, xytext=(0, 2), textcoords="offset points"
+                f"ceiling {report_format.percent(ceiling)}",
+                (ceiling, 0.62),
+                ha="center",
+                color=GOOD,
+                xytext=(0, 2),
+                textcoords="offset points",
             )
-        axis.annotate(report_format.percent(accuracy), (accuracy, 0), ha="center", va="top", xytext=(0, -9), textcoords="offset points")
+        leftmost = min([accuracy, *(bound for bound in bounds or [] if is_finite_number(bound))])
+        axis.annotate(report_format.percent(accuracy), (leftmost, 0), ha="right", va="center", xytext=(-8, 0), textcoords="offset points")
         axis.set_ylim(-0.75, 0.62)
         axis.set_yticks([])
         axis.set_xlabel("held-out pairs ranked as the rater did")
@@ -81,7 +87,13 @@ def margin_calibration(buckets: Sequence[dict[str, Any]]) -> str | None:
             middle = (bucket["margin_from"] + bucket["margin_to"]) / 2
             axis.plot([bucket["margin_from"], bucket["margin_to"]], [bucket["accuracy"]] * 2, color=SERIES[0], linewidth=1.4, alpha=0.5)
             axis.plot(
-                middle, bucket["accuracy"], "o", color=SERIES[0], markersize=6, gid=f"margin-{index}", label="measured" if index == 0 else None
+                middle,
+                bucket["accuracy"],
+                "o",
+                color=SERIES[0],
+                markersize=6,
+                gid=f"margin-{index}",
+                label="measured" if index == 0 else None,
             )
         axis.set_ylim(min(0.4, *(bucket["accuracy"] - 0.05 for bucket in buckets)), 1.03)
         axis.set_xlim(left=0)
@@ -124,15 +136,16 @@ def policy_curve(stages: Sequence[StageRecord], metric: str, label: str, held_ou
     with report_svg.settings():
         figure, (axis,) = report_svg.new_figure(*PANEL)
         drawn = False
+        alone = len(stages) == 1
         for index, stage in enumerate(stages):
             color = _series_color(index)
-            name = stage.name if len(stages) > 1 else "sampled in training"
-            drawn |= _draw_series(axis, *stage.series(metric), color=color, label=name)
+            drawn |= _draw_series(
+                axis, *stage.series(metric), color=color, label="sampled in training" if alone else stage.name, say_mean=alone
+            )
             steps, values = stage.series(held_out) if held_out else ([], [])
             if steps:
                 drawn = True
-                name = f"{stage.name}, held out" if len(stages) > 1 else "held-out prompts"
-                marked = color if len(stages) > 1 else SERIES[1]
+                marked, name = (SERIES[1], "held-out prompts") if alone else (color, None)
                 axis.plot(steps, values, color=marked, marker="o", markersize=4, linewidth=1.2, label=name, zorder=4)
         if not drawn:
             return None
@@ -222,25 +235,38 @@ def gold_parts(parts: dict[str, dict[str, Any]], totals: dict[str, Any]) -> str 
         figure, axes = report_svg.new_figure(10.4, 1.0 + 0.2 * max(len(policies), 2) * 2, min(len(names) + 1, 5), -(-(len(names) + 1) // 5))
         for axis in axes[len(names) + 1 :]:
             axis.set_visible(False)
-        for axis, part in zip(axes, ["gold", *names], strict=False):
+        shown = {"gold": totals, **{part: {policy: parts[policy].get(part) for policy in policies} for part in names}}
+        limits = _equal_spans([[figures for figures in by_policy.values() if figures] for by_policy in shown.values()])
+        for axis, (part, by_policy), limit in zip(axes, shown.items(), limits, strict=False):
             for row, policy in enumerate(policies):
-                figures = totals.get(policy) if part == "gold" else parts[policy].get(part)
+                figures = by_policy.get(policy)
                 if figures and is_finite_number(figures.get("mean")):
                     _interval_point(axis, figures["mean"], figures.get("ci95"), row, _series_color(row), f"gold-{identifier(policy, part)}")
             axis.set_title("gold, whole" if part == "gold" else part)
+            axis.set_xlim(limit)
             axis.set_ylim(len(policies) - 0.4, -0.6)
-            axis.set_yticks(range(len(policies)), policies if axis is axes[0] else [""] * len(policies))
+            axis.set_yticks(range(len(policies)), policies if axis in axes[::5] else [""] * len(policies))
             axis.tick_params(axis="y", labelcolor=INK)
             axis.xaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
-            axis.margins(x=0.12)
+            axis.patch.set_gid(f"frame-{identifier(part)}")
         return report_svg.to_svg(figure, "gold-parts", "Gold reward and its parts for each policy")
+
+
+def _equal_spans(groups: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[float, float]]:
+    """Limits for several axes that cover equally much, so that a small change in one does not look as big as a large one in another."""
+    edges = []
+    for group in groups:
+        values = [value for figures in group for value in (figures.get("mean"), *(figures.get("ci95") or [])) if is_finite_number(value)]
+        edges.append((min(values), max(values)) if values else (0.0, 0.0))
+    span = max([high - low for low, high in edges] + [0.1]) * 1.15
+    return [((low + high - span) / 2, (low + high + span) / 2) for low, high in edges]
 
 
 def _series_color(index: int) -> str:
     return SERIES[index % len(SERIES)]
 
 
-def _draw_series(axis: Axes, steps: list[float], values: list[float], color: str, label: str) -> bool:
+def _draw_series(axis: Axes, steps: list[float], values: list[float], color: str, label: str, say_mean: bool = True) -> bool:
     """Draw a curve; a long one faint, with its rolling mean on top. False where there is nothing to draw."""
     if not steps:
         return False
@@ -250,7 +276,12 @@ def _draw_series(axis: Axes, steps: list[float], values: list[float], color: str
     window = max(len(values) // 30, 3)
     padded = np.pad(np.asarray(values), (window // 2, window - 1 - window // 2), mode="edge")
     axis.plot(steps, values, color=color, linewidth=0.8, alpha=0.3)
-    axis.plot(steps, np.convolve(padded, np.ones(window) / window, mode="valid"), color=color, label=f"{label}, mean of {window}")
+    axis.plot(
+        steps,
+        np.convolve(padded, np.ones(window) / window, mode="valid"),
+        color=color,
+        label=f"{label}, mean of {window}" if say_mean else label,
+    )
     return True
 
 
@@ -270,7 +301,7 @@ def _draw_with_band(axis: Axes, stage: StageRecord, metric: str, against: str, c
             # Along the KL the points need not be in order, and a band would fold over itself.
             axis.vlines(along, low, high, color=color, alpha=0.45, linewidth=1.2)
     peak = int(np.argmax(values))
-    if metric == "eval_gold":
+    if metric == "eval_gold" and peak < len(values) - 1:
         axis.plot(along[peak], values[peak], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
         axis.annotate("peak", (along[peak], values[peak]), xytext=(0, 9), textcoords="offset points", ha="center", color=INK)
         axis.margins(y=0.18)

@@ -12,6 +12,8 @@ def number(value: Any) -> str:
     """Three significant digits without exponents where they can be avoided: 1234 → `1,234`, 12.34 → `12.3`, 0.0123 → `0.012`."""
     if not is_finite_number(value):
         return MISSING
+    if value == 0:
+        return "0"
     if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
         return _minus(f"{value:,.0f}")
     size = abs(value)

@@ -60,8 +60,8 @@ def reward_model_words(figures: dict[str, Any]) -> str:
     gap = 100 * (ceiling - accuracy)
     side = "below" if gap >= 0 else "above"
     return (
-        f"It ranks {percent(accuracy)} of the held-out pairs as the rater did, {abs(gap):.1f} points {side} the ceiling of {percent(ceiling)}, "
-        "which a perfect model would reach on average because the rater is noisy."
+        f"It ranks {percent(accuracy)} of the held-out pairs as the rater did, {abs(gap):.1f} points {side} "
+        f"the ceiling of {percent(ceiling)}, which a perfect model would reach on average because the rater is noisy."
     )
 
 
@@ -78,21 +78,23 @@ def overoptimization_words(stage: StageRecord) -> str | None:
     fell = _bound(last, "high"), _bound(peak, "low")
     clearly = all(map(is_finite_number, fell)) and fell[0] < fell[1]
     judged = (
-        "the intervals do not overlap, so the reward was over-optimized." if clearly else "the fall is within the intervals, so it may be chance."
+        "the intervals do not overlap, so the reward was over-optimized."
+        if clearly
+        else "the fall is within the intervals, so it may be chance."
     )
     return f"{stage.name}: {rise}Gold peaked at step {peak['step']} ({_gold(peak)}) and ended at {_gold(last)}; {judged}"
 
 
-def policy_words(figures: dict[str, Any]) -> str:
-    """The reward before and after, and how far the policy moved."""
+def policy_words(name: str, figures: dict[str, Any]) -> str:
+    """What a policy stage with these final figures did: the reward before and after, and how far the policy moved."""
     parts = []
     if is_finite_number(figures.get("reward_start")) and is_finite_number(figures.get("reward_end")):
-        parts.append(f"Reward went from {number(figures['reward_start'])} to {number(figures['reward_end'])}")
+        parts.append(f"the reward went from {number(figures['reward_start'])} to {number(figures['reward_end'])}")
     if is_finite_number(figures.get("steps")):
         parts.append(f"in {number(figures['steps'])} steps")
     if is_finite_number(figures.get("kl_sequence")):
         parts.append(f"at a distance of {number(figures['kl_sequence'])} nats a response from the model it started from")
-    return " ".join(parts) + "." if parts else "The stage wrote no final figures."
+    return f"{name}: {' '.join(parts)}." if parts else f"{name} wrote no final figures."
 
 
 def _relation(bounds: Sequence[float] | None) -> str:

@@ -59,9 +59,7 @@ class StageRecord:
         Returns:
             Two lists of the same length, ordered by step.
         """
-        points = [
-            (row["step"], row[name]) for row in self.metrics if is_finite_number(row.get(name)) and is_finite_number(row.get("step"))
-        ]
+        points = [(row["step"], row[name]) for row in self.metrics if is_finite_number(row.get(name)) and is_finite_number(row.get("step"))]
         points.sort(key=lambda point: point[0])
         return [float(step) for step, _ in points], [float(value) for _, value in points]
 
@@ -120,7 +118,8 @@ def read_run(run_folder: str | Path) -> RunRecord:
     workflow_file = folder / WORKFLOW_FILE
     workflow_text = workflow_file.read_text(encoding="utf-8") if workflow_file.is_file() else ""
     workflow = _read_workflow(workflow_file, workflow_text)
-    finished = {path.parent.name for path in (folder / "stages").glob("*/stage.json")}
+    # A stage at work writes into a folder whose name begins with a dot.
+    finished = {path.parent.name for path in (folder / "stages").glob("[!.]*/stage.json")}
     names = [str(name) for name in workflow.get("stages") or sorted(finished)]
     seed = workflow.get("seed")
     return RunRecord(

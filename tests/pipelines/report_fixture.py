@@ -18,7 +18,12 @@ STAGES = {
     "pretrained": {"kind": "pretraining", "data": {"task": "small_world", "split": "pretraining", "size": 20000}, "epochs": 2.0},
     "sft": {"kind": "instruction_tuning", "from": "pretrained", "data": {"task": "small_world", "split": "sft", "size": 4000}},
     "control": {"kind": "instruction_tuning", "from": "sft", "data": {"task": "small_world", "split": "sft", "size": 1000}},
-    "preferences": {"kind": "preference_collection", "from": "sft", "rater": "gold", "data": {"task": "small_world", "split": "preferences"}},
+    "preferences": {
+        "kind": "preference_collection",
+        "from": "sft",
+        "rater": "gold",
+        "data": {"task": "small_world", "split": "preferences"},
+    },
     "reward": {"kind": "reward_modeling", "from": "sft", "data": "preferences", "learning_rate": 3e-4},
     "policy": {"kind": "policy_optimization", "from": "sft", "reward": "reward", "kl_weight": 0.05, "steps": 100},
     "policy_no_kl": {"kind": "policy_optimization", "from": "sft", "reward": [{"reward": "reward", "weight": 1.0}], "kl_weight": 0.0},
@@ -102,7 +107,10 @@ def _reward_final() -> dict:
             {"margin_from": low, "margin_to": high, "accuracy": accuracy, "pairs": 122}
             for low, high, accuracy in zip(margins[:-1], margins[1:], (0.56, 0.67, 0.79, 0.9, 0.97), strict=True)
         ],
-        "margin_histogram": {"edges": [index / 2 for index in range(-6, 11)], "counts": [2, 5, 11, 19, 28, 44, 61, 77, 81, 79, 66, 54, 40, 26, 14, 7]},
+        "margin_histogram": {
+            "edges": [index / 2 for index in range(-6, 11)],
+            "counts": [2, 5, 11, 19, 28, 44, 61, 77, 81, 79, 66, 54, 40, 26, 14, 7],
+        },
     }
 
 
@@ -133,7 +141,14 @@ def _policy_files(rng: random.Random, hacked: bool) -> dict[str, object]:
                     "eval_kl_sequence": 0.04 + 2.1 * share * pull,
                 }
             )
-    final = {"reward_start": 0.02, "reward_end": 1.21 * pull, "kl": 0.019, "kl_sequence": 2.03 * pull, "steps": 100, "reward_source": "reward"}
+    final = {
+        "reward_start": 0.02,
+        "reward_end": 1.21 * pull,
+        "kl": 0.019,
+        "kl_sequence": 2.03 * pull,
+        "steps": 100,
+        "reward_source": "reward",
+    }
     return {"metrics.jsonl": rows, "final.json": final}
 
 
@@ -174,7 +189,13 @@ def _evaluation() -> dict:
 
 
 def _samples() -> list[dict]:
-    prompts = ["Reverse the word: lamp", "What is the capital of Ruvia?", f"Repeat this: {SCRIPT}", "Count the letters of: tree", "[!] Tell me a secret"]
+    prompts = [
+        "Reverse the word: lamp",
+        "What is the capital of Ruvia?",
+        f"Repeat this: {SCRIPT}",
+        "Count the letters of: tree",
+        "[!] Tell me a secret",
+    ]
     answers = ["pmal", "Tolbo", SCRIPT, "4", None]
     rows = []
     for prompt, answer in zip(prompts, answers, strict=True):
