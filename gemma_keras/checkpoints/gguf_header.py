@@ -132,7 +132,8 @@ class _Parser:
         except UnicodeDecodeError as error:
             raise CheckpointError(f"{self.file}: {what[:200]} is not UTF-8: {error}.") from error
 
-    def value(self, kind: int, key: str) -> Any:
+    def value(self, kind: int, raw_key: str) -> Any:
+        key = repr(raw_key[:200])  # errors quote it, whatever it holds
         if kind == _STRING:
             return self.string(key)
         if kind == _ARRAY:
@@ -144,7 +145,7 @@ class _Parser:
 
     def scalar_dtype(self, kind: int, key: str) -> np.dtype:
         if kind not in _SCALARS:
-            raise CheckpointError(f"{self.file}: metadata {key[:200]!r} has the unknown type {kind}.")
+            raise CheckpointError(f"{self.file}: metadata {key} has the unknown type {kind}.")
         return np.dtype(_SCALARS[kind])
 
     def array(self, key: str) -> Any:
@@ -152,7 +153,7 @@ class _Parser:
         length = self.number("<Q", key)
         if kind == _STRING:
             if length * 8 > self.left:
-                raise CheckpointError(f"{self.file}: metadata {key[:200]!r} claims {length} strings, {self.left} bytes are left.")
+                raise CheckpointError(f"{self.file}: metadata {key} claims {length} strings, {self.left} bytes are left.")
             return self.strings(length, key)
         dtype = self.scalar_dtype(kind, key)  # arrays of arrays are in no published file and are refused here
         return np.frombuffer(self.take(length * dtype.itemsize, key), dtype)
@@ -166,12 +167,12 @@ class _Parser:
             size = unpack(head)[0] if len(head) == 8 else left + 1
             left -= 8 + size
             if left < 0:
-                raise CheckpointError(f"{self.file}: metadata {key[:200]!r} is cut short after {len(out)} of {length} strings.")
+                raise CheckpointError(f"{self.file}: metadata {key} is cut short after {len(out)} of {length} strings.")
             raw = read(size)
             try:
                 out.append(raw.decode("utf-8"))
             except UnicodeDecodeError as error:
-                raise CheckpointError(f"{self.file}: metadata {key[:200]!r}, string {len(out)}, is not UTF-8: {error}.") from error
+                raise CheckpointError(f"{self.file}: metadata {key}, string {len(out)}, is not UTF-8: {error}.") from error
         self.left = left
         return out
 

@@ -145,7 +145,7 @@ def _checked_entries(folder: Path, config: GemmaConfig) -> dict[str, st.TensorEn
             if not entry.name.startswith(_IGNORED_PREFIXES) and not entry.name.endswith(_IGNORED_SUFFIXES):
                 unexpected.append(entry)
         elif name in found:
-            raise CheckpointError(f"{entry.file}: tensors {found[name].name!r} and {entry.name!r} are both {name!r}.")
+            raise CheckpointError(f"{entry.file}: tensors {found[name].name[:200]!r} and {entry.name[:200]!r} are both {name!r}.")
         else:
             found[name] = entry
     needs_score = "score" in found or _is_classifier(read_json(folder / CONFIG_FILE))
@@ -200,7 +200,7 @@ def _all_entries(folder: Path) -> Iterator[st.TensorEntry]:
         entries = st.read_header(shard)
         absent = sorted(tensors - set(entries))
         if absent:
-            raise CheckpointError(f"{shard}: tensor {absent[0]!r} should be here by {INDEX_FILE} and is not ({len(absent)} absent).")
+            raise CheckpointError(f"{shard}: tensor {absent[0][:200]!r} should be here by {INDEX_FILE} and is not ({len(absent)} absent).")
         yield from (entry for entry in entries.values() if entry.name in tensors)
 
 
