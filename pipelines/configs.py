@@ -89,7 +89,7 @@ class TokenizerTraining(Settings):
 class ScratchModel(Settings):
     """A model with random weights, for pretraining."""
 
-    config: Sizes = Field(description="Fields of GemmaConfig.")  # type: ignore[valid-type]
+    config: Sizes = Field(description="Fields of GemmaConfig.")
     tokenizer: TokenizerTraining = Field(TokenizerTraining(), description="How its tokenizer is trained.")
 
     def gemma_config(self, vocabulary_size: int | None = None) -> GemmaConfig:

@@ -1,7 +1,7 @@
 """Which stages a stage reads from, and whether the names in a workflow make sense together. Imports no Keras."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,8 +194,6 @@ def model_problems(workflow: Workflow, base_folder: Path) -> list[Problem]:
             return [(("model",), f"{model!r} has no model: expected a folder with config.json, or a .gguf file")]
         return []
     if size_name(model) is not None:
-        if all(config.kind == "pretraining" for config in starting.values()):
-            return []
         return [(("model",), f"{model!r} is a size without weights; name a hub id such as google/gemma-3-270m, a folder or a .gguf file")]
     if model.startswith((".", "/", "~")) or model.endswith(".gguf"):
         return [(("model",), f"no folder or file {model!r} (relative paths start from {base_folder})")]
@@ -209,7 +207,7 @@ def _starts_from_model(config: StageConfig) -> bool:
     return isinstance(config, configs.ModelStage) and config.from_ is None
 
 
-def _scratch_problems(model: configs.ScratchModel, starting: dict[str, StageConfig]) -> list[Problem]:
+def _scratch_problems(model: configs.ScratchModel, starting: Mapping[str, StageConfig]) -> list[Problem]:
     found: list[Problem] = [
         (("stages", name), f"{config.kind} cannot start from random weights; give it `from`, e.g. a pretraining stage")
         for name, config in starting.items()

@@ -14,11 +14,11 @@ _TYPES = {
     "bool_type": "true or false", "list_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
     "model_attributes_type": "a mapping", "finite_number": "a finite number",
 }  # fmt: skip
-_TAGGED = {"<file>": configs.FileData, "<task>": configs.TaskData, "<scratch>": configs.ScratchModel}
+_TAGGED: dict[str, type[pydantic.BaseModel]] = {"<file>": configs.FileData, "<task>": configs.TaskData, "<scratch>": configs.ScratchModel}
 _NOT_YET = {"algorithm": ("grpo", "ppo")}
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str | int, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or nothing where no known name is close."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
@@ -97,7 +97,9 @@ def _class_at(location: tuple[str | int, ...]) -> type[pydantic.BaseModel]:
         return _TAGGED[last]
     if last in configs.KINDS:
         return configs.KINDS[last]
-    return configs.TokenizerTraining if last == "tokenizer" else configs.Sizes
+    if last == "tokenizer":
+        return configs.TokenizerTraining
+    return configs.Sizes
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:

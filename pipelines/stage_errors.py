@@ -11,7 +11,8 @@ from pipelines.files import disk_error, is_disk_error
 
 ERROR_FILE = "error.json"
 EXTRAS = {
-    "gguf": "gguf", "keras_hub": "keras-hub", "trl": "trl", "transformers": "trl", "jax": "jax", "tensorflow": "tensorflow", "torch": "torch",
+    "gguf": "gguf", "keras_hub": "keras-hub", "trl": "trl", "transformers": "trl",
+    "jax": "jax", "tensorflow": "tensorflow", "torch": "torch",
 }  # fmt: skip
 # Libraries that write through native code put the system's reason into the text alone.
 _DISK_TEXTS = ("No space left on device", "File too large", "Disk quota exceeded")

@@ -78,13 +78,15 @@ def load(path: Path, overrides: Sequence[str] = (), backend: str | None = None) 
 def _validate(data: dict[str, Any], base_folder: Path) -> tuple[Workflow | None, list[tuple[KeyPath, bool, str]]]:
     problems: list[tuple[KeyPath, bool, str]] = []
     workflow = None
+    stages: dict[str, StageConfig]
     try:
         workflow = Workflow.model_validate(data)
-        stages = dict(workflow.stages)
+        stages = {**workflow.stages}
     except pydantic.ValidationError as error:
         problems = schema_errors.problems(error, data)
         stages = _valid_stages(data.get("stages"))
-    raw = data.get("stages") if isinstance(data.get("stages"), dict) else {}
+    raw: Any = data.get("stages")
+    raw = raw if isinstance(raw, dict) else {}
     kinds = {name: str(stage.get("kind")) if isinstance(stage, dict) else "" for name, stage in raw.items()}
     names = list(kinds)
     for position, name in enumerate(names):

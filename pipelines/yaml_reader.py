@@ -8,8 +8,9 @@ aliases are expanded up to a fixed number of values.
 import copy
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from yaml import events
@@ -22,6 +23,7 @@ MAX_DEPTH = 32
 MAX_DIGITS = 64
 
 KeyPath = tuple[str | int, ...]
+Event = Any  # a parser event; which kind it is decides what it has, beyond what the stubs can say
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _TRUE, _FALSE = re.compile(r"true|True|TRUE"), re.compile(r"false|False|FALSE")
@@ -55,11 +57,11 @@ class Document:
     key_marks: dict[KeyPath, Mark] = dataclasses.field(default_factory=dict)
 
     def where(self, path: KeyPath, of_key: bool = False) -> str:
-        """`file:line:column` of a value (or its key); of the nearest parent where the path itself is not in the file."""
-        marks = self.key_marks if of_key and path in self.key_marks else self.value_marks
-        while path and path not in marks:
-            path, marks = path[:-1], self.value_marks
-        mark = marks.get(path, Mark(1, 1))
+        """`file:line:column` of a value (or its key); of the key of the nearest parent where the path itself is not in the file."""
+        while path and path not in self.value_marks:
+            path, of_key = path[:-1], True
+        mark = self.key_marks.get(path) if of_key else None
+        mark = mark or self.value_marks.get(path, Mark(1, 1))
         return f"{self.source}:{mark.line}:{mark.column}"
 
 
@@ -161,7 +163,7 @@ class _Composer:
     """Builds plain values from parser events; no constructors and so no tags' behaviour is involved."""
 
     def __init__(self, text: str, document: Document):
-        self.stream = yaml.parse(text, Loader=yaml.SafeLoader)
+        self.stream: Iterator[Event] = yaml.parse(text, Loader=yaml.SafeLoader)
         self.document = document
         self.anchors: dict[str, tuple[Any, int] | None] = {}
         self.count = 0
@@ -176,7 +178,7 @@ class _Composer:
             elif isinstance(event, events.NodeEvent):
                 self.document.value = self.value(event, ())
 
-    def value(self, event: events.NodeEvent, path: KeyPath) -> Any:
+    def value(self, event: Event, path: KeyPath) -> Any:
         mark = event.start_mark
         self.document.value_marks[path] = Mark(mark.line + 1, mark.column + 1)
         if isinstance(event, events.AliasEvent):
@@ -199,17 +201,16 @@ class _Composer:
             self.anchors[event.anchor] = (value, self.count - before)
         return value
 
-    def alias(self, event: events.AliasEvent) -> Any:
+    def alias(self, event: Event) -> Any:
         if event.anchor not in self.anchors:
             self.fail(event, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
         found = self.anchors[event.anchor]
         if found is None:
             self.fail(event, f"the alias *{event.anchor} contains itself")
-        value, size = found
-        self.grow(event, size)
-        return copy.deepcopy(value)
+        self.grow(event, found[1])
+        return copy.deepcopy(found[0])
 
-    def scalar(self, event: events.ScalarEvent) -> Any:
+    def scalar(self, event: Event) -> Any:
         if event.style is not None:
             return event.value
         try:
@@ -236,7 +237,7 @@ class _Composer:
             values[key] = self.value(next(self.stream), (*path, key))
         return values
 
-    def key(self, event: events.NodeEvent, values: dict[str, Any]) -> str:
+    def key(self, event: Event, values: dict[str, Any]) -> str:
         if not isinstance(event, events.ScalarEvent) or event.tag is not None:
             self.fail(event, "a key that is no plain text")
         key = self.scalar(event)
@@ -248,11 +249,11 @@ class _Composer:
             self.fail(event, f"the key {key!r} occurs twice in this mapping; remove one of them")
         return key
 
-    def grow(self, event: events.NodeEvent, size: int) -> None:
+    def grow(self, event: Event, size: int) -> None:
         self.count += size
         if self.count > MAX_VALUES:
             self.fail(event, f"more than {MAX_VALUES} values, aliases expanded")
 
-    def fail(self, event: events.Event, message: str):
+    def fail(self, event: Event, message: str) -> NoReturn:
         mark = event.start_mark
         raise ConfigError(f"{self.document.source}:{mark.line + 1}:{mark.column + 1}: {message}")
