@@ -129,9 +129,7 @@ def read_weights(folder: str | Path, dtype: str | None = None) -> Iterator[tuple
 
 def _stream(entries: dict[str, st.TensorEntry], config: GemmaConfig, target: np.dtype | None) -> Iterator[tuple[str, np.ndarray]]:
     for name, entry in entries.items():
-        values = st.read_tensor(entry, rows=config.vocabulary_size if name == "embedding" else None)
-        if target is not None:
-            values = values.astype(target, copy=False)
+        values = st.read_tensor(entry, rows=config.vocabulary_size if name == "embedding" else None, dtype=target)
         yield name, values.T if names.is_transposed(name) else values
 
 

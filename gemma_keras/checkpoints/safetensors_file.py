@@ -17,6 +17,7 @@ import struct
 import types
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -150,31 +151,42 @@ def _check_layout(file: Path, entries: list[TensorEntry], first: int, total: int
         raise CheckpointError(f"{file}: {total - position} bytes follow the last tensor: expected {position} bytes, the file has {total}.")
 
 
-def read_tensor(entry: TensorEntry, rows: int | None = None) -> np.ndarray:
-    """One tensor's values, read by seeking.
+def read_tensor(entry: TensorEntry, rows: int | None = None, dtype: np.dtype | None = None) -> np.ndarray:
+    """One tensor's values, read by seeking; a cast happens block by block, so that no second copy of the tensor is made.
 
     Args:
         entry: from `read_header`.
         rows: read the first `rows` of the outermost dimension only; default all.
+        dtype: cast to this; default the file's.
 
     Returns:
         A new array of shape `entry.shape`, or (rows, ...).
     """
-    shape = entry.shape if rows is None else (rows, *entry.shape[1:])
-    values = np.empty(shape, entry.dtype)
-    # Extension dtypes have no buffer protocol, bytes have.
-    target = values.reshape(-1).view(np.uint8).data
+    values = np.empty(entry.shape if rows is None else (rows, *entry.shape[1:]), dtype or entry.dtype)
+    flat = values.reshape(-1)
+    block = flat if flat.dtype == entry.dtype else np.empty(min(flat.size, _BLOCK_BYTES // entry.dtype.itemsize), entry.dtype)
     with open(entry.file, "rb", buffering=0) as stream:
         stream.seek(entry.start)
-        done = 0
-        while done < len(target):
-            count = stream.readinto(target[done : done + _BLOCK_BYTES])
-            if not count:
-                raise CheckpointError(
-                    f"{entry.file}: tensor {entry.name!r} ends after {done} of {len(target)} bytes. The file is cut short."
-                )
-            done += count
+        for i in range(0, flat.size, max(1, block.size)):
+            part = block[: flat.size - i]
+            _fill(part, stream, entry, i * entry.dtype.itemsize)
+            if block is not flat:
+                flat[i : i + part.size] = part
     return values
+
+
+def _fill(part: np.ndarray, stream: BinaryIO, entry: TensorEntry, before: int) -> None:
+    """Reads as many bytes as `part` (one-dimensional) holds; `before` bytes of the tensor were read already."""
+    # Extension dtypes such as bfloat16 have no buffer protocol, bytes have.
+    target = part.view(np.uint8).data
+    done = 0
+    while done < len(target):
+        count = stream.readinto(target[done : done + _BLOCK_BYTES])  # type: ignore[attr-defined]
+        if not count:
+            raise CheckpointError(
+                f"{entry.file}: tensor {entry.name!r} ends after {before + done} of {entry.size} bytes. The file is cut short."
+            )
+        done += count
 
 
 class SafetensorsWriter:

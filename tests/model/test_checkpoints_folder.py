@@ -1,6 +1,9 @@
 """Weights in Hugging Face folders: ours against the safetensors library and transformers, shards, padding, dtypes, failed writes."""
 
 import json
+import resource
+import subprocess
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -184,6 +187,35 @@ def test_a_failing_source_of_arrays_leaves_the_old_files(tiny_configs, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         hugging_face.write_weights(tmp_path, stopped())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_leaves_the_old_files(tiny_configs, tmp_path):
+    """In a process of its own whose files may not grow past 20 kB, a real refusal of the operating system."""
+    config = tiny_configs["gemma3"].replace(intermediate_dim=512)
+    write(tmp_path, config, random_weights(config))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    program = (
+        "import sys, numpy as np\n"
+        "from gemma_keras.checkpoints import hugging_face, names\n"
+        "shapes = names.expected_shapes(hugging_face.read_config(sys.argv[1]))\n"
+        "try:\n"
+        "    hugging_face.write_weights(sys.argv[1], ((n, np.zeros(s, np.float32)) for n, s in shapes.items()))\n"
+        "except OSError as error:\n"
+        "    print('refused', error.errno)\n"
+    )
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], preexec_fn=limit, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("refused"), done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_reading_files_needs_no_keras():
+    program = (
+        "import sys\n"
+        "from gemma_keras.checkpoints import gguf, hugging_face, resolve\n"
+        "print(sorted({'keras', 'jax', 'torch', 'tensorflow', 'gguf', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 def test_a_weight_written_twice_is_refused(tiny_configs, tmp_path):
