@@ -1,0 +1,170 @@
+"""Training and measuring a reward model on pairs of token ids."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from gemma_keras.random import generator
+from pipelines.algorithms.preference import accuracy_ceiling
+from pipelines.data.batches import bucket, split_heldout
+from pipelines.data.encoding import EncodedPair
+from pipelines.metrics import preference_metrics
+from pipelines.prompts import Prompts
+from pipelines.reward_scoring import SequenceScorer, reward_inputs
+from pipelines.rollout import Sampling
+from pipelines.statistics import wilson_interval
+from pipelines.training_loop import ROW_INDEX, Batch, Trainer, batch_rows, count_updates
+
+SAMPLING_BATCH = 64
+LONGEST_SAMPLE = 256
+
+
+def split_by_prompt(pairs: Sequence[EncodedPair], fraction: float, seed: int, stage: str) -> tuple[list[int], list[int]]:
+    """Training and held-out pairs that share no prompt: pairs of one prompt go to the same side.
+
+    Args:
+        fraction: share of the **prompts** that is held out; at least one where there are two or more.
+
+    Returns:
+        Indices of the training and of the held-out pairs, both in rising order.
+    """
+    prompts = list(dict.fromkeys(tuple(pair.prompt_ids) for pair in pairs))
+    _, heldout = split_heldout(len(prompts), fraction, seed, stage)
+    is_heldout = {prompts[i] for i in heldout}
+    sides: tuple[list[int], list[int]] = ([], [])
+    for index, pair in enumerate(pairs):
+        sides[tuple(pair.prompt_ids) in is_heldout].append(index)
+    return sides
+
+
+def train_on_pairs(model, training: Sequence[EncodedPair], heldout: Sequence[EncodedPair], config, context) -> dict:
+    """Bradley-Terry training; chosen and rejected run through the model as one batch, chosen rows first.
+
+    Args:
+        model: GemmaRewardModel; its weights change.
+        training, heldout: pairs; `config.batch_size` and `micro_batch_size` count pairs.
+        config: options of reward modelling. context: StageContext.
+
+    Returns:
+        Figures as of `Trainer.fit`.
+    """
+    micro_batch_size = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    length = bucket(longest_side([*training, *heldout]), config.max_length)
+    pad_token_id = model.config.pad_token_id
+
+    def batch_of(pairs: Sequence[EncodedPair], rows: np.ndarray) -> Batch:
+        chosen = reward_inputs([pairs[i].chosen_ids for i in rows], micro_batch_size, length, pad_token_id)
+        rejected = reward_inputs([pairs[i].rejected_ids for i in rows], micro_batch_size, length, pad_token_id)
+        is_pair = np.arange(micro_batch_size) < len(rows)
+        margin = np.zeros(micro_batch_size, np.float32)
+        margin[: len(rows)] = [pairs[i].margin for i in rows]
+        row_index = np.where(is_pair, np.resize(rows, micro_batch_size), -1)
+        both = {name: np.concatenate([chosen[name], rejected[name]]) for name in chosen}
+        return {**both, "margin": margin, "is_pair": is_pair, ROW_INDEX: row_index}
+
+    def training_batches() -> Iterator[list[Batch]]:
+        for micro_batches in batch_rows(context.seed, context.name, len(training), config):
+            yield [batch_of(training, rows) for rows in micro_batches]
+
+    def heldout_batches() -> Iterator[Batch]:
+        for start in range(0, len(heldout), micro_batch_size):
+            yield batch_of(heldout, np.arange(start, min(start + micro_batch_size, len(heldout))))
+
+    trainer = Trainer(
+        model, pair_loss(config.center_coefficient), config, count_updates(len(training), config), context, count_pairs, _reward_range
+    )
+    return trainer.fit(training_batches(), heldout_batches if heldout else None, config.eval_every)
+
+
+def pair_loss(center_coefficient: float):
+    """The loss function for `Trainer`: summed Bradley-Terry loss, and sums of accuracy (a tie is wrong) and margin over the pairs."""
+
+    def loss_function(model, batch):
+        from keras import ops
+
+        from gemma_keras.losses import bradley_terry_loss
+
+        scores = model({name: batch[name] for name in ("token_ids", "padding_mask", "reward_positions")})
+        pairs = batch["is_pair"].shape[0]
+        chosen, rejected = scores[:pairs], scores[pairs:]
+        loss = bradley_terry_loss(chosen, rejected, batch["margin"], center_coefficient, pair_count=1, is_pair=batch["is_pair"])
+        is_right = ops.logical_and(chosen > rejected, batch["is_pair"])
+        margins = ops.where(batch["is_pair"], chosen - rejected, 0.0)
+        rewards = ops.stack([chosen, rejected], axis=1)
+        sums = {"accuracy": ops.sum(ops.cast(is_right, "float32")), "margin": ops.sum(margins)}
+        return loss, {**sums, "rewards": rewards, "is_pair": batch["is_pair"]}
+
+    return loss_function
+
+
+def count_pairs(batch: Batch) -> int:
+    """Real pairs in a batch."""
+    return int(np.sum(batch["is_pair"]))
+
+
+def measure_on_pairs(scorer: SequenceScorer, pairs: Sequence[EncodedPair]) -> dict:
+    """Accuracy of a reward model on held-out pairs, and how it comes about.
+
+    Returns:
+        `preference_metrics`, `accuracy_ci95` (Wilson), `ceiling` (expected accuracy of the labelling model itself, None where its
+        probabilities are not known), `pairs`.
+    """
+    length = bucket(longest_side(pairs))
+    chosen = scorer.raw_scores([pair.chosen_ids for pair in pairs], length)
+    rejected = scorer.raw_scores([pair.rejected_ids for pair in pairs], length)
+    metrics = preference_metrics(chosen, rejected, [pair.chosen_length for pair in pairs], [pair.rejected_length for pair in pairs])
+    probabilities = [pair.probability for pair in pairs]
+    return {
+        **metrics,
+        "accuracy_ci95": list(wilson_interval(int(np.sum(chosen > rejected)), len(pairs))),
+        "ceiling": None if any(p is None for p in probabilities) else accuracy_ceiling(np.array(probabilities, np.float64)),
+        "pairs": len(pairs),
+    }
+
+
+def collected_samples(
+    training: Sequence[EncodedPair], heldout: Sequence[EncodedPair], prompts: int, seed: int, stage: str
+) -> list[list[int]]:
+    """Both sides of at most `prompts` pairs: held-out pairs first, as training did nothing to their scores."""
+    order = [heldout[i] for i in generator(seed, stage, "normalize", "heldout").permutation(len(heldout))]
+    order += [training[i] for i in generator(seed, stage, "normalize", "training").permutation(len(training))]
+    return [ids for pair in order[:prompts] for ids in (pair.chosen_ids, pair.rejected_ids)]
+
+
+def fresh_samples(model, pairs: Sequence[EncodedPair], prompts: int, max_length: int, seed: int, stage: str) -> list[list[int]]:
+    """Samples of the tuned model on at most `prompts` prompts of the data, for pairs whose responses someone else wrote.
+
+    Args:
+        model: GemmaCausalLM with a tokenizer.
+        max_length: tokens of prompt and response; longer prompts are left out.
+
+    Returns:
+        Ids of prompt and sampled response together, temperature 1, as long as the longest response of the data, at most 256 tokens.
+    """
+    new_tokens = min(LONGEST_SAMPLE, max(max(pair.chosen_length, pair.rejected_length) for pair in pairs))
+    unique = [list(ids) for ids in dict.fromkeys(tuple(pair.prompt_ids) for pair in pairs) if len(ids) + new_tokens <= max_length]
+    if not unique:
+        return []
+    rows = generator(seed, stage, "normalize").permutation(len(unique))[:prompts]
+    rollout_prompts = Prompts([], unique, bucket(max(map(len, unique))), 0)
+    rollout = Sampling(model, new_tokens, 1.0, SAMPLING_BATCH, seed, stage).sample(rollout_prompts, rows.tolist(), step="normalize")
+    return [rollout.prompt_list(row) + rollout.response_list(row) for row in range(len(rollout))]
+
+
+def set_normalization(model, scorer: SequenceScorer, samples: Sequence[Sequence[int]]) -> None:
+    """Set `reward_mean` and `reward_std` so that normalised rewards of `samples` have mean 0 and standard deviation 1."""
+    if not samples:
+        return
+    scores = scorer.raw_scores(samples).astype(np.float64)
+    model.reward_mean = float(scores.mean())
+    model.reward_std = float(scores.std()) or 1.0
+
+
+def longest_side(pairs: Sequence[EncodedPair]) -> int:
+    """Tokens of the longest prompt with its response."""
+    return max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
+
+
+def _reward_range(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    rewards = arrays["rewards"][arrays["is_pair"]]
+    return {"reward": float(rewards.mean()), "reward_min": float(rewards.min()), "reward_max": float(rewards.max())}

@@ -1,0 +1,36 @@
+"""Supervised tuning on prompts and responses (arXiv:2403.08295, section 4): the loss is on the responses only."""
+
+from gemma_keras import GemmaCausalLM
+from pipelines.checkpoint import save_model
+from pipelines.configs import InstructionTuning
+from pipelines.data.batches import split_heldout
+from pipelines.data.encoding import encode_instructions
+from pipelines.data.examples import load_examples
+from pipelines.language_model_training import train_language_model
+from pipelines.stage_context import StageContext
+
+
+def run(config: InstructionTuning, context: StageContext) -> dict:
+    """Tune a model on instructions and save it.
+
+    Args:
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`.
+
+    Returns:
+        Figures of `Trainer.fit`, and `examples`, `heldout_examples`, `dropped_rows`, `truncated_rows`.
+    """
+    rows = load_examples(config.data, "instruction", context.base_folder, context.inputs, context.seed)
+    model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
+    encoded = encode_instructions(model.tokenizer, rows, config.max_length, config.overlong)
+    train_rows, heldout_rows = split_heldout(len(encoded.examples), config.eval_fraction, context.seed, context.name)
+    training = [encoded.examples[i] for i in train_rows]
+    heldout = [encoded.examples[i] for i in heldout_rows]
+    figures = train_language_model(model, training, heldout, config, context)
+    save_model(model, context.output / "model")
+    return {
+        **figures,
+        "examples": len(training),
+        "heldout_examples": len(heldout),
+        "dropped_rows": encoded.dropped,
+        "truncated_rows": encoded.truncated,
+    }

@@ -1,0 +1,58 @@
+"""Next-token training on plain text, from random weights or from a model: the quickstart's first stage.
+
+The texts are packed side by side into rows of `max_length` tokens; segment ids and positions that restart keep them apart. Without a
+model to start from, `workflow.model.config` gives the sizes and the tokenizer is trained on the texts of this stage.
+"""
+
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
+from pipelines.checkpoint import save_model
+from pipelines.configs import Pretraining, ScratchModel
+from pipelines.data.batches import split_heldout
+from pipelines.data.encoding import encode_texts
+from pipelines.data.examples import load_examples
+from pipelines.data.packing import pack, packing_efficiency
+from pipelines.language_model_training import train_language_model
+from pipelines.stage_context import StageContext
+
+
+def run(config: Pretraining, context: StageContext) -> dict:
+    """Train on text and save the model.
+
+    Args:
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`.
+
+    Returns:
+        Figures of `Trainer.fit`, and `parameters`, `vocabulary_size`, `documents`, `dropped_rows`, `truncated_rows`,
+        `packing_efficiency` (share of positions that hold a token).
+    """
+    texts = load_examples(config.data, "text", context.base_folder, context.inputs, context.seed)
+    train_rows, heldout_rows = split_heldout(len(texts), config.eval_fraction, context.seed, context.name)
+    model = starting_model(config, context, [texts[i].text for i in train_rows])
+    encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
+    is_heldout = set(heldout_rows.tolist())
+    parts: tuple[list, list] = ([], [])
+    for example, row in zip(encoded.examples, encoded.rows, strict=True):
+        parts[row in is_heldout].append(example)
+    training, heldout = (pack(part, config.max_length) for part in parts)
+    figures = train_language_model(model, training, heldout, config, context)
+    save_model(model, context.output / "model")
+    return {
+        **figures,
+        "parameters": model.config.parameter_count,
+        "vocabulary_size": model.config.vocabulary_size,
+        "documents": len(encoded.examples),
+        "dropped_rows": encoded.dropped,
+        "truncated_rows": encoded.truncated,
+        "packing_efficiency": packing_efficiency(training, config.max_length),
+    }
+
+
+def starting_model(config: Pretraining, context: StageContext, texts: list[str]) -> GemmaCausalLM:
+    """The model of `from`, or of the workflow; from scratch with random weights keyed by the seed and a tokenizer trained on `texts`."""
+    scratch = context.workflow.model
+    if config.from_ is not None or not isinstance(scratch, ScratchModel):
+        return GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
+    family = scratch.gemma_config().family
+    tokenizer = GemmaTokenizer.train(texts, scratch.tokenizer.vocabulary_size, family)
+    gemma_config = scratch.gemma_config(scratch.config.vocabulary_size or tokenizer.vocabulary_size)
+    return GemmaCausalLM(GemmaBackbone(gemma_config, dtype=config.dtype, seed=context.seed), tokenizer)
