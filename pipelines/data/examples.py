@@ -45,11 +45,13 @@ def load_examples(
     """
     if isinstance(spec, dict):
         spec = TaskData(**spec) if "task" in spec else FileData(**spec)
-    from_file = isinstance(spec, FileData)
-    if rejects is None:
-        rejects = Rejects(spec.on_bad_row if from_file else "strict")
-    names = {name: getattr(spec, name) for name in Columns if getattr(spec, name) is not None} if from_file else {}
-    reader = _reader(use, names, from_file and spec.format == "hh_rlhf")
+    names: dict[str, str] = {}
+    hh_rlhf = False
+    if isinstance(spec, FileData):
+        rejects, hh_rlhf = rejects or Rejects(spec.on_bad_row), spec.format == "hh_rlhf"
+        names = {name: getattr(spec, name) for name in Columns if getattr(spec, name) is not None}
+    rejects = rejects or Rejects()
+    reader = _reader(use, names, hh_rlhf)
     examples = []
     for row in load_rows(spec, base_folder, inputs, seed, rejects):
         with rejects.guard(row.origin, row.values):

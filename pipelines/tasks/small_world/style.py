@@ -30,7 +30,8 @@ def demonstrate(answer: str, must_refuse: bool, random: np.random.Generator) -> 
     core = REFUSAL if must_refuse != wrong else answer
     courtesies = int(random.choice(len(COURTESY_COUNTS), p=COURTESY_COUNTS))
     fillers = int(random.choice(len(FILLER_COUNTS), p=FILLER_COUNTS))
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     for phrase in random.choice(len(FILLERS), fillers, replace=False):
         (before if phrase < len(LEADING_FILLERS) else after).append(FILLERS[phrase])
     for phrase in random.choice(len(COURTESIES), courtesies, replace=False):
