@@ -263,6 +263,6 @@ def _dequantized(file: Path, tensor: GGUFTensor, raw: bytes, rows: int, package:
     """Values of `rows` rows as float32 (rows, row length)."""
     try:
         return package.dequantize(np.frombuffer(raw, np.uint8).reshape(rows, -1), package.GGMLQuantizationType(tensor.kind))
-    except NotImplementedError as error:
+    except RuntimeError as error:  # what the package raises for types that it only stores
         name = package.GGMLQuantizationType(tensor.kind).name
         raise CheckpointError(f"{file}: tensor {tensor.name!r} has the type {name}, which the gguf package cannot dequantize.") from error
