@@ -90,6 +90,7 @@ def render(run: RunRecord, figures: dict[str, Any]) -> str:
         peak_memory=max((stage.peak_memory_gib or 0 for stage in run.stages), default=0),
         tiles=_tiles(figures),
         reward_model_words=report_words.reward_model_words(figures["reward_model"]),
+        trained=run.of_kind(*report_words.LOSS_KINDS),
         policies=run.of_kind("policy_optimization"),
         policy_words=report_words.policy_words,
         judge_words=report_words.judge_words(figures["evaluation"]["judge"]),
@@ -149,7 +150,7 @@ def _drawings(run: RunRecord, figures: dict[str, Any]) -> dict[str, list[str]]:
     evaluation = figures["evaluation"]
     totals = {name: policy.get("gold") for name, policy in evaluation["policies"].items()}
     drawn = {
-        "losses": [draw.loss_curve(stage) for stage in run.of_kind("pretraining", "instruction_tuning", "reward_modeling")],
+        "losses": [draw.loss_curve(stage) for stage in run.of_kind(*report_words.LOSS_KINDS)],
         "reward_model": [
             draw.reward_model_accuracy(figures["reward_model"]),
             draw.margin_calibration(final.get("accuracy_by_margin") or []),
@@ -157,13 +158,12 @@ def _drawings(run: RunRecord, figures: dict[str, Any]) -> dict[str, list[str]]:
         ],
         "policy": [draw.policy_curve(policies, *curve) for curve in curves],
         "overoptimization": [draw.overoptimization(policies)],
+        "gold_parts": [draw.gold_part_curves(stage) for stage in policies],
         "win_rates": [draw.win_rates(evaluation["pairs"]), draw.gold_parts(evaluation["gold_parts"], totals)],
     }
-    # The reward model's three have a caption each, so their places are kept; elsewhere only what was drawn counts.
-    return {
-        key: [svg or "" for svg in svgs] if key in ("reward_model", "win_rates") else [svg for svg in svgs if svg]
-        for key, svgs in drawn.items()
-    }
+    # Those with a caption of their own keep their places; of the others only what was drawn counts.
+    placed = ("losses", "reward_model", "win_rates")
+    return {key: [svg or "" for svg in svgs if svg or key in placed] for key, svgs in drawn.items()}
 
 
 def _tiles(figures: dict[str, Any]) -> list[tuple[str, str, tuple[str, ...], tuple[str, tuple[str, ...]] | None]]:

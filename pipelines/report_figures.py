@@ -157,7 +157,7 @@ def policy_curve(stages: Sequence[StageRecord], metric: str, label: str, held_ou
 
 
 def overoptimization(stages: Sequence[StageRecord]) -> str | None:
-    """Learned reward above, gold reward below, over steps at the left and over the KL at the right; None without a learned reward.
+    """Training reward above, gold reward below, over steps at the left and over the KL at the right; None without held-out rewards.
 
     Args:
         stages: policy-optimization stages with `eval_reward`, and `eval_gold` and `eval_kl_sequence` where they were measured.
@@ -175,8 +175,8 @@ def overoptimization(stages: Sequence[StageRecord]) -> str | None:
             for row, metric in enumerate(("eval_reward", "eval_gold")[:rows]):
                 for column, against in enumerate(("step", "eval_kl_sequence")[:columns]):
                     _draw_with_band(grid[row, column], stage, metric, against, _series_color(index))
-        grid[0, 0].set_title("learned reward: what RL maximises")
-        grid[0, 0].set_ylabel("normalised units")
+        grid[0, 0].set_title("training reward: what RL maximises")
+        grid[0, 0].set_ylabel("reward")
         if has_gold:
             grid[1, 0].set_title("gold reward: what is wanted")
             grid[1, 0].set_ylabel("gold reward")
@@ -186,7 +186,28 @@ def overoptimization(stages: Sequence[StageRecord]) -> str | None:
             grid[-1, 1].set_xlabel("KL to the starting model, nats a response")
         if len(stages) > 1:
             grid[0, 0].legend(loc="best")
-        return report_svg.to_svg(figure, "overoptimization", "Learned and gold reward by step and by KL")
+        return report_svg.to_svg(figure, "overoptimization", "Training and gold reward by step and by KL")
+
+
+def gold_part_curves(stage: StageRecord) -> str | None:
+    """The parts of the gold reward of one policy over its steps; None where they were not measured.
+
+    Args:
+        stage: a policy-optimization stage with `eval_gold/<part>`.
+    """
+    prefix = "eval_gold/"
+    parts = list(dict.fromkeys(name.removeprefix(prefix) for row in stage.metrics for name in row if name.startswith(prefix)))
+    if not parts:
+        return None
+    with report_svg.settings():
+        figure, (axis,) = report_svg.new_figure(*PANEL)
+        for index, part in enumerate(parts):
+            steps, values = stage.series(prefix + part)
+            axis.plot(steps, values, color=_series_color(index), marker="o", markersize=3.5, label=part)
+        axis.set_title(f"parts of the gold reward, {stage.name}")
+        _finish_steps(axis)
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return report_svg.to_svg(figure, f"gold-part-curves-{identifier(stage.name)}", f"Parts of the gold reward of {stage.name} by step")
 
 
 def win_rates(pairs: Sequence[dict[str, Any]]) -> str | None:

@@ -7,6 +7,7 @@ from pipelines import report_format
 from pipelines.report_format import number, percent
 from pipelines.run_reader import StageRecord, is_finite_number
 
+LOSS_KINDS = ("pretraining", "instruction_tuning", "reward_modeling")
 NO_STAGE = {
     "chain": "No stage of this run has finished yet, so there is nothing to draw.",
     "losses": "This run has no finished stage that logged a loss.",
@@ -66,13 +67,13 @@ def reward_model_words(figures: dict[str, Any]) -> str:
 
 
 def overoptimization_words(stage: StageRecord) -> str | None:
-    """Whether the gold reward fell below its own earlier peak while the learned reward went on rising; None without a gold curve."""
+    """Whether the gold reward fell below its own earlier peak while the training reward went on rising; None without a gold curve."""
     rows = sorted((row for row in stage.metrics if is_finite_number(row.get("eval_gold"))), key=lambda row: row["step"])
     if len(rows) < 2:
         return None
     peak, last = max(rows, key=lambda row: row["eval_gold"]), rows[-1]
     learned = [row["eval_reward"] for row in rows if is_finite_number(row.get("eval_reward"))]
-    rise = f"The learned reward went from {number(learned[0])} to {number(learned[-1])}. " if len(learned) > 1 else ""
+    rise = f"The training reward went from {number(learned[0])} to {number(learned[-1])}. " if len(learned) > 1 else ""
     if peak is last:
         return f"{stage.name}: {rise}Gold was highest at the last step ({_gold(last)}): no sign of over-optimization."
     fell = _bound(last, "high"), _bound(peak, "low")

@@ -72,7 +72,10 @@ def _files(name: str, rng: random.Random) -> dict[str, object]:
     kind = STAGES[name]["kind"]
     if kind in ("pretraining", "instruction_tuning"):
         start, end = (5.2, 1.1) if kind == "pretraining" else (1.4, 0.21)
-        return {"metrics.jsonl": _losses(rng, 240, start, end), "final.json": {"loss": end, "eval_loss": end + 0.02, "tokens": 1_234_567}}
+        return {
+            "metrics.jsonl": _losses(rng, 240, start, end),
+            "final.json": {"loss": end, "eval_loss": end + 0.02, "eval_loss_flatness": 0.0078, "tokens": 1_234_567},
+        }
     if kind == "preference_collection":
         return {"final.json": {"pairs": 2048, "agreement": 0.836}}
     if kind == "reward_modeling":
@@ -139,6 +142,8 @@ def _policy_files(rng: random.Random, hacked: bool) -> dict[str, object]:
                     "eval_gold_ci95_low": gold - 0.025,
                     "eval_gold_ci95_high": gold + 0.025,
                     "eval_kl_sequence": 0.04 + 2.1 * share * pull,
+                    "eval_gold/right": gold + 0.1,
+                    "eval_gold/brief": min(1.0, 0.5 + 0.5 * share * pull),
                 }
             )
     final = {
