@@ -6,7 +6,7 @@ from typing import Any
 
 from gemma_keras.backend_choice import BackendError
 from gemma_keras.checkpoints.errors import CheckpointError
-from pipelines.errors import ConfigError, DataError, InternalError, WorkflowError
+from pipelines.errors import ConfigError, DataError, DiskError, InternalError, WorkflowError
 from pipelines.files import disk_error, is_disk_error
 
 ERROR_FILE = "error.json"
@@ -53,7 +53,7 @@ def error_record(error: WorkflowError) -> dict[str, Any]:
 def from_record(record: dict[str, Any]) -> WorkflowError:
     """The error that `error_record` described; the exit code is kept also where its class is not one of ours."""
     error = WorkflowError(str(record["message"]))
-    for kind in (ConfigError, DataError, InternalError):
+    for kind in (ConfigError, DataError, DiskError, InternalError):
         if kind.exit_code == record["exit_code"]:
             error = kind(str(record["message"]))
     error.exit_code = int(record["exit_code"])

@@ -1,0 +1,210 @@
+"""Real faults to real runner processes: signals, kills, a second runner, a full disk. The stages are stand-ins without a model."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.no_backend
+
+PROGRAM = Path(__file__).parents[1] / "pipelines" / "stand_in_stages.py"
+WORKFLOW = """\
+name: faults
+backend: jax
+model: {config: {num_layers: 2}}
+stages:
+  one:
+    kind: pretraining
+    data: {task: small_world, split: pretraining, size: 9}
+  two:
+    kind: instruction_tuning
+    from: one
+    data: {task: small_world, split: sft, size: 9}
+  three:
+    kind: instruction_tuning
+    from: two
+    data: {task: small_world, split: sft, size: 9}
+"""
+
+
+class Run:
+    """A workflow in a fresh folder and processes that run it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.out, self.processes = folder, folder / "run", []
+        (folder / "w.yaml").write_text(WORKFLOW)
+
+    def start(self, out=None, limit=None, **actions) -> subprocess.Popen:
+        # A user's shell has its own seed of hashes and its own backend: neither may show in the result.
+        environment = {**os.environ, "STAND_IN": json.dumps(actions), "PYTHONHASHSEED": str(len(self.processes) + 1)}
+        command = [sys.executable, str(PROGRAM), "cli", "run", "w.yaml", "--out", str(out or self.out)]
+        if limit is not None:
+            command = ["bash", "-c", f"ulimit -f {limit}; exec \"$@\"", "bash", *command]
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.processes.append(process)
+        return process
+
+    def finish(self, out=None, **actions) -> subprocess.Popen:
+        process = self.start(out, **actions)
+        process.output, process.error = process.communicate(timeout=60)
+        return process
+
+    def wait_for(self, pattern: str) -> Path:
+        give_up = time.monotonic() + 30
+        while time.monotonic() < give_up:
+            found = list((self.out / "stages").glob(pattern)) if self.out.exists() else []
+            if found and found[0].read_text() != "":
+                return found[0]
+            time.sleep(0.01)
+        raise AssertionError(f"{pattern} did not appear: {[p.communicate() for p in self.processes if p.poll() is not None]}")
+
+    def models(self, out=None) -> dict[str, str]:
+        """Digest of each finished stage's model and metrics."""
+        folders = [path for path in ((out or self.out) / "stages").iterdir() if not path.name.startswith(".")]
+        return {
+            path.name: hashlib.sha256((path / "model/config.json").read_bytes() + (path / "metrics.jsonl").read_bytes()).hexdigest()
+            for path in folders
+        }
+
+    def left_overs(self) -> list[str]:
+        return [path.name for path in (self.out / "stages").iterdir() if path.name.startswith(".")]
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path)
+    yield run
+    for process in run.processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Digests of a run without faults."""
+    run = Run(tmp_path_factory.mktemp("uninterrupted"))
+    assert run.finish().returncode == 0
+    return run.models()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_dead(pid: int) -> None:
+    give_up = time.monotonic() + 10
+    while is_alive(pid):
+        assert time.monotonic() < give_up, f"process {pid} is still there"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("stage", ["one", "two", "three"])
+def test_a_killed_runner_leaves_no_process_and_the_next_one_continues(run, uninterrupted, stage):
+    first = run.start(**{stage: "wait"})
+    stage_process = int(run.wait_for(f".{stage}.partial/started").read_text())
+    finished = set(run.models())
+    first.kill()
+    first.wait()
+    wait_until_dead(stage_process)
+    second = run.finish()
+    assert second.returncode == 0, second.error
+    assert second.output.count("finished before, skipped") == len(finished) == ["one", "two", "three"].index(stage)
+    assert run.models() == uninterrupted
+    assert run.left_overs() == []
+
+
+def test_a_run_started_right_after_a_kill_waits_for_the_orphan(run, uninterrupted):
+    first = run.start(two="wait")
+    run.wait_for(".two.partial/started")
+    first.kill()
+    second = run.finish()
+    assert second.returncode == 0, second.error
+    assert run.models() == uninterrupted
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_signal_stops_the_stage_and_the_next_run_continues(run, uninterrupted, number, code):
+    first = run.start(two="wait")
+    stage_process = int(run.wait_for(".two.partial/started").read_text())
+    first.send_signal(number)
+    output, error = first.communicate(timeout=30)
+    assert first.returncode == code
+    assert not is_alive(stage_process)
+    assert "stopped in stage two; finished stages are kept" in output and "Traceback" not in error
+    assert set(run.models()) == {"one"} and run.left_overs() == []
+    assert run.finish().returncode == 0
+    assert run.models() == uninterrupted
+
+
+def test_a_second_signal_ends_a_deaf_stage_at_once(run):
+    first = run.start(one="stubborn")
+    stage_process = int(run.wait_for(".one.partial/started").read_text())
+    while not (run.out / "stages/.one.partial/deaf").exists():
+        time.sleep(0.01)
+    first.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert first.poll() is None
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=10)
+    assert first.returncode == 143
+    assert not is_alive(stage_process)
+    assert run.left_overs() == []
+
+
+def test_two_runs_on_one_folder(run):
+    first = run.start(two="wait")
+    run.wait_for(".two.partial/started")
+    second = run.finish()
+    assert second.returncode == 2
+    assert f"another run (process {first.pid}) works in this folder" in second.error
+    assert first.poll() is None and (run.out / "stages/.two.partial").exists(), "the second one disturbed the first"
+    other = run.finish(out=run.folder / "elsewhere")
+    assert other.returncode == 0, other.error
+
+
+def test_kills_at_many_moments(run, uninterrupted):
+    for attempt in range(12):
+        process = run.start()
+        time.sleep(0.15 + 0.11 * attempt)
+        process.kill()
+        process.communicate()
+    last = run.finish()
+    assert last.returncode == 0, last.error
+    assert run.models() == uninterrupted
+    assert run.left_overs() == []
+
+
+def test_a_full_disk(run, uninterrupted):
+    process = run.start(limit=64, two="big")  # 64 KiB a file; the stage writes a MiB
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 74
+    assert "cannot write (File too large)" in error and "make room and run the same command again" in error and "Traceback" not in error
+    assert set(run.models()) == {"one"} and run.left_overs() == []
+    assert run.finish().returncode == 0
+    assert run.models() == uninterrupted
+
+
+@pytest.mark.parametrize(("action", "code", "message"), [
+    ("data", 65, "error: rows.jsonl:3: bad JSON\n"),
+    ("config", 2, "error: no such thing\n"),
+    ("bug", 70, "RuntimeError: a bug of ours"),
+    ("killed", 70, "was killed (signal 9)"),
+])  # fmt: skip
+def test_a_failing_stage_s_exit_code_is_the_runner_s(run, action, code, message):
+    process = run.finish(two=action)
+    assert process.returncode == code
+    assert message in process.error
+    assert ("Traceback" in process.error) == (action == "bug")
+    assert run.left_overs() == []
