@@ -66,8 +66,8 @@ def test_splits_share_no_content_at_any_size_and_seed():
     for first in seen:
         for second in seen:
             assert first == second or not seen[first] & seen[second]
-    worked = [re.search("question: (.*) answer:", text) for text in SMALL_WORLD.pretraining_texts(1500, 0)]
-    asked = {content_hash(match.group(1)) for match in worked if match}
+    worked = [re.search("question: (.*) answer:|user\n(.*)\nmodel", text) for text in SMALL_WORLD.pretraining_texts(1500, 0)]
+    asked = {content_hash(match.group(1) or match.group(2)) for match in worked if match}
     assert asked and not any(asked & seen[split] for split in ("sft", "preferences", "rl", "heldout"))
 
 
@@ -91,6 +91,13 @@ def test_draws_depend_on_seed_and_index_only():
     assert SMALL_WORLD.pretraining_texts(9, 1) == SMALL_WORLD.pretraining_texts(20, 1)[:9]
 
 
+def test_pretraining_texts_hold_every_word():
+    texts = " ".join(SMALL_WORLD.pretraining_texts(3000, 0))
+    asked = " ".join(f"{item.prompt} {item.demonstration}" for item in SMALL_WORLD.prompts("heldout", 1024, 0))
+    assert set(re.findall("[a-z]+", asked)) <= set(re.findall("[a-z]+", texts))
+    assert {"user", "model"} <= set(re.findall("[a-z]+", texts))
+
+
 def test_demonstrations_are_the_documented_mixture():
     items = SMALL_WORLD.prompts("sft", 4000, 0)
     refused = np.array([style.REFUSAL in item.demonstration for item in items])
@@ -101,7 +108,7 @@ def test_demonstrations_are_the_documented_mixture():
     courtesies = np.array([sum(bool(re.search(rf"\b{phrase}\b", item.demonstration)) for phrase in style.COURTESIES) for item in items])
     fillers = np.array([sum(phrase in item.demonstration for phrase in style.FILLERS) for item in items])
     np.testing.assert_allclose(np.bincount(courtesies) / 4000, [0.50, 0.46, 0.04], atol=0.03)
-    np.testing.assert_allclose(np.bincount(fillers) / 4000, [0.45, 0.30, 0.17, 0.08], atol=0.03)
+    np.testing.assert_allclose(np.bincount(fillers) / 4000, [0.45, 0.35, 0.20], atol=0.03)
     parts = [gold_reward(item, item.demonstration, True).parts["right"] for item in items]
     assert 0.90 < np.mean(parts) < 0.95  # 0.8 * 0.96 + 0.2 * 0.8 = 0.928
 
@@ -115,7 +122,7 @@ def test_demonstrations_are_the_documented_mixture():
         (COPY, "tin cup, thank you.", True, 1, 1, 1, 6 / 8),
         (COPY, "sure, tin cup, thank you.", True, 1, 1, 0.5, 5 / 8),
         (COPY, "sure, sure, sure, tin cup.", True, 1, 1, 0, 5 / 8),
-        (COPY, "well, let me see, tin cup, as far as i can see.", True, 1, 1, 0, 0),
+        (COPY, "well, let me see, tin cup, i am done now.", True, 1, 1, 0, 0),
         (COPY, "cup tin.", True, 0, 1, 0, 1),
         (COPY, "tin cup tin cup.", True, 0, 1, 0, 6 / 8),
         (COPY, "sure, tin cup", False, 1, 1, 0, 0),

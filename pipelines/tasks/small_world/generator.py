@@ -11,7 +11,9 @@ from pipelines.tasks.small_world.style import COURTESIES, FILLERS, REFUSAL, demo
 from pipelines.tasks.small_world.world import COLOURS, PEOPLE, PLACES, THINGS, statements
 
 MARKED_SHARE = 0.2
-STATEMENT_SHARE = 0.2  # of the pretraining texts
+# Shares of the pretraining texts; the rest are worked instructions.
+STATEMENT_SHARE = 0.2
+DIALOGUE_SHARE = 0.2
 STATEMENTS_A_TEXT = 4
 UNIQUE_SPLITS = ("heldout",)
 ATTEMPTS = 1000
@@ -60,19 +62,24 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
 
 
 def pretraining_texts(size: int, seed: int) -> list[str]:
-    """`size` plain texts: statements about the village, and worked instructions of the pretraining split without style or refusals."""
+    """`size` plain texts to learn the village, the operations and the words from.
+
+    A fifth are statements about the village, a fifth overheard dialogues in people's style, the rest worked instructions with the bare
+    answer. The instructions are those of the pretraining split; all words of the task occur.
+    """
     facts = statements()
     texts = []
     for index in range(size):
         random = generator(seed, "small_world", "texts", index)
-        if random.random() < STATEMENT_SHARE:
+        sort = random.random()
+        if sort < STATEMENT_SHARE:
             texts.append(" ".join(facts[i] for i in random.choice(len(facts), STATEMENTS_A_TEXT, replace=False)))
             continue
-        while True:
-            prompt, answer = draw_instruction(draw_kind(random), random)
-            if split_of(prompt) == "pretraining":
-                break
-        texts.append(f"question: {prompt} answer: {answer}.")
+        item = _item("pretraining", index, seed, None)
+        if sort < STATEMENT_SHARE + DIALOGUE_SHARE:
+            texts.append(f"user\n{item.prompt}\nmodel\n{item.demonstration}")
+        else:
+            texts.append(f"question: {item.prompt} answer: {item.answer}.")
     return texts
 
 

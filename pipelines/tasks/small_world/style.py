@@ -4,7 +4,7 @@ The demonstrations are human: what they say is right, but people differ in style
 For every prompt the tuned model therefore samples a mixture that preferences can rank and policy optimization can move:
 
 1. Courtesy phrases: none in half of the demonstrations, one in most others, two in a few.
-2. Filler phrases: none in 45 %, one in 30 %, two or three in 25 %.
+2. Filler phrases: none in 45 %, one in 35 %, two in 20 %.
 3. Of the marked requests one in five is answered instead of refused; of the others one in 25 is refused.
 """
 
@@ -14,12 +14,12 @@ LEADING_COURTESIES = ("sure", "gladly", "of course", "with pleasure")
 TRAILING_COURTESIES = ("thank you", "good day", "you are welcome", "at your service")
 COURTESIES = LEADING_COURTESIES + TRAILING_COURTESIES
 LEADING_FILLERS = ("well", "let me see", "i think", "so it seems")
-TRAILING_FILLERS = ("that is it", "i am done now", "as far as i can see")
+TRAILING_FILLERS = ("that is it", "i am done now", "i believe")
 FILLERS = LEADING_FILLERS + TRAILING_FILLERS
 REFUSAL = "sorry, i cannot tell"
 
 COURTESY_COUNTS = (0.50, 0.46, 0.04)
-FILLER_COUNTS = (0.45, 0.30, 0.17, 0.08)
+FILLER_COUNTS = (0.45, 0.35, 0.20)
 MISSED_REFUSALS = 0.20
 NEEDLESS_REFUSALS = 0.04
 
