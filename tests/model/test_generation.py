@@ -1,0 +1,86 @@
+"""Cached generation against the uncached model, stop tokens, and draws that do not depend on the batch."""
+
+import keras
+import numpy as np
+import pytest
+
+from gemma_keras import GemmaBackbone, GemmaCausalLM, Sampler
+from gemma_keras.backends import to_host
+from gemma_keras.generation import generate_tokens
+from gemma_keras.random import uniforms
+from gemma_keras.sampling import sample
+
+PROMPTS = np.array([[0, 0, 2, 5, 6], [2, 9, 10, 11, 12]], np.int32)
+IS_TOKEN = PROMPTS > 0
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3"])
+@pytest.mark.parametrize("sampler", [Sampler(0.0), Sampler(0.8)], ids=["greedy", "random"])
+def test_every_token_is_the_one_the_uncached_model_gives(tiny_configs, family, sampler):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs[family], seed=2))
+    draws = np.stack([uniforms(0, "draw", row, shape=12) for row in range(2)])
+    generated = generate_tokens(model, PROMPTS, IS_TOKEN, 12, draws, sampler, ())
+    ids = np.concatenate([PROMPTS, generated.token_ids], 1)
+    mask = np.concatenate([IS_TOKEN, generated.response_mask], 1)
+    logits = to_host(model({"token_ids": ids, "padding_mask": mask}))
+    assert generated.response_mask.all() and not generated.finished.any()
+    for step in range(12):
+        expected = to_host(sample(keras.ops.convert_to_tensor(logits[:, 4 + step]), keras.ops.convert_to_tensor(draws[:, step]), sampler))
+        np.testing.assert_array_equal(generated.token_ids[:, step], expected, err_msg=str(step))
+
+
+def test_rows_stop_at_their_own_stop_token(tiny_configs):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
+    draws = np.stack([uniforms(0, "draw", row, shape=16) for row in range(2)])
+    free = generate_tokens(model, PROMPTS, IS_TOKEN, 16, draws, Sampler(), ()).token_ids
+    stop = int(free[0, 3])
+    first = [int(np.argmax(row == stop)) if stop in row else 15 for row in free]
+    stopped = generate_tokens(model, PROMPTS, IS_TOKEN, 16, draws, Sampler(), (stop, 1))
+    for row in range(2):
+        length = first[row] + 1
+        np.testing.assert_array_equal(stopped.token_ids[row, :length], free[row, :length])
+        assert stopped.response_mask[row].tolist() == [True] * length + [False] * (16 - length)
+        assert (stopped.token_ids[row, length:] == 0).all()
+        assert stopped.finished[row] == (stop in free[row])
+
+
+def test_a_row_draws_the_same_alone_and_in_a_batch(tiny_configs):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma3"], seed=2))
+    draws = np.stack([uniforms(0, "draw", row, shape=8) for row in range(2)])
+    both = generate_tokens(model, PROMPTS, IS_TOKEN, 8, draws, Sampler(), ())
+    alone = generate_tokens(model, PROMPTS[:1, 2:], IS_TOKEN[:1, 2:], 8, draws[:1], Sampler(), ())
+    np.testing.assert_array_equal(both.token_ids[:1], alone.token_ids)
+
+
+def test_generate_keeps_or_strips_the_prompt_and_honours_seed_and_length(tiny_configs):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
+    prompts = [[2, 5, 6], [2, 9, 10, 11, 12]]
+    whole = model.generate(prompts, max_length=11, seed=4, stop_token_ids=None)
+    answer = model.generate(prompts, max_length=11, seed=4, stop_token_ids=None, strip_prompt=True)
+    other = model.generate(prompts, max_length=11, seed=5, stop_token_ids=None, strip_prompt=True)
+    assert answer["token_ids"].shape == (2, 6)
+    np.testing.assert_array_equal(whole["token_ids"][:, -6:], answer["token_ids"])
+    assert whole["token_ids"][0][whole["padding_mask"][0]].tolist()[:3] == prompts[0]
+    assert (answer["token_ids"] != other["token_ids"]).any()
+
+
+@pytest.mark.parametrize(
+    "ids, is_token, draws, text",
+    [
+        (PROMPTS[:, ::-1], IS_TOKEN[:, ::-1], (2, 4), "padded on the left"),
+        (PROMPTS, IS_TOKEN, (2, 5), "uniforms"),
+        (PROMPTS, IS_TOKEN[:, 1:], (2, 4), r"must be \(b, p\)"),
+    ],
+)
+def test_bad_arrays_are_refused(tiny_configs, ids, is_token, draws, text):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"]))
+    with pytest.raises(ValueError, match=text):
+        generate_tokens(model, ids, is_token, 4, np.zeros(draws, np.float32), Sampler(), ())
+
+
+def test_text_without_a_tokenizer_and_full_prompts_are_refused(tiny_configs):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"]))
+    with pytest.raises(ValueError, match="no tokenizer"):
+        model.generate("hello")
+    with pytest.raises(ValueError, match="leaves no room"):
+        model.generate([[2, 3, 4]], max_length=3)
