@@ -75,9 +75,13 @@ def _sizes_fields() -> dict[str, Any]:
     return fields
 
 
-Sizes = pydantic.create_model(
-    "Sizes", __base__=Settings, __doc__="Fields of GemmaConfig; what is left out has its default.", **_sizes_fields()
-)
+_AllSizes = pydantic.create_model("_AllSizes", __base__=Settings, **_sizes_fields())
+
+
+class Sizes(_AllSizes):
+    """Fields of GemmaConfig; what is left out has its default."""
+
+    vocabulary_size: int | None = Field(None, ge=1, description="Rows of the embedding; default the tokenizer's pieces.")
 
 
 class TokenizerTraining(Settings):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 PLAIN_SECONDS = 15.0
+HEADLINE_METRICS = ("loss", "eval_loss", "accuracy", "eval_accuracy", "reward", "kl_sequence", "eval_reward", "eval_gold")
+"""Metrics shown beside the rate, where a stage logs many; all of them are in `metrics.jsonl`."""
 
 
 class Progress:
@@ -86,7 +88,8 @@ class Progress:
                 parts.append(f"{duration((self.total - self.done) * elapsed / self.done)} left")
             else:
                 parts.append(f"{duration(elapsed)} taken")
-        parts += [f"{name} {value:.4g}" for name, value in self._metrics.items() if isinstance(value, int | float)]
+        shown = [name for name in HEADLINE_METRICS if name in self._metrics] or list(self._metrics)[:3]
+        parts += [f"{name} {self._metrics[name]:.4g}" for name in shown if isinstance(self._metrics[name], int | float)]
         return ", ".join(parts)
 
     def _steps(self, total: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.no_backend
 HEAVY = ("keras", "datasets", "jax", "tensorflow", "torch", "transformers", "matplotlib")
 
 
-def in_new_process(arguments, folder, check="0"):
+def in_new_process(arguments, folder):
     """Exit code, output and seconds of a command in a fresh interpreter that then prints which heavy modules it has."""
     code = (
         "import sys\nfrom pipelines.cli import main\n"
@@ -45,7 +45,7 @@ def test_light_commands_import_nothing_heavy_and_start_at_once(command, workflow
 
 
 def test_the_runner_itself_loads_nothing_heavy(stand_ins):
-    code = "import sys, pipelines.runner, pipelines.stage_main, pipelines.stage_process; print([n for n in %r if n in sys.modules])" % (HEAVY,)
+    code = f"import sys, pipelines.runner, pipelines.stage_main; print([name for name in {HEAVY!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

@@ -37,6 +37,15 @@ def test_plain_lines_come_seldom_and_show_rate_and_time_left():
     ]
 
 
+def test_of_many_metrics_the_telling_ones_are_shown():
+    bar = Progress(2, "training", quiet=True)
+    bar.note(learning_rate=0.1, loss=2.5, grad_norm=1.0, text="x")
+    assert bar.figures() == "loss 2.5"
+    bar = Progress(2, "training", quiet=True)
+    bar.note(rows=3, kept=0.25, name="x", more=4)
+    assert bar.figures() == "rows 3, kept 0.25"
+
+
 def test_quiet_shows_nothing():
     for stream in (io.StringIO(), Terminal()):
         with Progress(3, "training", quiet=True, stream=stream, seconds_between_lines=0) as bar:

@@ -99,7 +99,11 @@ def test_wrong_overrides_name_themselves(load, override, message):
 
 
 def test_all_errors_at_once_in_the_order_of_the_file(load):
-    text = GSM8K.replace("seed: 17", "sead: 17").replace("learning_rate: 2e-5", 'learning_rate: "2e-5"').replace("reward: reward", "reward: rewrd")
+    text = (
+        GSM8K.replace("seed: 17", "sead: 17")
+        .replace("learning_rate: 2e-5", 'learning_rate: "2e-5"')
+        .replace("reward: reward", "reward: rewrd")
+    )
     text = text.replace("from: sft\n    reward", "frm: sft\n    reward").replace("judge: reward_model:reward", "judge: reward_model:policy")
     lines = errors(load, text)
     assert [line.partition("w.yaml:")[2].split(": ")[0] for line in lines] == ["2:1", "8:20", "20:5", "21:13", "27:12"]
@@ -113,19 +117,19 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
 @pytest.mark.parametrize(
     ("old", "new", "place", "message"),
     [
-        ("from: sft\n    data: {path", "from: policy\n    data: {path", "11:11", "stage 'policy' comes later; expected an earlier stage: sft"),
+        ("from: sft\n    data: {path", "from: policy\n    data: {path", "11:11", "'policy' comes later; expected an earlier stage: sft"),
         ("from: sft\n    data: preferences", "from: reward\n    data: preferences", "16:11", "stage 'reward' is this stage itself"),
         ("data: preferences", "data: sft", "17:11", "of kind instruction_tuning; expected a stage of kind preference_collection"),
         ("data: preferences", "data: preference", "17:11", "no stage 'preference'. Did you mean 'preferences'?"),
-        ("compare: [sft, policy]", "compare: [sft, polcy]", "25:20", "'polcy' is neither an earlier stage nor a model folder. Did you mean"),
+        ("compare: [sft, policy]", "compare: [sft, polcy]", "25:20", "nor a model folder. Did you mean 'policy'?"),
         ("compare: [sft, policy]", "compare: [sft, sft]", "25:14", "named twice"),
         ("compare: [sft, policy]", "compare: sft", "25:14", "expected a list, got the text 'sft'"),
         ("rater: exact_answer", "rater: exact_anser", "13:12", "unknown rater 'exact_anser'. Did you mean 'exact_answer'?"),
         ("rater: exact_answer", "rater: gold", "13:12", "the gold reward scores the built-in task only"),
         ("rater: exact_answer", "rater: reward_model:reward", "13:12", "stage 'reward' comes later"),
         ("answer: answer}\n    rater", "text: answer}\n    rater", "13:12", "exact_answer needs the known answers"),
-        ("reward: reward", "reward: reward\n    algorithm: grpo", "22:16", "'grpo' is not available in this version; use rloo or reinforce"),
-        ("reward: reward", "reward: reward\n    algorithm: rlo", "22:16", "expected rloo or reinforce, got the text 'rlo'. Did you mean 'rloo'?"),
+        ("reward: reward", "reward: reward\n    algorithm: grpo", "22:16", "'grpo' is not available in this version; use rloo"),
+        ("reward: reward", "reward: reward\n    algorithm: rlo", "22:16", "got the text 'rlo'. Did you mean 'rloo'?"),
         ("reward: reward", "reward: reward\n    samples_per_prompt: 1", "22:25", "expected at least 2"),
         ("reward: reward", "reward: [{reward: reward}, {reward: nope, weight: 2}]", "21:41", "'nope' is neither"),
         ("reward: reward\n", "reward: []\n", "21:13", "at least 1 item"),
@@ -191,7 +195,9 @@ stages:
 
 
 def test_backend_option_beats_the_file(load):
-    loaded = load(GSM8K.replace("seed: 17", "backend: jax").replace("kind: evaluation", "kind: evaluation\n    backend: torch"), backend="tensorflow")
+    loaded = load(
+        GSM8K.replace("seed: 17", "backend: jax").replace("kind: evaluation", "kind: evaluation\n    backend: torch"), backend="tensorflow"
+    )
     assert {workflow.stage_backend(loaded.workflow, name) for name in loaded.workflow.stages} == {"tensorflow"}
 
 

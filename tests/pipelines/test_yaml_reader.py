@@ -55,7 +55,28 @@ def test_a_document_of_one_value_list_or_nothing():
     assert read("# only a comment\n").value is None
 
 
-TEXTS = ["1e-5", "no", "null", "", "~", "0o17", "1_0", " space", "a: b", "# c", "é😀", "line\nbreak", "'", '"', "true", "1.5", "-", "&a", "*a", "!x"]
+TEXTS = [
+    "1e-5",
+    "no",
+    "null",
+    "",
+    "~",
+    "0o17",
+    "1_0",
+    " space",
+    "a: b",
+    "# c",
+    "é😀",
+    "line\nbreak",
+    "'",
+    '"',
+    "true",
+    "1.5",
+    "-",
+    "&a",
+    "*a",
+    "!x",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -45,7 +45,7 @@ class Run:
         environment = {**os.environ, "STAND_IN": json.dumps(actions), "PYTHONHASHSEED": str(len(self.processes) + 1)}
         command = [sys.executable, str(PROGRAM), "cli", "run", "w.yaml", "--out", str(out or self.out)]
         if limit is not None:
-            command = ["bash", "-c", f"ulimit -f {limit}; exec \"$@\"", "bash", *command]
+            command = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *command]
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

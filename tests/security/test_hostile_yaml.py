@@ -10,9 +10,7 @@ pytestmark = pytest.mark.no_backend
 
 STAGE = "stages:\n  sft:\n    kind: instruction_tuning\n    from: {base}\n    data: {{task: small_world, split: sft, size: 9}}\n"
 HEAD = "name: x\n" + STAGE
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
-)
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
 
 # text of the file → line:column and a part of the message
 CASES = {
@@ -60,7 +58,9 @@ def write(tmp_path):
 
     def write(text):
         path = tmp_path / "w.yaml"
-        path.write_text(text.replace("{base}", str(base)).replace("{canary}", str(tmp_path / "canary")).replace("{{", "{").replace("}}", "}"))
+        path.write_text(
+            text.replace("{base}", str(base)).replace("{canary}", str(tmp_path / "canary")).replace("{{", "{").replace("}}", "}")
+        )
         return path
 
     return write
