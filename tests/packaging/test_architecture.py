@@ -22,17 +22,9 @@ BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
 
 # config ← layers ← backbone ← {sampling, generation, lora, checkpoints, losses, distribution, ...} ← {causal_lm, reward_model}
 RANKS = {
-    "config": 0,
-    "random": 0,
-    "tokenizer": 0,
-    "chat": 0,
-    "backend_choice": 0,
-    "backends": 1,
-    "initializers": 1,
-    "layers": 2,
-    "backbone": 3,
-    "causal_lm": 5,
-    "reward_model": 5,
+    **dict.fromkeys(("config", "random", "backend_choice", "chat"), 0),
+    **dict.fromkeys(("tokenizer", "tokenizer_export", "tokenizer_files", "tokenizer_training"), 0),
+    **{"backends": 1, "initializers": 1, "layers": 2, "backbone": 3, "causal_lm": 5, "reward_model": 5},
 }
 MIDDLE = 4
 

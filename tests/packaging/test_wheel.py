@@ -22,8 +22,8 @@ def wheel(repository, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, make_environment):
-    """A fresh environment with the core dependencies, the wheel, and no backend."""
-    environment = make_environment()
+    """A fresh environment with the core dependencies, JAX and the wheel."""
+    environment = make_environment("jax")
     command = [sys.executable, "-m", "pip", "--python", environment.python, "install", "--no-deps", "--no-index", "--quiet", wheel]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

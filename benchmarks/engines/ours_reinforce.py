@@ -1,0 +1,53 @@
+"""One RL step of ours, from the parts that the stage `policy_optimization` is made of and with its settings."""
+
+import itertools
+
+import numpy as np
+
+import gemma_keras
+from benchmarks.engines.inputs import even_share, expect_shape, token_ids
+from gemma_keras.backends import to_host
+from pipelines.algorithms.kl import sequence_kl
+from pipelines.configs import OptimizerOptions
+from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures, update_batches
+from pipelines.prompts import Prompts
+from pipelines.rollout import ResponseScorer, Sampling
+from pipelines.training_loop import Trainer
+
+KL_WEIGHT = 0.05
+
+
+class _NoText:
+    """In place of a tokenizer: no token ends an answer, and answers are not decoded."""
+
+    stop_token_ids = ()
+
+    def decode(self, ids) -> str:
+        return ""
+
+
+def step(case, policy):
+    """A function that runs one step: rollouts of `batch_size * samples_per_prompt` answers, one update."""
+    policy.tokenizer = _NoText()
+    reference = gemma_keras.GemmaCausalLM(gemma_keras.GemmaBackbone(policy.config, dtype="float32"))
+    rollouts = case.batch_size * case.samples_per_prompt
+    sampling = Sampling(policy, case.new_tokens, 1.0, rollouts, seed=17, stage="benchmark")
+    score_policy = ResponseScorer(policy, 1.0, case.micro_batch_size)
+    score_reference = ResponseScorer(reference, 1.0, case.micro_batch_size)
+    options = OptimizerOptions(kind="policy_optimization", learning_rate=1e-5, schedule="constant", warmup_fraction=0.0)
+    trainer = Trainer(policy, policy_loss(1.0, None), options, 1_000_000, count_units=count_responses, summarize=ratio_figures)
+    baseline = Baseline("rloo", 0.0)
+    prompts = Prompts([], token_ids(case, case.batch_size, case.prompt_length).tolist(), case.prompt_length, 0)
+    numbers = itertools.count()
+
+    def sample():
+        rollout = sampling.sample(prompts, range(case.batch_size), case.samples_per_prompt, next(numbers))
+        expect_shape(rollout.response_ids.shape, (rollouts, case.new_tokens))
+        old_log_probs, _ = score_policy(rollout)
+        reference_log_probs, _ = score_reference(rollout)
+        kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
+        rewards = np.array(even_share(rollout.response_ids.tolist())) - KL_WEIGHT * kl
+        advantages = baseline.advantages(rewards.reshape(case.batch_size, case.samples_per_prompt))
+        trainer.update(list(update_batches(rollout, old_log_probs, advantages, case.micro_batch_size)))
+
+    return sample

@@ -1,0 +1,38 @@
+"""One library in one process: builds the model of a case, then runs a sample whenever the parent asks.
+
+    python -m benchmarks.worker --engine keras_hub --case train --answers 3
+
+The backend is read from KERAS_BACKEND, set by the parent.
+"""
+
+import argparse
+import importlib
+
+from benchmarks.cases import case_named, tiny
+from benchmarks.stopwatch import Stopwatch
+
+
+def main() -> None:
+    """Read the arguments and serve samples until the parent stops asking."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", required=True, help="a file of benchmarks/engines")
+    parser.add_argument("--case", required=True)
+    parser.add_argument("--answers", type=int, required=True, help="file descriptor for the answers")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to try the benchmark itself")
+    arguments = parser.parse_args()
+    case = case_named(arguments.case)
+    stopwatch = Stopwatch(arguments.answers)
+    engine = importlib.import_module(f"benchmarks.engines.{arguments.engine}_engine")
+    engine.serve(tiny(case) if arguments.tiny else case, stopwatch)
+
+
+def serve_function(sample, stopwatch: Stopwatch, **facts) -> None:
+    """Call `sample()` once a "go"."""
+    stopwatch.ready(**facts)
+    while stopwatch.wait():
+        sample()
+        stopwatch.report()
+
+
+if __name__ == "__main__":
+    main()
