@@ -118,4 +118,9 @@ def write_error(output: Path, record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if exit_code > 128:  # asked to stop: a backend's own clean-up can take seconds and has nothing to save
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
