@@ -18,6 +18,19 @@ from pipelines.run_reader import RunRecord, StageRecord, read_run
 MAX_SAMPLES = 20
 
 
+POLICY_COLUMNS = [
+    ("gold reward", "number", ("gold", "mean"), "interval", ("gold", "ci95")),
+    ("judge's score", "number", ("judge_score", "mean"), "interval", ("judge_score", "ci95")),
+    ("right answers", "percent", ("accuracy",), "percent_interval", ("accuracy_ci95",)),
+    ("KL a token", "number", ("kl",), "", ()),
+    ("KL a response", "number", ("kl_sequence",), "", ()),
+    ("perplexity", "number", ("perplexity",), "", ()),
+    ("tokens a response", "number", ("mean_length",), "", ()),
+    ("came to an end", "percent", ("finished",), "", ()),
+]
+"""Of each compared policy: heading, format and place of the figure, format and place of its interval."""
+
+
 def write(run_folder: str | Path) -> Path:
     """Write `report.html` into a run folder, and `summary.json` anew, both atomically.
 
@@ -93,6 +106,9 @@ def render(run: RunRecord, figures: dict[str, Any]) -> str:
         trained=run.of_kind(*report_words.LOSS_KINDS),
         policies=run.of_kind("policy_optimization"),
         policy_words=report_words.policy_words,
+        policy_columns=[column for column in POLICY_COLUMNS if _any_policy_has(figures, column[2])],
+        overlap_words=report_words.overlap_words(figures["evaluation"]),
+        short=report_format.short_names,
         judge_words=report_words.judge_words(figures["evaluation"]["judge"]),
         overoptimization_words=[words for words in map(report_words.overoptimization_words, run.of_kind("policy_optimization")) if words],
         workflow_text=run.workflow_text or _configs_as_yaml(run.stages),
@@ -166,12 +182,18 @@ def _drawings(run: RunRecord, figures: dict[str, Any]) -> dict[str, list[str]]:
     return {key: [svg or "" for svg in svgs if svg or key in placed] for key, svgs in drawn.items()}
 
 
+def _any_policy_has(figures: dict[str, Any], path: tuple[str, ...]) -> bool:
+    return any(look_up(policy, path) is not None for policy in figures["evaluation"]["policies"].values())
+
+
 def _tiles(figures: dict[str, Any]) -> list[tuple[str, str, tuple[str, ...], tuple[str, tuple[str, ...]] | None]]:
     """The figures at the top: label, format, path, and format and path of the small print; only those the run has."""
     evaluation = figures["evaluation"]
     tiles: list[tuple[str, str, tuple[str, ...], tuple[str, tuple[str, ...]] | None]] = [
         (
-            f"win rate, {evaluation['policy']} vs {evaluation['baseline']}",
+            "win rate, {} vs {}".format(*report_format.short_names(map(str, (evaluation["policy"], evaluation["baseline"]))).values())
+            if evaluation["policy"]
+            else "win rate",
             "percent",
             ("evaluation", "win_rate"),
             ("percent_interval", ("evaluation", "win_rate_ci95")),

@@ -231,7 +231,8 @@ def win_rates(pairs: Sequence[dict[str, Any]]) -> str | None:
             name = identifier(str(pair["policy"]), str(pair["baseline"]))
             _interval_point(rates, pair["win_rate"], pair.get("win_rate_ci95"), row, color, f"win-rate-{name}")
             _stacked_shares(shares, pair, row, name)
-        rates.set_yticks(range(len(rows)), [f"{pair['policy']} vs {pair['baseline']}" for pair in rows])
+        short = report_format.short_names(str(pair[side]) for pair in rows for side in ("baseline", "policy"))
+        rates.set_yticks(range(len(rows)), [f"{short[str(pair['policy'])]} vs {short[str(pair['baseline'])]}" for pair in rows])
         rates.tick_params(axis="y", labelcolor=INK)
         rates.set_ylim(len(rows) - 0.45, -0.55)
         rates.set_title("win rate (wins + half of the ties)")
@@ -252,6 +253,7 @@ def gold_parts(parts: dict[str, dict[str, Any]], totals: dict[str, Any]) -> str 
     if not names:
         return None
     policies = list(parts)
+    labels = list(report_format.short_names(policies).values())
     with report_svg.settings():
         figure, axes = report_svg.new_figure(10.4, 1.0 + 0.2 * max(len(policies), 2) * 2, min(len(names) + 1, 5), -(-(len(names) + 1) // 5))
         for axis in axes[len(names) + 1 :]:
@@ -266,7 +268,7 @@ def gold_parts(parts: dict[str, dict[str, Any]], totals: dict[str, Any]) -> str 
             axis.set_title("gold, whole" if part == "gold" else part)
             axis.set_xlim(limit)
             axis.set_ylim(len(policies) - 0.4, -0.6)
-            axis.set_yticks(range(len(policies)), policies if axis in axes[::5] else [""] * len(policies))
+            axis.set_yticks(range(len(policies)), labels if axis in axes[::5] else [""] * len(policies))
             axis.tick_params(axis="y", labelcolor=INK)
             axis.xaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
             axis.patch.set_gid(f"frame-{identifier(part)}")

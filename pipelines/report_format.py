@@ -1,6 +1,7 @@
 """How the report writes numbers, times, intervals and untrusted text: one rule for each, used everywhere."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipelines.run_reader import is_finite_number
@@ -59,6 +60,28 @@ def gib(value: Any) -> str:
 def words(name: str | None) -> str:
     """A stage kind for readers: `reward_modeling` → `reward modeling`."""
     return (name or "stage").replace("_", " ")
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Names for drawings: of a model folder its last telling part, `../runs/quickstart/stages/sft/model` → `sft`.
+
+    Args:
+        names: policies as the workflow names them, stages or folders.
+
+    Returns:
+        Name to short name; names whose short forms would be equal stay as they are.
+    """
+    full = list(dict.fromkeys(names))
+    short = {name: _last_part(name) for name in full}
+    counts = Counter(short.values())
+    return {name: short[name] if counts[short[name]] == 1 else name for name in full}
+
+
+def _last_part(name: str) -> str:
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    if len(parts) > 1 and parts[-1] == "model":
+        parts.pop()
+    return parts[-1] if parts else name
 
 
 def visible(value: Any) -> str:

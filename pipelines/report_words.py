@@ -42,13 +42,24 @@ def verdict(summary: dict[str, Any]) -> str:
         relation = _relation(evaluation["win_rate_ci95"])
         prompts = f" of {number(evaluation['prompts'])} prompts" if evaluation["prompts"] else ""
         figures = " ".join(part for part in (rate, bounds) if part)
-        return f"{evaluation['policy']} {relation} {evaluation['baseline']} under {judge_words(evaluation['judge'])}: {figures}{prompts}"
+        short = report_format.short_names([evaluation["policy"], evaluation["baseline"]])
+        names = f"{short[evaluation['policy']]} {relation} {short[evaluation['baseline']]}"
+        return f"{names} under {judge_words(evaluation['judge'])}: {figures}{prompts}"
     reward_model = summary["reward_model"]
     if is_finite_number(reward_model["accuracy"]):
         ceiling = f", where {percent(reward_model['ceiling'])} is possible" if is_finite_number(reward_model["ceiling"]) else ""
         return f"{reward_model['stage']} ranks {percent(reward_model['accuracy'])} of held-out pairs as the rater did{ceiling}"
     count = len(summary["stages"])
     return f"{count} {'stage' if count == 1 else 'stages'} finished; none compares policies" if count else "No stage has finished yet"
+
+
+def overlap_words(evaluation: dict[str, Any]) -> str:
+    """Whether the evaluation's prompts are new to the policies; empty where that is not known."""
+    seen = evaluation.get("seen_elsewhere")
+    if not isinstance(seen, dict) or not seen:
+        return ""
+    shared = ", ".join(f"{number(count)} with {name}" for name, count in seen.items() if count)
+    return f"Some were seen before: they share {shared}." if shared else f"None of them is among the prompts of {', '.join(seen)}."
 
 
 def reward_model_words(figures: dict[str, Any]) -> str:

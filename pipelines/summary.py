@@ -20,26 +20,28 @@ What is read, for every folder `stages/<name>/` that holds a `stage.json` (a fin
 - `evaluation.json` of an evaluation stage, of this exact shape (numbers may be null where they do not apply):
 
 ```
-{"judge": "gold", "prompts": 512, "baseline": "sft", "reference": "sft",
+{"judge": "gold", "prompts": 512, "baseline": "sft", "reference": "sft", "seen_elsewhere": {"sft": 0},
  "pairs": [{"policy": "policy", "baseline": "sft", "win_rate": 0.71, "tie_rate": 0.2, "loss_rate": 0.19,
             "win_rate_ci95": [0.68, 0.74]}],
  "policies": {"policy": {"gold": {"mean": 0.8, "ci95": [0.78, 0.82]},
                          "gold_parts": {"right": {"mean": 0.9, "ci95": [0.88, 0.92]}},
-                         "kl": 0.02, "kl_sequence": 0.3, "accuracy": 0.8, "perplexity": 1.4, "mean_length": 11.2}}}
+                        "judge_score": {"mean": 0.8, "ci95": [0.78, 0.82]}, "kl": 0.02, "kl_sequence": 0.3,
+                        "accuracy": 0.8, "accuracy_ci95": [0.77, 0.83], "perplexity": 1.4, "mean_length": 11.2, "finished": 0.99}}}
 ```
 
 `win_rate` is wins + ties/2 of `policy` against `baseline`, `loss_rate` and `tie_rate` are shares of prompts, `kl` is the mean over
 tokens and `kl_sequence` the sum over a response, in nats, to `reference`; `accuracy` is null where the data has no answers;
 `gold` and `gold_parts` are left out (or empty) where there is no gold reward. `pairs` holds every pair of compared policies
-once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`.
+once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`. `seen_elsewhere`: stage to the number
+of prompts that also occur among its own (null where that is not known).
 
 What is written: `summary.json` with
 - `name`, `seed`, `backend`, `versions`;
 - `stages.<name>.{kind, key, seconds, peak_memory_gib, backend, final}`;
 - `reward_model.{stage, accuracy, accuracy_ci95, ceiling, pairs}`;
 - `policy.{stage, reward_start, reward_end, kl, kl_sequence, steps, reward_source}`;
-- `evaluation.{stage, judge, prompts, reference, pairs, policies.<policy>.*, gold_parts.<policy>.<part>.{mean, ci95}}` and, of the pair
-  that stands for the run (`headline_pair`), `{policy, baseline, win_rate, tie_rate, loss_rate, win_rate_ci95}`.
+- `evaluation.{stage, judge, prompts, seen_elsewhere, reference, pairs, policies.<policy>.*, gold_parts.<policy>.<part>.{mean, ci95}}`
+  and, of the pair that stands for the run (`headline_pair`), `{policy, baseline, win_rate, tie_rate, loss_rate, win_rate_ci95}`.
 
 Where a kind occurs twice, its last stage (in the order of the workflow) feeds the top-level keys. What is missing is null, never
 made up; numbers that are not finite are null as well.
@@ -136,6 +138,7 @@ def _evaluation_figures(run: RunRecord) -> dict[str, Any]:
         "policy": pair.get("policy"),
         "baseline": pair.get("baseline"),
         **{key: pair.get(key) for key in PAIR_KEYS},
+        "seen_elsewhere": evaluation.get("seen_elsewhere"),
         "reference": evaluation.get("reference"),
         "pairs": evaluation.get("pairs") or [],
         "gold_parts": {name: figures["gold_parts"] for name, figures in policies.items() if figures.get("gold_parts")},

@@ -177,6 +177,7 @@ def _evaluation() -> dict:
         "prompts": 512,
         "baseline": "sft",
         "reference": "sft",
+        "seen_elsewhere": {"sft": 0, "policy": 0},
         "pairs": [pair("control", "sft", 0.504, 0.61), pair("policy", "sft", 0.713, 0.22), pair("policy", "control", 0.706, 0.2)],
         "policies": {
             name: {
@@ -185,8 +186,10 @@ def _evaluation() -> dict:
                 "kl": index * 0.0083,
                 "kl_sequence": index * 0.97,
                 "accuracy": parts[0],
+                "accuracy_ci95": [round(parts[0] - 0.03, 4), round(parts[0] + 0.03, 4)],
                 "perplexity": 1.31 + 0.04 * index,
                 "mean_length": 13.7 - 1.2 * index,
+                "finished": 0.991,
             }
             for index, (name, parts) in enumerate(PARTS.items())
         },

@@ -288,6 +288,22 @@ def test_the_verdict_needs_an_interval_off_one_half(figures, bounds, words):
     assert report.report_words.verdict(changed).startswith(f"policy {words} sft under")
 
 
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ('{"sft": 0, "policy": 0}', "None of them is among the prompts of sft, policy."),
+        ('{"sft": 3, "policy": 0}', "share 3 with sft."),
+        ("null", ""),
+    ],
+)
+def test_prompts_seen_in_training_are_named(tmp_path, seen, words):
+    folder = fixture.write_run(tmp_path / "run", stages=["evaluation"])
+    file = folder / "stages" / "evaluation" / "evaluation.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('{"sft": 0, "policy": 0}', seen), encoding="utf-8")
+    said = Page(report.write(folder).read_text(encoding="utf-8")).section_text["win_rates"]
+    assert words in said and ("of them is" in said or "seen before" in said) == bool(words)
+
+
 def test_overoptimization_is_called_only_where_intervals_are_apart(page):
     said = page.section_text["overoptimization"]
     assert "policy: The training reward went from 0.020 to 1.21. Gold was highest at the last step" in said

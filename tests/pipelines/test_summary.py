@@ -106,3 +106,15 @@ def test_a_broken_metrics_line_is_named(tmp_path):
     (folder / "stages" / "sft" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo', encoding="utf-8")
     with pytest.raises(DataError, match=r"metrics\.jsonl:2: not readable as JSON"):
         summary.build(folder)
+
+
+def test_folders_get_short_names_unless_two_would_be_equal():
+    assert report_format.short_names(["sft", "../runs/quickstart/stages/policy/model"]) == {
+        "sft": "sft",
+        "../runs/quickstart/stages/policy/model": "policy",
+    }
+    assert report_format.short_names(["runs/a/stages/sft", "runs/b/stages/sft/"]) == {
+        "runs/a/stages/sft": "runs/a/stages/sft",
+        "runs/b/stages/sft/": "runs/b/stages/sft/",
+    }
+    assert report_format.short_names(["/", "model"]) == {"/": "/", "model": "model"}
