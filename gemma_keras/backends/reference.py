@@ -25,13 +25,17 @@ def attention(queries, keys, values, visible, soft_cap=None):
         float (b, t, n, h) in the dtype of queries; the softmax is float32.
     """
     batch, time, heads, head_dim = queries.shape
-    shared = keys.shape[2]
-    grouped = ops.reshape(queries, (-1, time, shared, heads // shared, head_dim))
-    scores = ops.cast(ops.einsum("btkgh,bskh->bkgts", grouped, keys), "float32")
-    scores = ops.where(visible[:, None, None], soft_capped(scores, soft_cap), HIDDEN_SCORE)
-    weights = ops.cast(ops.softmax(scores, axis=-1), queries.dtype)
-    mixed = ops.einsum("bkgts,bskh->btkgh", weights, values)
-    return ops.reshape(mixed, (-1, time, heads, head_dim))
+    shared, slots = keys.shape[2], keys.shape[1]
+    group = heads // shared
+    # The query heads of one key-value head become further query rows: keys and values are never repeated, and both products are plain
+    # batched matrix products, which every backend runs at its best.
+    rows = ops.reshape(ops.transpose(ops.reshape(queries, (-1, time, shared, group, head_dim)), (0, 2, 3, 1, 4)), (-1, shared, group * time, head_dim))
+    scores = ops.cast(ops.matmul(rows, ops.transpose(keys, (0, 2, 3, 1))), "float32")
+    scores = ops.reshape(soft_capped(scores, soft_cap), (-1, shared, group, time, slots))
+    weights = ops.softmax(ops.where(visible[:, None, None], scores, HIDDEN_SCORE), axis=-1)
+    weights = ops.reshape(ops.cast(weights, queries.dtype), (-1, shared, group * time, slots))
+    mixed = ops.reshape(ops.matmul(weights, ops.transpose(values, (0, 2, 1, 3))), (-1, shared, group, time, head_dim))
+    return ops.reshape(ops.transpose(mixed, (0, 3, 1, 2, 4)), (-1, time, heads, head_dim))
 
 
 def update_cache(cache, new, index):
