@@ -33,7 +33,7 @@ class FileData(Settings):
     """Rows from a file, a folder or the Hugging Face hub, and which columns hold what."""
 
     path: str = Field(min_length=1, description="JSON lines or parquet file, folder, or hub id; relative to the YAML file.")
-    config: str | None = Field(None, description="Configuration of a hub data set, e.g. main.")
+    config: str | None = Field(None, description="Configuration or folder of a hub data set, e.g. main, harmless-base.")
     split: str | None = Field(None, description="Split of a hub data set, e.g. train or train[:1000].")
     revision: str | None = Field(None, description="Revision of a hub data set; pins what is read.")
     prompt: str | None = Field(None, description="Column with the prompt: text or a list of messages.")

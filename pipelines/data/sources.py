@@ -158,7 +158,13 @@ def _hub_rows(spec: FileData) -> Iterator[Row]:
     import datasets
 
     def load():
-        return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
+        try:
+            return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
+        except ValueError as error:
+            # Sets without declared configurations, such as Anthropic/hh-rlhf, keep their parts in folders.
+            if spec.config is None or "BuilderConfig" not in str(error):
+                raise
+            return datasets.load_dataset(spec.path, data_dir=spec.config, split=spec.split, revision=spec.revision)
 
     return _numbered(_one_split(_guarded(spec.path, load), None, spec.path), f"{spec.path}/{spec.split or 'train'}")
 
