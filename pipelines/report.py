@@ -106,7 +106,7 @@ def render(run: RunRecord, figures: dict[str, Any]) -> str:
         trained=run.of_kind(*report_words.LOSS_KINDS),
         policies=run.of_kind("policy_optimization"),
         policy_words=report_words.policy_words,
-        policy_columns=[column for column in POLICY_COLUMNS if _any_policy_has(figures, column[2])],
+        policy_columns=_policy_columns(figures),
         overlap_words=report_words.overlap_words(figures["evaluation"]),
         short=report_format.short_names,
         judge_words=report_words.judge_words(figures["evaluation"]["judge"]),
@@ -182,8 +182,15 @@ def _drawings(run: RunRecord, figures: dict[str, Any]) -> dict[str, list[str]]:
     return {key: [svg or "" for svg in svgs if svg or key in placed] for key, svgs in drawn.items()}
 
 
-def _any_policy_has(figures: dict[str, Any], path: tuple[str, ...]) -> bool:
-    return any(look_up(policy, path) is not None for policy in figures["evaluation"]["policies"].values())
+def _policy_columns(figures: dict[str, Any]) -> list[tuple]:
+    """Those of `POLICY_COLUMNS` in which a policy has a figure; the gold judge's score is the gold reward and is not shown twice."""
+    evaluation = figures["evaluation"]
+    return [
+        column
+        for column in POLICY_COLUMNS
+        if any(look_up(policy, column[2]) is not None for policy in evaluation["policies"].values())
+        and not (evaluation["judge"] == "gold" and column[2][0] == "judge_score")
+    ]
 
 
 def _tiles(figures: dict[str, Any]) -> list[tuple[str, str, tuple[str, ...], tuple[str, tuple[str, ...]] | None]]:

@@ -51,17 +51,15 @@ def reward_model_accuracy(figures: dict[str, Any]) -> str | None:
         _share_axis(axis, "frame-accuracy")
         _interval_point(axis, accuracy, bounds, 0, SERIES[0], "accuracy")
         axis.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        axis.annotate("chance", (0.5, 0.62), ha="center", color=MUTED, xytext=(0, 2), textcoords="offset points")
+        # Beside each other where the ceiling is so low that the two labels would overlap.
+        is_near = is_finite_number(ceiling) and abs(ceiling - 0.5) < 0.2
+        marks = [("chance", 0.5, MUTED, "right")]
         if is_finite_number(ceiling):
             axis.axvline(ceiling, color=GOOD, linewidth=2, gid="ceiling")
-            axis.annotate(
-                f"ceiling {report_format.percent(ceiling)}",
-                (ceiling, 0.62),
-                ha="center",
-                color=GOOD,
-                xytext=(0, 2),
-                textcoords="offset points",
-            )
+            marks.append((f"ceiling {report_format.percent(ceiling)}", ceiling, GOOD, "left"))
+        for words, place, color, side in marks:
+            side = side if is_near else "center"
+            axis.annotate(words, (place, 0.62), ha=side, color=color, xytext=(0, 2), textcoords="offset points")
         leftmost = min([accuracy, *(bound for bound in bounds or [] if is_finite_number(bound))])
         axis.annotate(report_format.percent(accuracy), (leftmost, 0), ha="right", va="center", xytext=(-8, 0), textcoords="offset points")
         axis.set_ylim(-0.75, 0.62)
@@ -184,6 +182,7 @@ def overoptimization(stages: Sequence[StageRecord]) -> str | None:
         grid[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         if has_kl:
             grid[-1, 1].set_xlabel("KL to the starting model, nats a response")
+            grid[-1, 1].xaxis.set_major_locator(MaxNLocator(nbins=6))
         if len(stages) > 1:
             grid[0, 0].legend(loc="best")
         return report_svg.to_svg(figure, "overoptimization", "Training and gold reward by step and by KL")
@@ -323,7 +322,7 @@ def _draw_with_band(axis: Axes, stage: StageRecord, metric: str, against: str, c
         else:
             # Along the KL the points need not be in order, and a band would fold over itself.
             axis.vlines(along, low, high, color=color, alpha=0.45, linewidth=1.2)
-    peak = int(np.argmax(values))
+    peak = len(values) - 1 - int(np.argmax(values[::-1]))
     if metric == "eval_gold" and peak < len(values) - 1:
         axis.plot(along[peak], values[peak], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
         axis.annotate("peak", (along[peak], values[peak]), xytext=(0, 9), textcoords="offset points", ha="center", color=INK)
@@ -334,6 +333,7 @@ def _finish_steps(axis: Axes) -> None:
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     axis.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axis.ticklabel_format(axis="y", useOffset=False)
 
 
 def _share_axis(axis: Axes, frame: str) -> None:

@@ -82,7 +82,8 @@ def overoptimization_words(stage: StageRecord) -> str | None:
     rows = sorted((row for row in stage.metrics if is_finite_number(row.get("eval_gold"))), key=lambda row: row["step"])
     if len(rows) < 2:
         return None
-    peak, last = max(rows, key=lambda row: row["eval_gold"]), rows[-1]
+    # The last of equal peaks: a curve that stays flat has not fallen.
+    peak, last = max(reversed(rows), key=lambda row: row["eval_gold"]), rows[-1]
     learned = [row["eval_reward"] for row in rows if is_finite_number(row.get("eval_reward"))]
     rise = f"The training reward went from {number(learned[0])} to {number(learned[-1])}. " if len(learned) > 1 else ""
     if peak is last:

@@ -310,6 +310,27 @@ def test_overoptimization_is_called_only_where_intervals_are_apart(page):
     assert "Gold peaked at step 40 (0.818 [0.793, 0.843]) and ended at" in said and "so the reward was over-optimized" in said
 
 
+@pytest.mark.parametrize(
+    ("golds", "words"),
+    [
+        ([0.5, 0.5], "Gold was highest at the last step"),
+        ([0.5, 0.6, 0.56], "may be chance"),
+        ([0.5, 0.6, 0.52], "so the reward was over-optimized"),
+        ([0.5], None),
+    ],
+)
+def test_a_fall_counts_where_it_leaves_the_interval_of_the_peak(golds, words):
+    from pipelines.report_words import overoptimization_words
+    from pipelines.run_reader import StageRecord
+
+    rows = [
+        {"step": step, "eval_gold": gold, "eval_gold_ci95_low": gold - 0.03, "eval_gold_ci95_high": gold + 0.03}
+        for step, gold in enumerate(golds)
+    ]
+    said = overoptimization_words(StageRecord("policy", metrics=rows))
+    assert said is None if words is None else words in said
+
+
 def test_equal_runs_give_equal_reports(tmp_path, run):
     other = fixture.write_run(tmp_path / "small_run")
     # In another process: hash seeds and whatever was drawn before must not matter.
