@@ -120,11 +120,18 @@ def _short(rate: float) -> str:
 def _open_bar(stream: TextIO, description: str, total: int | None):
     import rich.console
     import rich.progress
+    import rich.table
 
+    def column(**options):
+        return rich.table.Column(no_wrap=True, **options)
+
+    # Where the terminal is narrow the figures are cut at their end, never the description, the bar or the count.
     bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(bar_width=24), rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("{task.fields[figures]}", markup=False),
-        console=rich.console.Console(file=stream), refresh_per_second=4,
+        rich.progress.TextColumn("{task.description}", markup=False, table_column=column(min_width=len(description))),
+        rich.progress.BarColumn(bar_width=16, table_column=column(min_width=16)),
+        rich.progress.MofNCompleteColumn(table_column=column(min_width=9)),
+        rich.progress.TextColumn("{task.fields[figures]}", markup=False, table_column=column(ratio=1, overflow="ellipsis")),
+        console=rich.console.Console(file=stream), refresh_per_second=4, expand=True,
     )  # fmt: skip
     bar.start()
     return bar, bar.add_task(description, total=total, figures="")
