@@ -4,15 +4,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.data.batches import bucket_sizes, make_batch
+from pipelines.data.batches import bucket, make_batch
 from pipelines.data.packing import Encoded
-from pipelines.training_loop import ROW_INDEX, Batch, Trainer, batch_rows, count_updates, next_token_loss_sum
+from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
+from pipelines.training_loop import ROW_INDEX, Batch, Trainer, batch_rows, count_updates, micro_batch_size, next_token_loss_sum
 
 
 def train_language_model(model, training: Sequence[Encoded], heldout: Sequence[Encoded], config, context) -> dict:
     """Train on every loss-bearing token of `training` and follow the loss on `heldout`.
 
-    All batches have one shape, that of the longest example, so that one program is compiled.
+    Batches have few shapes (see `data/shapes.py`), as each is compiled once.
 
     Args:
         model: GemmaCausalLM; its weights change.
@@ -23,23 +24,29 @@ def train_language_model(model, training: Sequence[Encoded], heldout: Sequence[E
     Returns:
         Figures as of `Trainer.fit`.
     """
-    pad_token_id = model.config.pad_token_id
-    micro_batch_size = min(config.micro_batch_size or config.batch_size, config.batch_size)
-    length, target_length = bucket_sizes([*training, *heldout], config.max_length)
+    everything = [*training, *heldout]
+    size = micro_batch_size(config)
+    rungs = length_rungs(max(len(example.token_ids) for example in everything), config.max_length)
+    # One number of targets for each padded length, so that a length is one shape.
+    target_lengths = {
+        rung: bucket(max((sum(e.is_target[1:]) for e in everything if len(e.token_ids) <= rung), default=1) or 1, rung) for rung in rungs
+    }
 
     def batch_of(examples: Sequence[Encoded], rows: np.ndarray) -> Batch:
-        batch = make_batch([examples[i] for i in rows], pad_token_id, length, target_length, micro_batch_size)
-        filled = np.full(micro_batch_size, -1)
-        filled[: len(rows)] = rows
-        return {**batch, ROW_INDEX: filled}
+        chosen = [examples[i] for i in rows]
+        length = rung_for(max(len(example.token_ids) for example in chosen), rungs)
+        row_index = np.full(size, -1)
+        row_index[: len(rows)] = rows
+        return {**make_batch(chosen, model.config.pad_token_id, length, target_lengths[length], size), ROW_INDEX: row_index}
 
     def training_batches() -> Iterator[list[Batch]]:
-        for micro_batches in batch_rows(context.seed, context.name, len(training), config):
+        for micro_batches in batch_rows(context.seed, context.name, [len(example.token_ids) for example in training], config):
             yield [batch_of(training, rows) for rows in micro_batches]
 
     def heldout_batches() -> Iterator[Batch]:
-        for start in range(0, len(heldout), micro_batch_size):
-            yield batch_of(heldout, np.arange(start, min(start + micro_batch_size, len(heldout))))
+        lengths = np.array([len(example.token_ids) for example in heldout])
+        for rows in alike_lengths(np.arange(len(heldout)), lengths, size):
+            yield batch_of(heldout, rows)
 
     trainer = Trainer(model, next_token_loss_sum, config, count_updates(len(training), config), context)
-    return trainer.fit(training_batches(), heldout_batches if len(heldout) else None, config.eval_every)
+    return trainer.fit(training_batches(), heldout_batches if heldout else None, config.eval_every)

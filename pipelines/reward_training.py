@@ -8,12 +8,13 @@ from gemma_keras.random import generator
 from pipelines.algorithms.preference import accuracy_ceiling
 from pipelines.data.batches import bucket, split_heldout
 from pipelines.data.encoding import EncodedPair
+from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
 from pipelines.metrics import preference_metrics
 from pipelines.prompts import Prompts
 from pipelines.reward_scoring import SequenceScorer, reward_inputs
 from pipelines.rollout import Sampling
 from pipelines.statistics import wilson_interval
-from pipelines.training_loop import ROW_INDEX, Batch, Trainer, batch_rows, count_updates
+from pipelines.training_loop import ROW_INDEX, Batch, Trainer, batch_rows, count_updates, micro_batch_size
 
 SAMPLING_BATCH = 64
 LONGEST_SAMPLE = 256
@@ -48,27 +49,28 @@ def train_on_pairs(model, training: Sequence[EncodedPair], heldout: Sequence[Enc
     Returns:
         Figures as of `Trainer.fit`.
     """
-    micro_batch_size = min(config.micro_batch_size or config.batch_size, config.batch_size)
-    length = bucket(longest_side([*training, *heldout]), config.max_length)
+    size = micro_batch_size(config)
+    rungs = length_rungs(longest_side([*training, *heldout]), config.max_length)
     pad_token_id = model.config.pad_token_id
 
     def batch_of(pairs: Sequence[EncodedPair], rows: np.ndarray) -> Batch:
-        chosen = reward_inputs([pairs[i].chosen_ids for i in rows], micro_batch_size, length, pad_token_id)
-        rejected = reward_inputs([pairs[i].rejected_ids for i in rows], micro_batch_size, length, pad_token_id)
-        is_pair = np.arange(micro_batch_size) < len(rows)
-        margin = np.zeros(micro_batch_size, np.float32)
-        margin[: len(rows)] = [pairs[i].margin for i in rows]
-        row_index = np.where(is_pair, np.resize(rows, micro_batch_size), -1)
+        part = [pairs[i] for i in rows]
+        length = rung_for(longest_side(part), rungs)
+        chosen = reward_inputs([pair.chosen_ids for pair in part], size, length, pad_token_id)
+        rejected = reward_inputs([pair.rejected_ids for pair in part], size, length, pad_token_id)
+        margin, row_index = np.zeros(size, np.float32), np.full(size, -1)
+        margin[: len(rows)] = [pair.margin for pair in part]
+        row_index[: len(rows)] = rows
         both = {name: np.concatenate([chosen[name], rejected[name]]) for name in chosen}
-        return {**both, "margin": margin, "is_pair": is_pair, ROW_INDEX: row_index}
+        return {**both, "margin": margin, "is_pair": row_index >= 0, ROW_INDEX: row_index}
 
     def training_batches() -> Iterator[list[Batch]]:
-        for micro_batches in batch_rows(context.seed, context.name, len(training), config):
+        for micro_batches in batch_rows(context.seed, context.name, [longest_side([pair]) for pair in training], config):
             yield [batch_of(training, rows) for rows in micro_batches]
 
     def heldout_batches() -> Iterator[Batch]:
-        for start in range(0, len(heldout), micro_batch_size):
-            yield batch_of(heldout, np.arange(start, min(start + micro_batch_size, len(heldout))))
+        for rows in alike_lengths(np.arange(len(heldout)), np.array([longest_side([pair]) for pair in heldout]), size):
+            yield batch_of(heldout, rows)
 
     trainer = Trainer(
         model, pair_loss(config.center_coefficient), config, count_updates(len(training), config), context, count_pairs, _reward_range

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from gemma_keras.random import generator
+from pipelines.data.shapes import alike_lengths
 from pipelines.errors import DataError, WorkflowError
 from pipelines.optimizers import build_optimizer, learning_rate_schedule
 
@@ -40,25 +41,29 @@ def count_updates(examples: int, options) -> int:
     return updates if options.max_steps is None else min(updates, options.max_steps)
 
 
-def batch_rows(seed: int, stage: str, size: int, options) -> Iterator[list[np.ndarray]]:
+def micro_batch_size(options) -> int:
+    """Rows of a forward pass, as `options` (micro_batch_size, batch_size) ask for."""
+    return min(options.micro_batch_size or options.batch_size, options.batch_size)
+
+
+def batch_rows(seed: int, stage: str, lengths: Sequence[int], options) -> Iterator[list[np.ndarray]]:
     """Which examples each update sees.
 
     Args:
         seed, stage: key of the order.
-        size: int. Examples there are.
+        lengths: tokens of each example.
         options: `epochs`, `batch_size`, `micro_batch_size`, `max_steps` of a training stage.
 
     Yields:
-        One list an update; each entry int (<= micro_batch_size,), the rows of one micro-batch. The examples run through epoch after
-        epoch without a gap, so that only the very last update can hold fewer than `batch_size` rows.
+        One list an update; each entry int (<= micro_batch_size,), the rows of one micro-batch, of alike length. The examples run through
+        epoch after epoch without a gap, so that only the very last update can hold fewer than `batch_size` rows.
     """
-    total = max(1, math.ceil(options.epochs * size))
-    micro = min(options.micro_batch_size or options.batch_size, options.batch_size)
-    epochs = (epoch_order(seed, stage, epoch, size) for epoch in range(math.ceil(total / size)))
-    order = np.concatenate(list(epochs))[:total]
-    for update in range(count_updates(size, options)):
+    sizes = np.asarray(lengths)
+    total = max(1, math.ceil(options.epochs * len(sizes)))
+    order = np.concatenate([epoch_order(seed, stage, epoch, len(sizes)) for epoch in range(math.ceil(total / len(sizes)))])[:total]
+    for update in range(count_updates(len(sizes), options)):
         rows = order[update * options.batch_size : (update + 1) * options.batch_size]
-        yield [rows[start : start + micro] for start in range(0, len(rows), micro)]
+        yield alike_lengths(rows, sizes, micro_batch_size(options))
 
 
 def count_target_tokens(batch: Batch) -> int:

@@ -130,6 +130,12 @@ def _encode_pair(tokenizer, pair: Preference) -> EncodedPair:
     about = {"margin": pair.margin, "probability": pair.probability}
     if pair.prompt_ids is not None and pair.chosen_ids is not None and pair.rejected_ids is not None:
         chosen, rejected = pair.chosen_ids, pair.rejected_ids
+        highest = max(*pair.prompt_ids, *chosen, *rejected)
+        if tokenizer is not None and highest >= tokenizer.vocabulary_size:
+            raise ValueError(
+                f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size}. "
+                "Preferences with ids belong to the tokenizer that sampled them; start from that model."
+            )
         before = (pair.prompt_ids, pair.prompt_ids + chosen, pair.prompt_ids + rejected)
         return EncodedPair(*before, len(chosen), len(rejected), **about)
     tokenizer = need_tokenizer(tokenizer)

@@ -132,6 +132,13 @@ def test_pairs_hold_the_ids_as_sampled_or_else_the_encoded_text(tuned):
     assert (second.margin, second.probability) == (0.5, 0.7)
 
 
+def test_ids_of_another_tokenizer_are_refused(tuned):
+    tokenizer = GemmaTokenizer.from_folder(tuned / "model", family="gemma3")
+    foreign = Preference("p", "a", "b", "f:7", prompt_ids=[2, 60], chosen_ids=[4711], rejected_ids=[41])
+    with pytest.raises(DataError, match="f:7: token id 4711 is outside the model's vocabulary of 300"):
+        encode_preferences(tokenizer, [foreign], 48, "error")
+
+
 def test_overlong_pairs():
     long = Preference("p", "a", "b", "f:1", prompt_ids=[2, 60], chosen_ids=[40, 41, 42, 107], rejected_ids=[41])
     short = Preference("p", "a", "b", "f:2", prompt_ids=[2], chosen_ids=[40], rejected_ids=[41])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pipelines.data.shapes import length_rungs, rung_for
 from pipelines.errors import DataError
 from pipelines.training_loop import NonFiniteTrainingError, Trainer, batch_rows, count_updates, epoch_order, next_token_loss_sum
 
@@ -215,7 +216,7 @@ def test_fit_logs_each_update_and_returns_the_held_out_curve():
 
 def test_each_epoch_sees_each_row_once_in_its_own_order():
     options = Options(epochs=2, batch_size=4, micro_batch_size=3)
-    updates = list(batch_rows(7, "sft", 10, options))
+    updates = list(batch_rows(7, "sft", [5] * 10, options))
     assert [[len(part) for part in parts] for parts in updates] == [[3, 1]] * 5
     rows = np.concatenate([part for parts in updates for part in parts])
     assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
@@ -223,8 +224,23 @@ def test_each_epoch_sees_each_row_once_in_its_own_order():
     assert rows[:10].tolist() == epoch_order(7, "sft", 0, 10).tolist() != epoch_order(7, "other", 0, 10).tolist()
 
 
+def test_micro_batches_of_an_update_hold_alike_lengths():
+    lengths = np.arange(100, 0, -1)
+    plain = list(batch_rows(7, "sft", [1] * 100, Options(batch_size=8, micro_batch_size=4)))
+    for update, parts in zip(plain, batch_rows(7, "sft", lengths, Options(batch_size=8, micro_batch_size=4)), strict=True):
+        assert sorted(np.concatenate(update)) == sorted(np.concatenate(parts))
+        assert lengths[np.concatenate(parts)].tolist() == sorted(lengths[np.concatenate(parts)])
+
+
+def test_padded_lengths_are_few():
+    assert length_rungs(100) == [128]
+    assert length_rungs(1000) == [256, 512, 1024]
+    assert length_rungs(1000, max_length=1000) == [256, 512, 1000]
+    assert [rung_for(n, [256, 512, 1000]) for n in (1, 256, 257, 1000)] == [256, 256, 512, 1000]
+
+
 def test_number_of_updates():
     assert count_updates(10, Options(batch_size=4)) == 3
     assert count_updates(10, Options(batch_size=4, epochs=0.5)) == 2
     assert count_updates(10, Options(batch_size=4, epochs=3, max_steps=5)) == 5
-    assert len(list(batch_rows(0, "x", 10, Options(batch_size=4, epochs=0.5)))) == 2
+    assert len(list(batch_rows(0, "x", [1] * 10, Options(batch_size=4, epochs=0.5)))) == 2
