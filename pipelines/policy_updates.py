@@ -80,6 +80,7 @@ def update_batches(rollout: Rollout, old_log_probs: np.ndarray, advantages: np.n
     arrays = {**rollout.model_inputs(), "old_log_probs": old_log_probs, "advantages": advantages}
     for part, size in full_parts(arrays, micro_batch_size):
         part["response_mask"][size:] = False
+        part["advantages"][size:] = 0
         part["padding_mask"][size:, 1:] = False
         part["padding_mask"][size:, 0] = True
         yield part

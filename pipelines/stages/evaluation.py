@@ -64,9 +64,7 @@ def _measure_all(reference_name: str, reference, prompts: Prompts, config: Evalu
         for name in config.compare:
             model = reference if name == reference_name else _load(name, config, context)
             if model.tokenizer.encode_batch(_PROBES) != reference.tokenizer.encode_batch(_PROBES):
-                raise ConfigError(
-                    f"stage {context.name!r}: {name!r} and {reference_name!r} have different tokenizers and cannot be compared"
-                )
+                raise ConfigError(f"stage {context.name!r}: {name!r} and {reference_name!r} have different tokenizers")
             result = measure_policy(name, model, reference, prompts, judge, gold, config, context, progress)
             result.figures["perplexity"] = perplexity(model, demonstrations, config.max_length, config.batch_size)
             results[name] = result

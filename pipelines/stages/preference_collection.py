@@ -84,9 +84,7 @@ def _rated_by_scores(pairs: Sequence[Pair], rollout: Rollout, prompts: Prompts, 
 def _rated_by_people(pairs: Sequence[Pair], config: PreferenceCollection, context: StageContext):
     path = find_path(config.ratings, context.base_folder)
     if path is None:
-        raise ConfigError(
-            f"stage {context.name!r}: no file {config.ratings!r} with ratings (relative paths start from {context.base_folder})"
-        )
+        raise ConfigError(f"stage {context.name!r}: no file {config.ratings!r} with ratings (relative to {context.base_folder})")
     verdicts, ties, unrated = rate_by_people(pairs, path)
     return verdicts, None, {"ties": ties, "unrated_pairs": unrated, "rater": "people"}
 

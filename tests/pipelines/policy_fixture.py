@@ -7,6 +7,8 @@ from pipelines.data.columns import Prompt
 from pipelines.prompts import Prompts
 from pipelines.rollout import Rollout
 
+CONFIG = {**SCRATCH["config"], "sliding_window": 16, "local_layers": (True, False)}
+
 
 def world_model(folder, seed=3, scale=1.0):
     """A random language model with a tokenizer of the built-in task, saved as a stage's folder would be; the folder of the stage.
@@ -17,7 +19,7 @@ def world_model(folder, seed=3, scale=1.0):
     from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig
 
     tokenizer = world_tokenizer()
-    model = GemmaCausalLM(GemmaBackbone(GemmaConfig(vocabulary_size=tokenizer.vocabulary_size, **SCRATCH["config"]), seed=seed), tokenizer)
+    model = GemmaCausalLM(GemmaBackbone(GemmaConfig(vocabulary_size=tokenizer.vocabulary_size, **CONFIG), seed=seed), tokenizer)
     embedding = model.backbone.named_variables()["embedding"]
     embedding.assign(np.asarray(embedding) * scale)
     model.save_to_preset(folder / "model")
@@ -29,7 +31,7 @@ def world_reward_model(folder, seed=5, mean=0.0, std=1.0):
     from gemma_keras import GemmaBackbone, GemmaConfig, GemmaRewardModel
 
     tokenizer = world_tokenizer()
-    config = GemmaConfig(vocabulary_size=tokenizer.vocabulary_size, **SCRATCH["config"])
+    config = GemmaConfig(vocabulary_size=tokenizer.vocabulary_size, **CONFIG)
     model = GemmaRewardModel(GemmaBackbone(config, seed=seed), tokenizer, seed=seed)
     model.reward_mean, model.reward_std = mean, std
     model.save_to_preset(folder / "model")
@@ -63,12 +65,17 @@ def rollout_of(prompt_ids, responses, finished, texts, prompt_index=None):
     return Rollout(index, ids, is_token, response_ids, response_mask, np.asarray(finished), texts)
 
 
-def dense_log_probs(model, prompt, response, temperature=1.0):
-    """Log-probabilities (r, v) before each response token, from the full logits of one unpadded row."""
+def dense_log_probs(model, prompt, response, temperature=1.0, width=96):
+    """Log-probabilities (r, v) before each response token, from the full logits of one row.
+
+    Args:
+        width: padded length, on the right, where no causal model can see it; fixed, so that eager JAX compiles each operation once.
+    """
     from gemma_keras.backends import to_host
 
-    ids = np.array([prompt + response], np.int32)
-    logits = np.asarray(to_host(model({"token_ids": ids, "padding_mask": np.ones_like(ids, bool)})), np.float64)[0] / temperature
-    logits = logits[len(prompt) - 1 : -1]
+    size = len(prompt) + len(response)
+    ids = np.array([prompt + response + [0] * (width - size)], np.int32)
+    logits = to_host(model({"token_ids": ids, "padding_mask": np.arange(width)[None] < size}))
+    logits = np.asarray(logits, np.float64)[0, len(prompt) - 1 : size - 1] / temperature
     logits -= logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -82,9 +82,8 @@ def test_gold_scores_are_those_of_the_samples(finished):
     items = task("small_world").prompts("heldout", SIZE, 11)
     for item, sample in zip(items, samples, strict=False):
         assert sample["prompt"] == item.prompt and set(sample["completions"]) == {"sft", "policy"}
-        assert sample["scores"]["sft"] in [
-            task("small_world").gold_reward(item, sample["completions"]["sft"], end).total for end in (True, False)
-        ]
+        possible = [task("small_world").gold_reward(item, sample["completions"]["sft"], finished).total for finished in (True, False)]
+        assert sample["scores"]["sft"] in possible
 
 
 def test_prompts_that_were_trained_on_are_counted(finished):

@@ -49,11 +49,8 @@ def test_draws_depend_on_prompt_and_sample_alone(model, rollout):
     for row, other in ((0, 4), (1, 5), (2, 0), (3, 1)):
         assert in_parts.response_list(row) == rollout.response_list(other)
     assert rollout.response_list(4) != rollout.response_list(5)
-    for different in (
-        sampling(model).sample(prompts_of(PROMPTS), range(4), 2, step=4),
-        sampling(model, stage="b").sample(prompts_of(PROMPTS), range(4), 2, step=3),
-    ):
-        assert different.texts != rollout.texts
+    for stage, step in (("policy", 4), ("other", 3)):
+        assert sampling(model, stage=stage).sample(prompts_of(PROMPTS), range(4), 2, step=step).texts != rollout.texts
 
 
 def test_a_prompt_met_twice_in_a_step_is_answered_with_new_draws(model):

@@ -1,0 +1,168 @@
+"""The same weights and the same rollouts through TRL's RLOO and SFT trainers: rewards, advantages, losses and gradients agree."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if os.environ["KERAS_BACKEND"] != "torch":
+    pytest.skip("TRL runs on PyTorch", allow_module_level=True)
+torch, trl = pytest.importorskip("torch"), pytest.importorskip("trl")
+transformers, datasets = pytest.importorskip("transformers"), pytest.importorskip("datasets")
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
+from policy_fixture import prompts_of, world_model
+from stage_fixture import stage_config
+
+from gemma_keras import GemmaCausalLM
+from pipelines.data.batches import make_batch
+from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures
+from pipelines.raters import Rater, Scores
+from pipelines.rollout import ResponseScorer, Sampling
+from pipelines.stages import policy_optimization
+from pipelines.tasks import task
+from pipelines.training_loop import Trainer, next_token_loss_sum
+
+PROMPTS = [[2, 90, 91, 92, 93], [2, 100, 101]]
+TEMPERATURE, KL_WEIGHT, K = 0.7, 0.05, 3
+OPTIONS = {"learning_rate": 1e-3, "schedule": "constant", "warmup_fraction": 0.0, "weight_decay": 0.0, "beta_2": 0.999, "clip_norm": 0.0}
+
+
+def reward_of_ids(ids):
+    return ids[0] % 7 - 0.3 * len(ids)
+
+
+class IdsRater(Rater):
+    """The reward that both sides use: a function of the sampled ids."""
+
+    name = source = "ids"
+
+    def score(self, prompts, rollout):
+        return Scores(np.array([reward_of_ids(rollout.response_list(row)) for row in range(len(rollout))]), {})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {name: world_model(folder / name, seed=seed, scale=4.0) / "model" for name, seed in (("policy", 3), ("reference", 4))}
+
+
+@pytest.fixture(scope="module")
+def ours(folders):
+    """The stage's own update on one rollout: metrics, advantages and the gradients that the optimizer was handed."""
+    policy, reference = (GemmaCausalLM.from_preset(folders[name]) for name in ("policy", "reference"))
+    prompts = prompts_of(PROMPTS)
+    rollout = Sampling(policy, 6, TEMPERATURE, 6, seed=1, stage="policy").sample(prompts, [0, 1], K)
+    options = dataclasses.make_dataclass("Options", list(OPTIONS))(**OPTIONS)
+    trainer = Trainer(policy, policy_loss(TEMPERATURE, 0.2), options, 1, count_units=count_responses, summarize=ratio_figures)
+    gradients, advantages = {}, []
+    apply = trainer._apply
+
+    def spy(found, scale, clip_norm):
+        for variable, gradient in zip(policy.trainable_variables, found, strict=True):
+            gradients[id(variable)] = np.asarray(gradient) * scale
+        return apply(found, scale, clip_norm)
+
+    trainer._apply = spy
+    baseline = Baseline("rloo", 0.0)
+    judge = baseline.advantages
+    baseline.advantages = lambda rewards: advantages.append(judge(rewards)) or advantages[-1]
+    players = policy_optimization.Players(
+        prompts, None, ResponseScorer(policy, TEMPERATURE, 4), ResponseScorer(reference, TEMPERATURE, 4), IdsRater(), trainer
+    )
+    config = stage_config(
+        "policy_optimization", reward="exact_answer", data={"task": "small_world", "split": "rl", "size": 1}, kl_weight=KL_WEIGHT,
+        samples_per_prompt=K, prompts_per_step=2, micro_batch_size=4, temperature=TEMPERATURE,
+    )  # fmt: skip
+    metrics = policy_optimization._update(players, rollout, baseline, config)
+    named = {name: gradients[id(variable)] for name, variable in policy.backbone.named_variables().items()}
+    return rollout, metrics, advantages[0], named
+
+
+@pytest.fixture(scope="module")
+def theirs(ours, folders, tmp_path_factory):
+    """TRL's RLOO on the same ids: its trainer, what it made of the rollout, and its loss with gradients."""
+    rollout = ours[0]
+
+    def ids_reward(prompts, completions, completion_ids, **kwargs):
+        return [reward_of_ids(ids) for ids in completion_ids]
+
+    arguments = trl.RLOOConfig(
+        output_dir=str(tmp_path_factory.mktemp("trl")), per_device_train_batch_size=6, num_generations=K, max_completion_length=6,
+        beta=KL_WEIGHT, temperature=TEMPERATURE, epsilon=0.2, bf16=False, fp16=False, use_cpu=True, report_to=[], gradient_checkpointing=False,
+        disable_dropout=True, steps_per_generation=1, num_iterations=1,
+    )  # fmt: skip
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    trainer = trl.RLOOTrainer(
+        model=load(folders["policy"], dtype=torch.float32),
+        reward_funcs=ids_reward,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_dict({"prompt": ["a", "b"]}),
+        processing_class=transformers.AutoTokenizer.from_pretrained(folders["policy"]),
+    )
+    # The trainer's own copy, which it has patched for its fused head, takes other weights: a KL of 0 would show nothing.
+    trainer.ref_model.load_state_dict(load(folders["reference"], dtype=torch.float32).state_dict())
+    rows = range(len(rollout))
+    sampled = [rollout.prompt_list(row) for row in rows], [rollout.response_list(row) for row in rows], rollout.texts
+    trainer._generate = lambda prompts: sampled
+    trainer.model.train()
+    scored = trainer._generate_and_score_completions([{"prompt": "a"}] * K + [{"prompt": "b"}] * K)
+    loss = trainer.compute_loss(trainer.model, scored)
+    loss.backward()
+    gradients = {name: value.grad.numpy() for name, value in trainer.model.named_parameters()}
+    return trainer, scored, loss.item(), gradients
+
+
+def test_rewards_and_advantages_are_those_of_trl(ours, theirs):
+    _, metrics, advantages, _ = ours
+    trainer, scored, _, _ = theirs
+    assert np.abs(advantages).max() > 0.5
+    assert np.abs(advantages - scored["advantages"].numpy()).max() < 1e-5
+    for name in ("reward", "reward_std", "kl"):
+        assert metrics[name] == pytest.approx(trainer._metrics["train"][name][0], abs=1e-5), name
+
+
+def test_the_loss_and_its_gradient_are_those_of_trl(ours, theirs):
+    _, metrics, _, gradients = ours
+    trainer, _, loss, expected = theirs
+    assert metrics["policy_loss"] == pytest.approx(loss, abs=1e-5)
+    assert metrics["entropy"] == pytest.approx(trainer._metrics["train"]["entropy"][0], abs=1e-5)
+    assert metrics["clip_ratio"] == trainer._metrics["train"]["clip_ratio/region_mean"][0] == 0
+    norm = np.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in expected.values()))
+    assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    largest = np.abs(expected["model.embed_tokens.weight"]).max()
+    assert np.abs(gradients["embedding"] - expected["model.embed_tokens.weight"]).max() < 1e-5 * max(1, largest)
+    for ours_name, their_name in (("q_proj", "self_attn.q_proj"), ("o_proj", "self_attn.o_proj"), ("down_proj", "mlp.down_proj")):
+        found, wanted = gradients[f"layers.1.{ours_name}"], expected[f"model.layers.1.{their_name}.weight"].T
+        assert np.abs(found - wanted).max() < 1e-5 * max(1, np.abs(wanted).max()), ours_name
+
+
+def test_the_instruction_tuning_loss_is_that_of_trl_and_transformers(folders, tmp_path):
+    from gemma_keras.chat import encode_pair
+
+    model = GemmaCausalLM.from_preset(folders["policy"])
+    examples = [encode_pair(model.tokenizer, item.prompt, item.demonstration) for item in task("small_world").prompts("sft", 5, 0)]
+    assert len({len(example.token_ids) for example in examples}) > 1
+    options = dataclasses.make_dataclass("Options", list(OPTIONS))(**OPTIONS)
+    batches = [make_batch(part, model.config.pad_token_id, length=96, target_length=32, rows=3) for part in (examples[:3], examples[3:])]
+    ours = Trainer(model, next_token_loss_sum, options, 1).evaluate(batches)["eval_loss"]
+    rows = {
+        "input_ids": [example.token_ids for example in examples],
+        "completion_mask": [[int(x) for x in example.is_target] for example in examples],
+    }
+    trainer = trl.SFTTrainer(
+        model=transformers.AutoModelForCausalLM.from_pretrained(folders["policy"], dtype=torch.float32),
+        args=trl.SFTConfig(
+            output_dir=str(tmp_path), per_device_train_batch_size=5, completion_only_loss=True, bf16=False, use_cpu=True, report_to=[],
+            gradient_checkpointing=False,
+        ),
+        train_dataset=datasets.Dataset.from_dict(rows),
+        processing_class=transformers.AutoTokenizer.from_pretrained(folders["policy"]),
+    )  # fmt: skip
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        assert ours == pytest.approx(trainer.compute_loss(trainer.model, dict(batch)).item(), abs=1e-5)
+        assert ours == pytest.approx(trainer.model(**batch).loss.item(), abs=1e-5)
