@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from gemma_keras import chat
 from gemma_keras.chat import EncodedExample
 from pipelines.data.columns import Conversation, Preference, PromptCompletion, Text, as_messages
 from pipelines.data.packing import fit_length
 from pipelines.errors import ConfigError, DataError
+
+Overlong = Literal["error", "drop", "truncate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ class EncodedPair:
     probability: float | None = None
 
 
-def encode_texts(tokenizer, texts: Sequence[Text], max_length: int, overlong: str) -> EncodedData:
+def encode_texts(tokenizer, texts: Sequence[Text], max_length: int, overlong: Overlong) -> EncodedData:
     """bos, text, eos of each; everything but bos bears loss.
 
     Raises:
@@ -50,7 +53,7 @@ def encode_texts(tokenizer, texts: Sequence[Text], max_length: int, overlong: st
 
 
 def encode_instructions(
-    tokenizer, examples: Sequence[Text | Conversation | PromptCompletion], max_length: int, overlong: str
+    tokenizer, examples: Sequence[Text | Conversation | PromptCompletion], max_length: int, overlong: Overlong
 ) -> EncodedData:
     """Turns of each, the loss on the model's turns only; plain text bears loss everywhere.
 
@@ -69,7 +72,7 @@ def encode_instructions(
     return _encode(examples, encode, max_length, overlong)
 
 
-def encode_preferences(tokenizer, pairs: Sequence[Preference], max_length: int, overlong: str) -> EncodedData:
+def encode_preferences(tokenizer, pairs: Sequence[Preference], max_length: int, overlong: Overlong) -> EncodedData:
     """Prompt and response ids of both sides: those that were sampled where the row has them, else encoded from the text.
 
     Args:
@@ -112,7 +115,7 @@ def need_tokenizer(tokenizer):
     return tokenizer
 
 
-def _encode(examples: Sequence, encode: Callable, max_length: int, overlong: str) -> EncodedData:
+def _encode(examples: Sequence, encode: Callable, max_length: int, overlong: Overlong) -> EncodedData:
     encoded = [_at(example.origin, lambda example=example: encode(example)) for example in examples]
     fitted = fit_length(encoded, max_length, overlong, [example.origin for example in examples])
     return EncodedData(fitted.examples, fitted.kept, fitted.dropped, fitted.truncated)
@@ -127,7 +130,6 @@ def _at(origin: str, encode: Callable):
 
 
 def _encode_pair(tokenizer, pair: Preference) -> EncodedPair:
-    about = {"margin": pair.margin, "probability": pair.probability}
     if pair.prompt_ids is not None and pair.chosen_ids is not None and pair.rejected_ids is not None:
         chosen, rejected = pair.chosen_ids, pair.rejected_ids
         highest = max(*pair.prompt_ids, *chosen, *rejected)
@@ -136,8 +138,8 @@ def _encode_pair(tokenizer, pair: Preference) -> EncodedPair:
                 f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size}. "
                 "Preferences with ids belong to the tokenizer that sampled them; start from that model."
             )
-        before = (pair.prompt_ids, pair.prompt_ids + chosen, pair.prompt_ids + rejected)
-        return EncodedPair(*before, len(chosen), len(rejected), **about)
+        both = (pair.prompt_ids + chosen, pair.prompt_ids + rejected)
+        return EncodedPair(pair.prompt_ids, *both, len(chosen), len(rejected), pair.margin, pair.probability)
     tokenizer = need_tokenizer(tokenizer)
     sides = []
     for name in ("chosen", "rejected"):
@@ -145,14 +147,15 @@ def _encode_pair(tokenizer, pair: Preference) -> EncodedPair:
         response = chat.encode_response(tokenizer, messages[-1]["content"])
         sides.append((chat.encode_prompt(tokenizer, messages[:-1]) + response, len(response)))
     (chosen, chosen_length), (rejected, rejected_length) = sides
-    return EncodedPair(chat.encode_prompt(tokenizer, as_messages(pair.prompt)), chosen, rejected, chosen_length, rejected_length, **about)
+    prompt_ids = chat.encode_prompt(tokenizer, as_messages(pair.prompt))
+    return EncodedPair(prompt_ids, chosen, rejected, chosen_length, rejected_length, pair.margin, pair.probability)
 
 
 def _truncated(pair: EncodedPair, max_length: int) -> EncodedPair | None:
     lengths = []
     for ids, length in ((pair.chosen_ids, pair.chosen_length), (pair.rejected_ids, pair.rejected_length)):
         lengths.append(length - max(0, len(ids) - max_length))
-    cut = {"chosen_ids": pair.chosen_ids[:max_length], "rejected_ids": pair.rejected_ids[:max_length]}
-    if min(lengths) < 1 or cut["chosen_ids"] == cut["rejected_ids"]:
+    chosen, rejected = pair.chosen_ids[:max_length], pair.rejected_ids[:max_length]
+    if min(lengths) < 1 or chosen == rejected:
         return None
-    return dataclasses.replace(pair, **cut, chosen_length=lengths[0], rejected_length=lengths[1])
+    return dataclasses.replace(pair, chosen_ids=chosen, rejected_ids=rejected, chosen_length=lengths[0], rejected_length=lengths[1])

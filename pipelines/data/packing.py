@@ -18,8 +18,13 @@ from pipelines.errors import DataError
 class Encoded(Protocol):
     """What `gemma_keras.chat.EncodedExample` has."""
 
-    token_ids: list[int]
-    is_target: list[bool]
+    @property
+    def token_ids(self) -> list[int]:
+        """Ids."""
+
+    @property
+    def is_target(self) -> list[bool]:
+        """True where a token bears loss."""
 
 
 @dataclasses.dataclass(frozen=True)
