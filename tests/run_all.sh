@@ -13,8 +13,8 @@ markers=${1:-}
 shift || true
 failed=()
 
-# Two at most: more threads than cores slow the small models down, and a fixed number keeps rounding the same.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+# One: more threads than the small models can use only wait for each other, and a fixed number keeps rounding the same.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
 part() {
