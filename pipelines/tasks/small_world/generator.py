@@ -3,6 +3,8 @@
 Item i of a split depends on (seed, split, i), and in the held-out split on the items before it, since none repeats there.
 """
 
+import numpy as np
+
 from gemma_keras.random import generator
 from pipelines.tasks.items import TaskItem
 from pipelines.tasks.small_world.instructions import draw_instruction, draw_kind
@@ -12,9 +14,11 @@ from pipelines.tasks.small_world.world import COLOURS, PEOPLE, PLACES, THINGS, s
 
 MARKED_SHARE = 0.2
 # Shares of the pretraining texts; the rest are worked instructions.
-STATEMENT_SHARE = 0.2
-DIALOGUE_SHARE = 0.2
+STATEMENT_SHARE = 0.15
+RHYME_SHARE = 0.30
+DIALOGUE_SHARE = 0.15
 STATEMENTS_A_TEXT = 4
+RHYME_WORDS = (7, 10)  # longer than any list that is asked about, so that a rhyme holds no prompt's content
 UNIQUE_SPLITS = ("heldout",)
 ATTEMPTS = 1000
 
@@ -64,8 +68,9 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
 def pretraining_texts(size: int, seed: int) -> list[str]:
     """`size` plain texts to learn the village, the operations and the words from.
 
-    A fifth are statements about the village, a fifth overheard dialogues in people's style, the rest worked instructions with the bare
-    answer. The instructions are those of the pretraining split; all words of the task occur.
+    Statements about the village; rhymes, which say a long list twice and then backwards or once more, so that copying is soon
+    learned; overheard dialogues in people's style; and for the rest worked instructions with the bare answer. The instructions are
+    those of the pretraining split; all words of the task occur.
     """
     facts = statements()
     texts = []
@@ -74,13 +79,21 @@ def pretraining_texts(size: int, seed: int) -> list[str]:
         sort = random.random()
         if sort < STATEMENT_SHARE:
             texts.append(" ".join(facts[i] for i in random.choice(len(facts), STATEMENTS_A_TEXT, replace=False)))
-            continue
-        item = _item("pretraining", index, seed, None)
-        if sort < STATEMENT_SHARE + DIALOGUE_SHARE:
-            texts.append(f"user\n{item.prompt}\nmodel\n{item.demonstration}")
+        elif sort < STATEMENT_SHARE + RHYME_SHARE:
+            texts.append(_rhyme(random))
         else:
-            texts.append(f"question: {item.prompt} answer: {item.answer}.")
+            item = _item("pretraining", index, seed, None)
+            overheard = sort < STATEMENT_SHARE + RHYME_SHARE + DIALOGUE_SHARE
+            texts.append(
+                f"user\n{item.prompt}\nmodel\n{item.demonstration}" if overheard else f"question: {item.prompt} answer: {item.answer}."
+            )
     return texts
+
+
+def _rhyme(random: np.random.Generator) -> str:
+    words = [str(word) for word in random.choice(THINGS, int(random.integers(RHYME_WORDS[0], RHYME_WORDS[1] + 1)), replace=False)]
+    line, back = " ".join(words), " ".join(reversed(words))
+    return f"say again: {line}. {line}. turn around: {back}." if random.random() < 0.5 else f"say again: {line}. {line}. {line}."
 
 
 def tokenizer_texts() -> list[str]:
