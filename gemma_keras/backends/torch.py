@@ -20,9 +20,7 @@ def attention(queries, keys, values, visible, soft_cap=None):
     group = heads // shared
     rows = queries.reshape(batch, time, shared, group, head_dim).permute(0, 2, 3, 1, 4).reshape(batch, shared, group * time, head_dim)
     mask = visible[:, None, None].expand(batch, 1, group, time, keys.shape[1]).reshape(batch, 1, group * time, keys.shape[1])
-    mixed = torch.nn.functional.scaled_dot_product_attention(
-        rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, scale=1.0
-    )
+    mixed = torch.nn.functional.scaled_dot_product_attention(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, scale=1.0)
     return mixed.reshape(batch, shared, group, time, head_dim).permute(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)
 
 
@@ -34,18 +32,25 @@ def update_cache(cache, new, index):
 
 class _ChunkedLogSumExp(torch.autograd.Function):
     @staticmethod
-    def forward(context, hidden, matrix, soft_cap, temperature, chunk):
+    def forward(context, hidden, matrix, soft_cap, temperature, chunk, with_entropy):
         total = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
-        entropy = torch.empty_like(total)
-        for start in _starts(hidden, chunk):
-            part = slice(start, start + chunk)
-            logits = _logits(hidden[:, part], matrix, soft_cap, temperature)
-            total[:, part] = torch.logsumexp(logits, dim=-1)
-            weights = torch.exp(logits - total[:, part, None])
-            entropy[:, part] = total[:, part] - weights.mul_(logits).sum(dim=-1)
+        entropy = torch.empty_like(total) if with_entropy else None
+        buffer = _buffer(hidden, matrix, chunk)
+        weights = torch.empty_like(buffer) if with_entropy else None
+        for part, rows in _chunks(hidden, chunk):
+            logits = _logits(rows, matrix, soft_cap, temperature, buffer)
+            largest = logits.amax(dim=-1, keepdim=True)
+            logits.sub_(largest)
+            powers = torch.exp(logits, out=weights[: len(rows)] if with_entropy else logits)
+            mass = powers.sum(dim=-1)
+            shape = total[:, part].shape
+            total[:, part] = (mass.log() + largest[:, 0]).reshape(shape)
+            if with_entropy:
+                entropy[:, part] = (mass.log() - torch.linalg.vecdot(powers, logits) / mass).reshape(shape)
         context.save_for_backward(hidden, matrix, total)
         context.settings = (soft_cap, temperature, chunk)
-        context.mark_non_differentiable(entropy)
+        if with_entropy:
+            context.mark_non_differentiable(entropy)
         return total, entropy
 
     @staticmethod
@@ -54,35 +59,50 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         soft_cap, temperature, chunk = context.settings
         hidden_gradient = torch.empty_like(hidden)
         matrix_gradient = torch.zeros(matrix.shape, dtype=torch.float32, device=matrix.device)
-        for start in _starts(hidden, chunk):
-            part = slice(start, start + chunk)
-            logits = _logits(hidden[:, part], matrix, soft_cap, temperature)
-            slope = torch.exp(logits - total[:, part, None])
-            slope.mul_((total_gradient[:, part] / temperature)[..., None])
+        buffer = _buffer(hidden, matrix, chunk)
+        for part, rows in _chunks(hidden, chunk):
+            logits = _logits(rows, matrix, soft_cap, temperature, buffer)
+            scale = (total_gradient[:, part] / temperature).reshape(-1, 1)
             if soft_cap is not None:
-                slope.mul_(1.0 - logits.mul_(temperature / soft_cap).square_())
-            slope = slope.to(hidden.dtype)
-            hidden_gradient[:, part] = slope @ matrix
-            flat, rows = slope.reshape(-1, matrix.shape[0]), hidden[:, part].reshape(-1, matrix.shape[1])
-            if flat.dtype == torch.float32:
-                matrix_gradient.addmm_(flat.t(), rows)
+                # d capped / d raw = 1 - tanh^2, and logits = soft_cap * tanh / temperature.
+                scale = scale * (1.0 - (logits * (temperature / soft_cap)).square_())
+            slope = logits.sub_(total[:, part].reshape(-1, 1)).exp_().mul_(scale).to(hidden.dtype)
+            hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
+            if slope.dtype == torch.float32:
+                matrix_gradient.addmm_(slope.t(), rows)
             else:
-                matrix_gradient += flat.t() @ rows
-        return hidden_gradient, matrix_gradient.to(matrix.dtype), None, None, None
+                matrix_gradient += slope.t() @ rows
+        return hidden_gradient, matrix_gradient.to(matrix.dtype), None, None, None, None
 
 
-def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk):
+def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
     """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes."""
-    return _ChunkedLogSumExp.apply(hidden, matrix, soft_cap, temperature, chunk)
+    return _ChunkedLogSumExp.apply(hidden, matrix, soft_cap, temperature, chunk, with_entropy)
 
 
-def _starts(hidden, chunk):
-    return [i * chunk for i in range(number_of_chunks(hidden.shape[1], chunk))]
+def _chunks(hidden, chunk):
+    """Pairs of a slice of time and its rows (b * chunk, d)."""
+    for i in range(number_of_chunks(hidden.shape[1], chunk)):
+        part = slice(i * chunk, (i + 1) * chunk)
+        yield part, hidden[:, part].reshape(-1, hidden.shape[2])
 
 
-def _logits(hidden, matrix, soft_cap, temperature):
-    raw = (hidden @ matrix.t()).float()
-    return reference.soft_capped(raw, soft_cap) / temperature
+def _buffer(hidden, matrix, chunk):
+    # One block of memory for all chunks: fresh pages for each would cost more time than the arithmetic.
+    rows = hidden.shape[0] * min(chunk, hidden.shape[1])
+    return torch.empty((rows, matrix.shape[0]), dtype=torch.float32, device=hidden.device)
+
+
+def _logits(rows, matrix, soft_cap, temperature, buffer):
+    """Logits (n, v) of rows (n, d), in the buffer."""
+    logits = buffer[: len(rows)]
+    if rows.dtype == torch.float32:
+        torch.mm(rows, matrix.t(), out=logits)
+    else:
+        logits.copy_(rows @ matrix.t())
+    if soft_cap is not None:
+        logits.div_(soft_cap).tanh_().mul_(soft_cap)
+    return logits if temperature == 1.0 else logits.div_(temperature)
 
 
 def _tensors(arrays):
@@ -119,8 +139,8 @@ def compile_gradients(function, model):
 def compile_update(optimizer, model):
     """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
 
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not finite, weights and optimizer
-    stay as they are.
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not
+    finite, weights and optimizer stay as they are.
     """
     trainable = list(model.trainable_variables)
     optimizer.build(trainable)

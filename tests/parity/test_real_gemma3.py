@@ -1,0 +1,73 @@
+"""The real Gemma 3 270M, read from its GGUF file: ids, logits and greedy text of `transformers`, and the way through a saved folder.
+
+The oracle is stored, see make_real_gemma3_oracle.py.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+from gemma_keras import GemmaCausalLM, backends
+from gemma_keras.head import full_logits
+
+ORACLE = pathlib.Path(__file__).with_name("real_gemma3_oracle.npz")
+PROMPT = "The capital of France is"
+CONTINUATION = " the capital of the country of France. It is the largest city in France and the second largest city in Europe. It"
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return dict(np.load(ORACLE))
+
+
+@pytest.fixture(scope="module")
+def model(real_gguf):
+    return GemmaCausalLM.from_preset(real_gguf)
+
+
+@pytest.fixture(scope="module")
+def logits_at(model):
+    """Float32 logits (n, v) of one row of ids at n positions."""
+
+    def function(token_ids, positions):
+        hidden = keras.ops.take(model.backbone({"token_ids": token_ids}), positions, axis=1)
+        return full_logits(hidden, model.backbone.token_embedding.as_output_matrix())[0]
+
+    compiled = backends.compile_forward(function, [model])
+    return lambda token_ids, positions: backends.to_host(compiled(token_ids[None], positions))
+
+
+def test_the_published_model_is_read_whole(model):
+    assert model.config.parameter_count == 268_098_176
+    assert [2, *model.tokenizer.encode(PROMPT)] == [2, 818, 5279, 529, 7001, 563]
+
+
+@pytest.mark.parametrize("row", ["prompt", "long"])
+def test_logits_equal_transformers(logits_at, oracle, row):
+    ours = logits_at(oracle[f"{row}_ids"], oracle[f"{row}_positions"])
+    difference = np.abs(np.take_along_axis(ours, oracle[f"{row}_indices"], axis=1) - oracle[f"{row}_logits"]).max()
+    print(f"largest difference on {row!r}, {keras.backend.backend()}: {difference:.2e}")
+    assert difference < 2e-3
+    # The 256 stored logits of a position are its largest: nothing of ours may stand above the first of them.
+    np.testing.assert_array_equal(ours.argmax(axis=1), oracle[f"{row}_indices"][:, 0])
+
+
+def test_greedy_continuation_equals_transformers(model, oracle):
+    length = len(oracle["prompt_ids"])
+    assert model.generate(PROMPT, max_length=length, sampler="greedy") == PROMPT + CONTINUATION
+    assert model.tokenizer.decode(oracle["prompt_ids"]) == PROMPT + CONTINUATION
+
+
+@pytest.mark.slow
+def test_a_saved_folder_holds_the_same_model_within_bfloat16(model, tmp_path):
+    model.save_to_preset(tmp_path, dtype="bfloat16")
+    again = GemmaCausalLM.from_preset(tmp_path)
+    assert again.config == model.config
+    assert again.tokenizer.encode(PROMPT) == model.tokenizer.encode(PROMPT)
+    ours = model.backbone.named_variables()
+    for name, variable in again.backbone.named_variables().items():
+        values, source = backends.to_host(variable.value), backends.to_host(ours[name].value)
+        # bfloat16 keeps 8 bits: rounding to nearest moves a number by at most 2^-8 of it.
+        np.testing.assert_array_less(np.abs(values - source), np.abs(source) * 2**-8 + 1e-30, err_msg=name)
