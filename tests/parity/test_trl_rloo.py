@@ -8,16 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-if os.environ["KERAS_BACKEND"] != "torch":
-    pytest.skip("TRL runs on PyTorch", allow_module_level=True)
-torch, trl = pytest.importorskip("torch"), pytest.importorskip("trl")
-transformers, datasets = pytest.importorskip("transformers"), pytest.importorskip("datasets")
-
 sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
 from policy_fixture import prompts_of, world_model
 from stage_fixture import stage_config
 
 from gemma_keras import GemmaCausalLM
+from gemma_keras.chat import encode_pair
 from pipelines.data.batches import make_batch
 from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures
 from pipelines.raters import Rater, Scores
@@ -26,6 +22,7 @@ from pipelines.stages import policy_optimization
 from pipelines.tasks import task
 from pipelines.training_loop import Trainer, next_token_loss_sum
 
+pytestmark = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "torch", reason="TRL runs on PyTorch")
 PROMPTS = [[2, 90, 91, 92, 93], [2, 100, 101]]
 TEMPERATURE, KL_WEIGHT, K = 0.7, 0.05, 3
 OPTIONS = {"learning_rate": 1e-3, "schedule": "constant", "warmup_fraction": 0.0, "weight_decay": 0.0, "beta_2": 0.999, "clip_norm": 0.0}
@@ -85,6 +82,11 @@ def ours(folders):
 @pytest.fixture(scope="module")
 def theirs(ours, folders, tmp_path_factory):
     """TRL's RLOO on the same ids: its trainer, what it made of the rollout, and its loss with gradients."""
+    import torch
+    import transformers
+    import trl
+    from datasets import Dataset
+
     rollout = ours[0]
 
     def ids_reward(prompts, completions, completion_ids, **kwargs):
@@ -92,15 +94,15 @@ def theirs(ours, folders, tmp_path_factory):
 
     arguments = trl.RLOOConfig(
         output_dir=str(tmp_path_factory.mktemp("trl")), per_device_train_batch_size=6, num_generations=K, max_completion_length=6,
-        beta=KL_WEIGHT, temperature=TEMPERATURE, epsilon=0.2, bf16=False, fp16=False, use_cpu=True, report_to=[], gradient_checkpointing=False,
-        disable_dropout=True, steps_per_generation=1, num_iterations=1,
+        beta=KL_WEIGHT, temperature=TEMPERATURE, epsilon=0.2, bf16=False, fp16=False, use_cpu=True, report_to=[],
+        gradient_checkpointing=False, disable_dropout=True, steps_per_generation=1, num_iterations=1,
     )  # fmt: skip
     load = transformers.AutoModelForCausalLM.from_pretrained
     trainer = trl.RLOOTrainer(
         model=load(folders["policy"], dtype=torch.float32),
         reward_funcs=ids_reward,
         args=arguments,
-        train_dataset=datasets.Dataset.from_dict({"prompt": ["a", "b"]}),
+        train_dataset=Dataset.from_dict({"prompt": ["a", "b"]}),
         processing_class=transformers.AutoTokenizer.from_pretrained(folders["policy"]),
     )
     # The trainer's own copy, which it has patched for its fused head, takes other weights: a KL of 0 would show nothing.
@@ -141,7 +143,10 @@ def test_the_loss_and_its_gradient_are_those_of_trl(ours, theirs):
 
 
 def test_the_instruction_tuning_loss_is_that_of_trl_and_transformers(folders, tmp_path):
-    from gemma_keras.chat import encode_pair
+    import torch
+    import transformers
+    import trl
+    from datasets import Dataset
 
     model = GemmaCausalLM.from_preset(folders["policy"])
     examples = [encode_pair(model.tokenizer, item.prompt, item.demonstration) for item in task("small_world").prompts("sft", 5, 0)]
@@ -159,7 +164,7 @@ def test_the_instruction_tuning_loss_is_that_of_trl_and_transformers(folders, tm
             output_dir=str(tmp_path), per_device_train_batch_size=5, completion_only_loss=True, bf16=False, use_cpu=True, report_to=[],
             gradient_checkpointing=False,
         ),
-        train_dataset=datasets.Dataset.from_dict(rows),
+        train_dataset=Dataset.from_dict(rows),
         processing_class=transformers.AutoTokenizer.from_pretrained(folders["policy"]),
     )  # fmt: skip
     batch = next(iter(trainer.get_train_dataloader()))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.rewards import answer_format, exact_answer, final_number, reward_function, weighted_sum
+from pipelines import configs
+from pipelines.rewards import REWARD_FUNCTIONS, answer_format, exact_answer, final_number, reward_function, weighted_sum
 
 pytestmark = pytest.mark.no_backend
 
@@ -77,3 +78,7 @@ def test_weighted_sum():
     assert weighted_sum(scores, {"exact_answer": 2.0, "answer_format": 0.5}) == [2.5, 0.5]
     with pytest.raises(ValueError, match="same names"):
         weighted_sum(scores, {"exact_answer": 1.0})
+
+
+def test_the_schema_offers_exactly_the_functions_there_are():
+    assert configs.REWARD_FUNCTIONS == tuple(REWARD_FUNCTIONS)
