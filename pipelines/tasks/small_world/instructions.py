@@ -61,8 +61,8 @@ def answer_of_list(kind: str, values: list[str]) -> str:
 
 def _draw_list(kind: str, random: np.random.Generator) -> list[str]:
     if kind == "largest":
-        size = int(random.integers(2, 4))
-        return [str(x) for x in random.choice(np.arange(10, 100), size, replace=False)]
+        size = int(random.integers(3, 6))
+        return [str(x) for x in random.choice(10, size, replace=False)]
     low, high = {"copy": (2, 5), "reverse": (2, 4), "count": (1, 6)}.get(kind, (3, 5))
     size = int(random.integers(low, high + 1))
     return [str(x) for x in random.choice(THINGS, size, replace=kind == "count")]
