@@ -54,13 +54,13 @@ def make_pairs(rollout: Rollout, samples_per_prompt: int, seed: int, stage: str)
     pairs, identical = [], 0
     for start in range(0, len(rollout), samples_per_prompt):
         for i, j in itertools.combinations(range(samples_per_prompt), 2):
-            rows = [start + i, start + j]
-            if _reads_the_same(rollout, *rows):
+            first, second = start + i, start + j
+            if _reads_the_same(rollout, first, second):
                 identical += 1
                 continue
             if generator(seed, stage, "order", int(rollout.prompt_index[start]), i, j).random() < 0.5:
-                rows.reverse()
-            pairs.append(Pair(*rows, _identifier(rollout, *rows)))
+                first, second = second, first
+            pairs.append(Pair(first, second, _identifier(rollout, first, second)))
     return pairs, identical
 
 
@@ -78,7 +78,8 @@ def rate_by_scores(
         The verdicts, and how many pairs were ties.
     """
     first = preference_probability([scores[pair.first] for pair in pairs], [scores[pair.second] for pair in pairs], noise_scale)
-    verdicts, ties, seen = [], 0, Counter()
+    verdicts, ties = [], 0
+    seen: Counter[int] = Counter()
     for pair, p in zip(pairs, first, strict=True):
         prompt = int(prompt_index[pair.first])
         draw = generator(seed, stage, "rating", prompt, seen[prompt]).random()

@@ -95,7 +95,9 @@ class Sampling:
         self.seed = seed
         self.stage = stage
 
-    def sample(self, prompts: Prompts, rows: Sequence[int], samples_per_prompt: int = 1, step: int | str = 0, progress=None) -> Rollout:
+    def sample(
+        self, prompts: Prompts, rows: Sequence[int] | np.ndarray, samples_per_prompt: int = 1, step: int | str = 0, progress=None
+    ) -> Rollout:
         """Draw `samples_per_prompt` responses to some prompts.
 
         Args:
@@ -112,7 +114,7 @@ class Sampling:
         draws = np.stack(
             [
                 uniforms(self.seed, self.stage, step, i, j, shape=self.max_new_tokens)
-                for i, j in zip(index, _sample_numbers(index), strict=True)
+                for i, j in zip(index.tolist(), _sample_numbers(index), strict=True)
             ]
         )
         token_ids, masks, finished = [], [], []

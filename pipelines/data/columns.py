@@ -131,8 +131,11 @@ def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> P
     rejected: str | list[Message]
     if explicit:
         prompt = _prompt(row, _column(row, names, "prompt"))
-        sampled = row.values.get("chosen_ids") is not None  # a model may stop at once: no text, yet a stop token
-        chosen, rejected = ("" if sampled and values[name] == "" else _response(row, columns[name]) for name in ("chosen", "rejected"))
+        is_sampled = row.values.get("chosen_ids") is not None  # a model may sample no text or blanks alone; its ids are what counts
+        chosen, rejected = (
+            values[name] if is_sampled and isinstance(values[name], str) else _response(row, columns[name])
+            for name in ("chosen", "rejected")
+        )
     elif hh_rlhf or all(is_hh_dialogue(value) for value in values.values()):
         prompt, chosen, rejected = shared_prompt(*(parse_dialogue(values[name]) for name in ("chosen", "rejected")))
     elif all(isinstance(value, list) for value in values.values()):

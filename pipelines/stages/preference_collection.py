@@ -6,6 +6,7 @@ them, and a later run of the stage reads their `ratings` and joins them to the s
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from pipelines.files import write_text
 from pipelines.pairs import Pair, Verdict, export_rows, make_pairs, preference_rows, rate_by_people, rate_by_scores
 from pipelines.paths import find_path
 from pipelines.prompts import Prompts, encode_prompts
-from pipelines.raters import make_rater
+from pipelines.raters import Rater, make_rater
 from pipelines.rollout import Rollout, Sampling
 from pipelines.stage_context import StageContext
 
@@ -40,6 +41,12 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
     model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     examples = load_examples(config.data, "prompt", context.base_folder, context.inputs, context.seed)
     prompts = encode_prompts(model.tokenizer, examples, config.max_length, config.max_new_tokens)
+    by_people = config.export or config.ratings is not None
+    # Whatever is wrong with the raters must show before hours of sampling.
+    ratings = None if config.ratings is None else _ratings_path(config.ratings, context)
+    rater = (
+        None if by_people else make_rater(config.rater, context, config.data, config.batch_size, config.dtype, model.config.vocabulary_size)
+    )
     rollout = _sample(model, prompts, config, context)
     pairs, identical = make_pairs(rollout, config.samples_per_prompt, context.seed, context.name)
     final = {
@@ -52,10 +59,10 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
     if config.export:
         _write_rows(context, EXPORT_FILE, export_rows(pairs, rollout, prompts))
         final["exported_pairs"] = len(pairs)
-    if config.ratings is not None:
-        verdicts, scores, figures = _rated_by_people(pairs, config, context)
-    elif not config.export:
-        verdicts, scores, figures = _rated_by_scores(pairs, rollout, prompts, model, config, context)
+    if rater is not None:
+        verdicts, scores, figures = _rated_by_scores(pairs, rollout, prompts, rater, config, context)
+    elif ratings is not None:
+        verdicts, scores, figures = _rated_by_people(pairs, ratings)
     else:
         return final
     if not verdicts:
@@ -73,20 +80,23 @@ def _sample(model, prompts: Prompts, config: PreferenceCollection, context: Stag
         return sampling.sample(prompts, range(len(prompts)), config.samples_per_prompt, progress=progress)
 
 
-def _rated_by_scores(pairs: Sequence[Pair], rollout: Rollout, prompts: Prompts, model, config, context: StageContext):
-    rater = make_rater(config.rater, context, config.data, config.batch_size, config.dtype, model.config.vocabulary_size)
+def _rated_by_scores(pairs: Sequence[Pair], rollout: Rollout, prompts: Prompts, rater: Rater, config, context: StageContext):
     scores = rater.score([prompts.examples[i] for i in rollout.prompt_index], rollout).total
     noise_scale = config.noise_scale if config.noise == "bradley_terry" else 0.0
     verdicts, ties = rate_by_scores(pairs, scores, rollout.prompt_index, noise_scale, context.seed, context.name)
     return verdicts, scores, {"ties": ties, "mean_score": float(scores.mean()), "rater": rater.source, **_quality(verdicts, scores)}
 
 
-def _rated_by_people(pairs: Sequence[Pair], config: PreferenceCollection, context: StageContext):
-    path = find_path(config.ratings, context.base_folder)
-    if path is None:
-        raise ConfigError(f"stage {context.name!r}: no file {config.ratings!r} with ratings (relative to {context.base_folder})")
-    verdicts, ties, unrated = rate_by_people(pairs, path)
+def _rated_by_people(pairs: Sequence[Pair], ratings: Path):
+    verdicts, ties, unrated = rate_by_people(pairs, ratings)
     return verdicts, None, {"ties": ties, "unrated_pairs": unrated, "rater": "people"}
+
+
+def _ratings_path(name: str, context: StageContext) -> Path:
+    path = find_path(name, context.base_folder)
+    if path is None:
+        raise ConfigError(f"stage {context.name!r}: no file {name!r} with ratings (relative to {context.base_folder})")
+    return path
 
 
 def _quality(verdicts: Sequence[Verdict], scores: np.ndarray) -> dict:

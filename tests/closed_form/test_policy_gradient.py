@@ -110,9 +110,9 @@ def test_advantages_by_hand():
     rewards = ops.convert_to_tensor(np.float32([[1, 2, 6], [0, 0, 3]]))
     assert ops.convert_to_numpy(advantages.leave_one_out(rewards)).tolist() == [[-3, -1.5, 4.5], [-1.5, -1.5, 3]]
     assert ops.convert_to_numpy(advantages.group_mean(rewards)).tolist() == [[-2, -1, 3], [-1, -1, 2]]
-    found, baseline = advantages.moving_average(rewards, 1.0, decay=0.5)
+    found, baseline = advantages.moving_average(rewards, 1.0, decay=0.75)
     assert ops.convert_to_numpy(found).tolist() == [[0, 1, 5], [-1, -1, 2]]
-    assert float(baseline) == 1.5
+    assert float(baseline) == 1.25
     with pytest.raises(ValueError, match="at least 2 samples a prompt.*shape \\(2, 1\\)"):
         advantages.leave_one_out(rewards[:, :1])
 
