@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from gemma_keras import GemmaCausalLM, GemmaBackbone, backends
+from gemma_keras import GemmaBackbone, GemmaCausalLM, backends
 from gemma_keras.backends import reference
 from gemma_keras.random import generator
 
@@ -17,7 +17,11 @@ def normal(*shape, key="x"):
 @pytest.mark.parametrize("soft_cap", [None, 2.0])
 @pytest.mark.parametrize("key_value_heads", [1, 2, 4])
 def test_attention_equals_reference_and_a_loop_over_heads(key_value_heads, soft_cap):
-    queries, keys, values = normal(2, 5, 4, 8, key="q"), normal(2, 7, key_value_heads, 8, key="k"), normal(2, 7, key_value_heads, 8, key="v")
+    queries, keys, values = (
+        normal(2, 5, 4, 8, key="q"),
+        normal(2, 7, key_value_heads, 8, key="k"),
+        normal(2, 7, key_value_heads, 8, key="v"),
+    )
     visible = generator(3, "m").random((2, 5, 7)) < 0.6
     visible[:, :, 0] = True
     expected = np.zeros((2, 5, 4, 8), np.float64)

@@ -43,9 +43,17 @@ def test_window_pattern_and_scales():
     assert gemma3.local_layers[:7] == (True,) * 5 + (False, True) and gemma3.query_scale == 168**-0.5
 
 
-@pytest.mark.parametrize("changes, text", [({"num_key_value_heads": 3}, "must divide"), ({"head_dim": 7}, "even"), ({"num_layers": 0}, "positive"),
-                                           ({"local_layers": (True,)}, "one entry a layer"), ({"family": "gemma9"}, "must be one of"),
-                                           ({"local_layers": (True,) * 18}, "sliding_window")])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"num_key_value_heads": 3}, "must divide"),
+        ({"head_dim": 7}, "even"),
+        ({"num_layers": 0}, "positive"),
+        ({"local_layers": (True,)}, "one entry a layer"),
+        ({"family": "gemma9"}, "must be one of"),
+        ({"local_layers": (True,) * 18}, "sliding_window"),
+    ],
+)
 def test_sizes_that_do_not_fit_are_refused(changes, text):
     with pytest.raises(ValueError, match=text):
         GemmaConfig(**changes)

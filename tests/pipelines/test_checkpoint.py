@@ -38,7 +38,11 @@ def test_a_save_replaces_the_older_one_and_leaves_nothing_else(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "raised"),
-    [(OSError(errno.ENOSPC, "No space left on device"), DiskError), (KeyboardInterrupt(), KeyboardInterrupt), (ValueError("x"), ValueError)],
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), DiskError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (ValueError("x"), ValueError),
+    ],
 )
 def test_a_save_that_stops_half_way_leaves_the_older_one(tmp_path, error, raised):
     save_model(Model("a"), tmp_path / "model")
