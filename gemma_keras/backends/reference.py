@@ -24,8 +24,9 @@ def attention(queries, keys, values, visible, soft_cap=None):
     Returns:
         float (b, t, n, h) in the dtype of queries; the softmax is float32.
     """
-    batch, time, heads, head_dim = queries.shape
-    shared, slots = keys.shape[2], keys.shape[1]
+    # TensorFlow traces batch and length as unknown once `fit` has met a second shape: `ops.shape` then gives tensors for them.
+    time, slots = ops.shape(queries)[1], ops.shape(keys)[1]
+    heads, head_dim, shared = queries.shape[2], queries.shape[3], keys.shape[2]
     group = heads // shared
     # The query heads of one key-value head become further query rows: keys and values are never repeated, and both products are plain
     # batched matrix products, which every backend runs at its best.

@@ -187,7 +187,6 @@ def test_fit_learns_and_generate_gives_back_what_was_learned(tokenizer):
     assert losses[-1] < 0.05 < losses[0]
     asked = [conversation[:1] for conversation in CONVERSATIONS]
     assert model.generate(asked, max_length=40) == RESPONSES
-    assert model.generate(asked[1], max_length=40) == RESPONSES[1]
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16"])
@@ -217,7 +216,8 @@ def test_bfloat16_as_keras_float_type_does_not_touch_token_ids(tokenizer):
                 warnings.simplefilter("ignore")
                 model.compile(keras.optimizers.SGD(0.0), **options)
             # Keras' running mean may be bfloat16 too, hence 2^-8.
-            assert model.fit({"token_ids": token_ids}, batch_size=1, verbose=0).history["loss"][0] == pytest.approx(by_hand, rel=2**-8)
+            loss = model.fit({"token_ids": token_ids}, batch_size=1, verbose=0).history["loss"][0]
+            assert float(loss) == pytest.approx(by_hand, rel=2**-8)
     finally:
         keras.config.set_floatx(before)
 
