@@ -23,7 +23,8 @@ class TokenEmbedding(keras.layers.Layer):
     def __init__(self, vocabulary_size: int, width: int, seed: int | None = 0, **kwargs):
         super().__init__(**kwargs)
         self.width = width
-        initializer = KeyedNormal(seed, "embedding", 0.02)
+        # Scaled by sqrt(d) the rows then have unit size: smaller ones drown in the first blocks' updates, and copying is learned late.
+        initializer = KeyedNormal(seed, "embedding", width**-0.5)
         # autocast=False: casting the looked-up rows is cheaper than casting the whole table.
         self.embeddings = self.add_weight(shape=(vocabulary_size, width), initializer=initializer, name="embeddings", autocast=False)
         self.built = True
