@@ -33,7 +33,7 @@ class GemmaAttention(keras.layers.Layer):
         self.q_proj = projection(width, query_width, f"{stem}.q_proj", seed, self.dtype_policy)
         self.k_proj = projection(width, key_width, f"{stem}.k_proj", seed, self.dtype_policy)
         self.v_proj = projection(width, key_width, f"{stem}.v_proj", seed, self.dtype_policy)
-        self.o_proj = projection(query_width, width, f"{stem}.o_proj", seed, self.dtype_policy, depth=config.num_layers)
+        self.o_proj = projection(query_width, width, f"{stem}.o_proj", seed, self.dtype_policy)
         self.query_norm = self.key_norm = None
         if config.use_query_key_norm:
             self.query_norm = RMSNorm(head, config.norm_epsilon, dtype=self.dtype_policy, name="query_norm")

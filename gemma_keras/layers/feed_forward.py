@@ -19,7 +19,7 @@ class GemmaFeedForward(keras.layers.Layer):
         width, inner, stem = config.hidden_dim, config.intermediate_dim, f"layers.{index}"
         self.gate_proj = projection(width, inner, f"{stem}.gate_proj", seed, self.dtype_policy)
         self.up_proj = projection(width, inner, f"{stem}.up_proj", seed, self.dtype_policy)
-        self.down_proj = projection(inner, width, f"{stem}.down_proj", seed, self.dtype_policy, depth=config.num_layers)
+        self.down_proj = projection(inner, width, f"{stem}.down_proj", seed, self.dtype_policy)
         self.built = True
 
     def call(self, x):
