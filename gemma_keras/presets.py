@@ -47,8 +47,8 @@ def read(preset, load_weights: bool = True) -> Preset:
     path = resolve.resolve(name)
     if path.is_file():
         config = gguf.read_config(path)
-        tokenizer = GemmaTokenizer.from_gguf_metadata(gguf.read_tokenizer(path), family=config.family)
-        return Preset(config, lambda: gguf.read_weights(path), tokenizer, str(path))
+        rebuilt = GemmaTokenizer.from_gguf_metadata(gguf.read_tokenizer(path), family=config.family)
+        return Preset(config, lambda: gguf.read_weights(path), rebuilt, str(path))
     config = hugging_face.read_config(path)
     has_tokenizer = any((path / file).is_file() for file in ("tokenizer.model", "tokenizer.json"))
     tokenizer = GemmaTokenizer.from_folder(path, family=config.family) if has_tokenizer else None
