@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -84,7 +84,7 @@ class RunRecord:
         return found[-1] if found else None
 
 
-def is_finite_number(value: Any) -> bool:
+def is_finite_number(value: Any) -> TypeGuard[float]:
     """True for an int or float that is neither NaN nor infinite; a bool is no number here."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
