@@ -88,8 +88,8 @@ def overoptimization_words(stage: StageRecord) -> str | None:
     rise = f"The training reward went from {number(learned[0])} to {number(learned[-1])}. " if len(learned) > 1 else ""
     if peak is last:
         return f"{stage.name}: {rise}Gold was highest at the last step ({_gold(last)}): no sign of over-optimization."
-    fell = _bound(last, "high"), _bound(peak, "low")
-    clearly = all(map(is_finite_number, fell)) and fell[0] < fell[1]
+    now, then = _bound(last, "high"), _bound(peak, "low")
+    clearly = is_finite_number(now) and is_finite_number(then) and now < then
     judged = (
         "the intervals do not overlap, so the reward was over-optimized."
         if clearly
