@@ -15,6 +15,7 @@ Source: arXiv:2403.08295, section 4 and table 3.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from gemma_keras.errors import InputError
 from gemma_keras.tokenizer import GemmaTokenizer
 
 _MODEL_ROLES = ("model", "assistant")
@@ -50,11 +51,11 @@ def encode_prompt(tokenizer: GemmaTokenizer, prompt: str | Sequence[Message]) ->
         prompt: the text of one user turn, or messages `{"role", "content"}` that end with a user turn.
 
     Raises:
-        ValueError: empty or misordered messages, a system message where the family has none.
+        InputError: empty or misordered messages, a system message where the family has none.
     """
     turns = _check(tokenizer, [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
     if turns[-1][0] != "user":
-        raise ValueError(f"A prompt must end with a user turn. Received: {len(turns)} turns, the last one from the model. Leave it out.")
+        raise InputError(f"A prompt must end with a user turn. Received: {len(turns)} turns, the last one from the model. Leave it out.")
     return _encode_turns(tokenizer, turns).token_ids + _open_turn(tokenizer, "model")
 
 
@@ -81,7 +82,7 @@ def encode_conversation(tokenizer: GemmaTokenizer, messages: Sequence[Message]) 
             message in front of the first user turn.
 
     Raises:
-        ValueError: empty or misordered messages, an unknown role, a system message where the family has none.
+        InputError: empty or misordered messages, an unknown role, a system message where the family has none.
     """
     return _encode_turns(tokenizer, _check(tokenizer, messages))
 
@@ -106,7 +107,7 @@ def _open_turn(tokenizer: GemmaTokenizer, role: str, content: str = "") -> list[
 def _turn_marks(tokenizer: GemmaTokenizer) -> tuple[int, int]:
     start, end = tokenizer.start_of_turn_id, tokenizer.end_of_turn_id
     if start is None or end is None:
-        raise ValueError(
+        raise InputError(
             "The tokenizer has no <start_of_turn> and <end_of_turn> pieces, so it cannot encode turns. Use a Gemma's tokenizer."
         )
     return start, end
@@ -115,21 +116,21 @@ def _turn_marks(tokenizer: GemmaTokenizer) -> tuple[int, int]:
 def _check(tokenizer: GemmaTokenizer, messages: Sequence[Message]) -> list[tuple[str, str]]:
     """Messages as (role, text) with the roles user and model, the system message in the first user turn."""
     if not messages:
-        raise ValueError("A conversation needs at least one message. Received: none")
+        raise InputError("A conversation needs at least one message. Received: none")
     pairs = [_role_and_content(i, message) for i, message in enumerate(messages)]
     system = ""
     if pairs[0][0] == "system":
         if tokenizer.family not in _FAMILIES_WITH_SYSTEM:
-            raise ValueError(
+            raise InputError(
                 f"{tokenizer.family} has no system role (message 0). Expected user first; put the system text into the first user turn."
             )
         system = pairs.pop(0)[1] + "\n\n"
         if not pairs:
-            raise ValueError("A system message must be followed by a user turn. Received: a system message alone")
+            raise InputError("A system message must be followed by a user turn. Received: a system message alone")
     for i, (role, _) in enumerate(pairs):
         expected = ("user", "model")[i % 2]
         if role != expected:
-            raise ValueError(
+            raise InputError(
                 f"Roles must alternate, user first. Expected {expected!r} in turn {i}, got {role!r}: "
                 f"roles are {[each for each, _ in pairs]}. Merge or reorder the turns."
             )
@@ -139,10 +140,10 @@ def _check(tokenizer: GemmaTokenizer, messages: Sequence[Message]) -> list[tuple
 
 def _role_and_content(i: int, message: Message) -> tuple[str, str]:
     if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-        raise ValueError(f"Message {i} must be a mapping with `role` and `content`. Received: {message!r}")
+        raise InputError(f"Message {i} must be a mapping with `role` and `content`. Received: {message!r}")
     role, content = message["role"], message["content"]
     if role not in ("user", "system", *_MODEL_ROLES):
-        raise ValueError(f"Unknown role in message {i}. Expected user, model, assistant or system, got {role!r}.")
+        raise InputError(f"Unknown role in message {i}. Expected user, model, assistant or system, got {role!r}.")
     if not isinstance(content, str):
-        raise ValueError(f"`content` of message {i} must be a string. Received: {type(content).__name__}. Only text is supported.")
+        raise InputError(f"`content` of message {i} must be a string. Received: {type(content).__name__}. Only text is supported.")
     return ("model" if role in _MODEL_ROLES else role), content

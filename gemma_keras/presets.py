@@ -9,7 +9,9 @@ import numpy as np
 
 from gemma_keras.checkpoints import gguf, hugging_face, resolve
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.tokenizers import read_tokenizer
 from gemma_keras.config import GemmaConfig, size_name
+from gemma_keras.errors import InputError
 from gemma_keras.tokenizer import GemmaTokenizer
 
 
@@ -36,23 +38,20 @@ def read(preset, load_weights: bool = True) -> Preset:
     """Find `preset`: a published size by name (without weights), a Hugging Face folder, a hub id or a `.gguf` file.
 
     Raises:
-        ValueError: a published size with `load_weights=True`; its weights lie in a folder or on the hub.
+        InputError: a published size with `load_weights=True`; its weights lie in a folder or on the hub.
         CheckpointError: nothing there, or a damaged or foreign model.
     """
     name = str(preset)
     if size_name(name) and not pathlib.Path(name).exists():
         if load_weights:
-            raise ValueError(f"{name!r} is a size without weights. Pass load_weights=False, or a folder, a hub id or a .gguf file")
+            raise InputError(f"{name!r} is a size without weights. Pass load_weights=False, or a folder, a hub id or a .gguf file")
         return Preset(GemmaConfig.from_name(name), lambda: (), None, name)
     path = resolve.resolve(name)
     if path.is_file():
         config = gguf.read_config(path)
-        rebuilt = GemmaTokenizer.from_gguf_metadata(gguf.read_tokenizer(path), family=config.family)
-        return Preset(config, lambda: gguf.read_weights(path), rebuilt, str(path))
+        return Preset(config, lambda: gguf.read_weights(path), read_tokenizer(path, config.family), str(path))
     config = hugging_face.read_config(path)
-    has_tokenizer = any((path / file).is_file() for file in ("tokenizer.model", "tokenizer.json"))
-    tokenizer = GemmaTokenizer.from_folder(path, family=config.family) if has_tokenizer else None
-    return Preset(config, lambda: hugging_face.read_weights(path), tokenizer, str(path), path)
+    return Preset(config, lambda: hugging_face.read_weights(path), read_tokenizer(path, config.family), str(path), path)
 
 
 def assign(variables: Mapping[str, keras.Variable], weights: Iterable[tuple[str, np.ndarray]], origin: str) -> None:

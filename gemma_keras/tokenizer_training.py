@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import sentencepiece
 
+from gemma_keras.errors import InputError
 from gemma_keras.tokenizer_files import END_OF_TURN, START_OF_TURN
 
 # Pieces that stand in every vocabulary: four specials, two turn marks, newlines, bytes.
@@ -27,15 +28,15 @@ def train_model(texts: Iterable[str], vocabulary_size: int) -> bytes:
         bytes of a `tokenizer.model`.
 
     Raises:
-        ValueError: too small a vocabulary, no text, or fewer pieces in the texts than asked for.
+        InputError: too small a vocabulary, no text, or fewer pieces in the texts than asked for.
     """
     if vocabulary_size < _FIXED_PIECES + 36:
-        raise ValueError(
+        raise InputError(
             f"`vocabulary_size` must be at least {_FIXED_PIECES + 36}: {_FIXED_PIECES} pieces are fixed. Received: {vocabulary_size}"
         )
     texts = [text for text in texts if text]
     if not texts:
-        raise ValueError("A tokenizer needs text to be trained on. Received: no text that is not empty.")
+        raise InputError("A tokenizer needs text to be trained on. Received: no text that is not empty.")
     written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -65,7 +66,7 @@ def train_model(texts: Iterable[str], vocabulary_size: int) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             f"No tokenizer of vocabulary_size={vocabulary_size} from {len(texts)} texts. SentencePiece says: {error}"
         ) from error
     return written.getvalue()

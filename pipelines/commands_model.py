@@ -10,6 +10,7 @@ import numpy as np
 
 from gemma_keras import backend_choice
 from gemma_keras.checkpoints import gguf, hugging_face, resolve
+from gemma_keras.checkpoints.tokenizers import read_tokenizer
 from pipelines import stage_process
 from pipelines.checkpoint import write_folder
 from pipelines.errors import ConfigError
@@ -63,7 +64,7 @@ def convert(options: argparse.Namespace) -> int:
     else:
         config, weights = hugging_face.read_config(path), hugging_face.read_weights(path)
         dtype, reward = hugging_face.read_dtype(path) or "float32", hugging_face.read_reward(path)
-    tokenizer = _tokenizer(path, config.family)
+    tokenizer = read_tokenizer(path, config.family)
 
     def write(folder: Path) -> None:
         stops = None if tokenizer is None else tokenizer.stop_token_ids
@@ -75,16 +76,6 @@ def convert(options: argparse.Namespace) -> int:
     write_folder(target, write)
     print(f"{target}: {config.family}, {config.parameter_count:,} parameters, {options.dtype or dtype}")
     return 0
-
-
-def _tokenizer(path: Path, family: str):
-    from gemma_keras.tokenizer import GemmaTokenizer
-
-    if path.is_file():
-        return GemmaTokenizer.from_gguf_metadata(gguf.read_tokenizer(path), family=family)
-    if any((path / name).is_file() for name in ("tokenizer.model", "tokenizer.json")):
-        return GemmaTokenizer.from_folder(path, family=family)
-    return None
 
 
 def _completer(options: argparse.Namespace) -> Callable[[str | Sequence[dict[str, str]], int], str]:

@@ -213,6 +213,10 @@ def _scratch_problems(model: configs.ScratchModel, starting: Mapping[str, StageC
         for name, config in starting.items()
         if config.kind != "pretraining"
     ]
+    rows, pieces = model.config.vocabulary_size, model.tokenizer.vocabulary_size
+    if rows is not None and rows < pieces:
+        place = ("model", "config", "vocabulary_size")
+        found.append((place, f"{rows} rows of the embedding are fewer than the tokenizer's {pieces} pieces; leave it out, or raise it"))
     try:
         model.gemma_config()
     except (ValueError, TypeError) as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gemma_keras.backend_choice import BackendError
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.errors import InputError
 from pipelines.errors import ConfigError, DataError, DiskError, InternalError, WorkflowError
 from pipelines.files import disk_error, is_disk_error
 
@@ -29,7 +30,7 @@ def known_error(error: BaseException, folder: Path) -> WorkflowError | None:
         return error
     if is_disk_error(error) or any(text in str(error) for text in _DISK_TEXTS):
         return disk_error(error, folder)
-    if isinstance(error, BackendError):
+    if isinstance(error, BackendError | InputError):
         return ConfigError(str(error))
     if isinstance(error, CheckpointError):
         return DataError(str(error))

@@ -22,7 +22,7 @@ BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
 
 # config ← layers ← backbone ← {sampling, generation, lora, checkpoints, losses, distribution, ...} ← {causal_lm, reward_model}
 RANKS = {
-    **dict.fromkeys(("config", "random", "backend_choice", "chat"), 0),
+    **dict.fromkeys(("config", "random", "errors", "backend_choice", "chat"), 0),
     **dict.fromkeys(("tokenizer", "tokenizer_export", "tokenizer_files", "tokenizer_training"), 0),
     **{"backends": 1, "initializers": 1, "layers": 2, "backbone": 3, "causal_lm": 5, "reward_model": 5},
 }
