@@ -1,0 +1,62 @@
+"""The prompts that the shipped quickstart is judged on were in nothing that it is trained on."""
+
+import hashlib
+import re
+
+import pytest
+
+from pipelines.data.sources import load_rows
+from pipelines.tasks import task
+from pipelines.workflow import load
+
+pytestmark = pytest.mark.no_backend
+
+# How a pretraining text carries an instruction.
+INSTRUCTION = re.compile(r"question: (.*) answer: .*\.|user\n(.*)\nmodel\n.*", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def prompts(repository):
+    """Prompts of each stage of the quickstart that reads the built-in task, as "kind name"; those within pretraining texts taken out."""
+    workflow = load(repository / "workflows" / "quickstart.yaml").workflow
+    found = {}
+    for name, config in workflow.stages.items():
+        if isinstance(config.data, str):
+            continue
+        rows = [row.values for row in load_rows(config.data, repository, seed=workflow.seed)]
+        if config.kind == "pretraining":
+            matches = [INSTRUCTION.fullmatch(row["text"]) for row in rows]
+            found[f"pretraining {name}"] = [match[1] or match[2] for match in matches if match]
+            others = [row["text"] for row, match in zip(rows, matches, strict=True) if not match]
+            assert all("say again: " in text or ":" not in text for text in others), "a text of an unknown kind: may hold prompts"
+        else:
+            found[f"{config.kind} {name}"] = [row["prompt"] for row in rows]
+    return found
+
+
+def own_hash(prompt):
+    """A hash of the list or question alone, made here: what follows the last colon, without marks of refusal and punctuation."""
+    text = prompt.lower().rsplit(":", 1)[-1]
+    text = re.sub(r"\b(this is secret|keep this private)\b", " ", text)
+    return hashlib.sha256(" ".join(re.findall(r"\w+", text)).encode()).hexdigest()
+
+
+def test_held_out_prompts_share_no_content_with_any_training_prompt(prompts):
+    heldout = [name for name in prompts if name.startswith("evaluation ")]
+    training = [name for name in prompts if name not in heldout]
+    assert heldout
+    assert {name.split()[0] for name in training} >= {"pretraining", "instruction_tuning", "preference_collection", "policy_optimization"}
+    for content_hash in (own_hash, task("small_world").content_hash):
+        hashes = {name: {content_hash(prompt) for prompt in prompts[name]} for name in prompts}
+        for name in heldout:
+            assert len(hashes[name]) >= 512
+            for other in training:
+                assert len(hashes[other]) > 100
+                assert not hashes[name] & hashes[other], (name, other)
+
+
+def test_the_hash_sees_through_marks_and_wording(prompts):
+    same = ["reverse: tin cup", "secret: copy: tin cup", "Copy: tin  cup keep this private."]
+    for content_hash in (own_hash, task("small_world").content_hash):
+        assert len({content_hash(prompt) for prompt in same}) == 1
+        assert content_hash("reverse: cup tin") != content_hash(same[0])
