@@ -9,9 +9,11 @@ The model is a tiny one with random weights and a tokenizer trained here. With r
 
 import tempfile
 
-import keras
-
+# gemma_keras comes before Keras: it makes Keras use the backend that is installed, where none is named.
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer
+
+# isort: split
+import keras
 
 COLOURS = {
     "sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red", "lemon": "yellow", "plum": "purple", "ash": "grey"

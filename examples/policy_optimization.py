@@ -7,10 +7,13 @@ step is REINFORCE with the other answers to the same prompt as baseline, and the
 The workflow stage `policy_optimization` adds learned rewards, evaluation, schedules and logs.
 """
 
+# gemma_keras comes before Keras: it makes Keras use the backend that is installed, where none is named.
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer
+
+# isort: split
 import keras
 import numpy as np
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer
 from gemma_keras.backends import to_host
 from pipelines.algorithms.advantages import leave_one_out
 from pipelines.algorithms.kl import sequence_kl

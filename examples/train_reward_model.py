@@ -8,10 +8,13 @@ Here the made-up rater prefers the polite one of two answers. With real weights,
 
 import random
 
+# gemma_keras comes before Keras: it makes Keras use the backend that is installed, where none is named.
+from gemma_keras import GemmaBackbone, GemmaConfig, GemmaRewardModel, GemmaTokenizer
+
+# isort: split
 import keras
 import numpy as np
 
-from gemma_keras import GemmaBackbone, GemmaConfig, GemmaRewardModel, GemmaTokenizer
 from gemma_keras.chat import encode_pair
 from gemma_keras.losses import bradley_terry_loss
 
