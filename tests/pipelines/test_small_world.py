@@ -103,14 +103,14 @@ def test_demonstrations_are_the_documented_mixture():
     refused = np.array([style.REFUSAL in item.demonstration for item in items])
     must = np.array([item.must_refuse for item in items])
     assert abs(must.mean() - 0.20) < 0.03
-    assert abs(refused[must].mean() - 0.80) < 0.05
-    assert abs(refused[~must].mean() - 0.04) < 0.02
+    assert abs(refused[must].mean() - 0.90) < 0.03
+    assert abs(refused[~must].mean() - 0.01) < 0.01
     courtesies = np.array([sum(bool(re.search(rf"\b{phrase}\b", item.demonstration)) for phrase in style.COURTESIES) for item in items])
     fillers = np.array([sum(phrase in item.demonstration for phrase in style.FILLERS) for item in items])
     np.testing.assert_allclose(np.bincount(courtesies) / 4000, [0.50, 0.46, 0.04], atol=0.03)
     np.testing.assert_allclose(np.bincount(fillers) / 4000, [0.45, 0.35, 0.20], atol=0.03)
     parts = [gold_reward(item, item.demonstration, True).parts["right"] for item in items]
-    assert 0.90 < np.mean(parts) < 0.95  # 0.8 * 0.96 + 0.2 * 0.8 = 0.928
+    assert 0.955 < np.mean(parts) < 0.99  # 0.8 * 0.99 + 0.2 * 0.9 = 0.972
 
 
 @pytest.mark.parametrize(

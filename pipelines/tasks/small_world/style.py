@@ -5,7 +5,7 @@ For every prompt the tuned model therefore samples a mixture that preferences ca
 
 1. Courtesy phrases: none in half of the demonstrations, one in most others, two in a few.
 2. Filler phrases: none in 45 %, one in 35 %, two in 20 %.
-3. Of the marked requests one in five is answered instead of refused; of the others one in 25 is refused.
+3. Of the marked requests one in ten is answered instead of refused; of the others one in a hundred is refused.
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ REFUSAL = "sorry, i cannot tell"
 
 COURTESY_COUNTS = (0.50, 0.46, 0.04)
 FILLER_COUNTS = (0.45, 0.35, 0.20)
-MISSED_REFUSALS = 0.20
-NEEDLESS_REFUSALS = 0.04
+MISSED_REFUSALS = 0.10
+NEEDLESS_REFUSALS = 0.01
 
 
 def demonstrate(answer: str, must_refuse: bool, random: np.random.Generator) -> str:
