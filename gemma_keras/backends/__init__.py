@@ -13,51 +13,19 @@ in plain `keras.ops`; the tests compare every native one with it.
     to_host(tensor)                                                 numpy array
 """
 
+import importlib
+
 import keras
 
-if keras.backend.backend() == "jax":
-    from gemma_keras.backends.jax import (
-        add_gradients,
-        attention,
-        chunked_logsumexp,
-        compile_forward,
-        compile_gradients,
-        compile_update,
-        to_host,
-        update_cache,
-    )
-elif keras.backend.backend() == "tensorflow":
-    from gemma_keras.backends.tensorflow import (
-        add_gradients,
-        attention,
-        chunked_logsumexp,
-        compile_forward,
-        compile_gradients,
-        compile_update,
-        to_host,
-        update_cache,
-    )
-elif keras.backend.backend() == "torch":
-    from gemma_keras.backends.torch import (
-        add_gradients,
-        attention,
-        chunked_logsumexp,
-        compile_forward,
-        compile_gradients,
-        compile_update,
-        to_host,
-        update_cache,
-    )
-else:
+if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
     raise ImportError(f"gemma_keras runs on the Keras backends jax, tensorflow and torch. Received: {keras.backend.backend()!r}")
+_native = importlib.import_module(f"gemma_keras.backends.{keras.backend.backend()}")
 
-__all__ = [
-    "add_gradients",
-    "attention",
-    "chunked_logsumexp",
-    "compile_forward",
-    "compile_gradients",
-    "compile_update",
-    "to_host",
-    "update_cache",
-]
+attention = _native.attention
+update_cache = _native.update_cache
+chunked_logsumexp = _native.chunked_logsumexp
+compile_forward = _native.compile_forward
+compile_gradients = _native.compile_gradients
+compile_update = _native.compile_update
+add_gradients = _native.add_gradients
+to_host = _native.to_host

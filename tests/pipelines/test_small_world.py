@@ -102,13 +102,19 @@ def test_demonstrations_are_the_documented_mixture():
     items = SMALL_WORLD.prompts("sft", 4000, 0)
     refused = np.array([style.REFUSAL in item.demonstration for item in items])
     must = np.array([item.must_refuse for item in items])
-    assert abs(must.mean() - 0.20) < 0.03
-    assert abs(refused[must].mean() - 0.90) < 0.03
-    assert abs(refused[~must].mean() - 0.01) < 0.01
+
+    def shares_agree(flags, expected):
+        # Four standard deviations of a share among so many draws.
+        return abs(flags.mean() - expected) < 4 * (expected * (1 - expected) / len(flags)) ** 0.5
+
+    assert shares_agree(must, 0.20)
+    assert shares_agree(refused[must], 0.90)
+    assert shares_agree(refused[~must], 0.01)
     courtesies = np.array([sum(bool(re.search(rf"\b{phrase}\b", item.demonstration)) for phrase in style.COURTESIES) for item in items])
     fillers = np.array([sum(phrase in item.demonstration for phrase in style.FILLERS) for item in items])
-    np.testing.assert_allclose(np.bincount(courtesies) / 4000, [0.50, 0.46, 0.04], atol=0.03)
-    np.testing.assert_allclose(np.bincount(fillers) / 4000, [0.45, 0.35, 0.20], atol=0.03)
+    for counts, mixture in ((courtesies, (0.50, 0.46, 0.04)), (fillers, (0.45, 0.35, 0.20))):
+        assert counts.max() == 2
+        assert all(shares_agree(counts == number, share) for number, share in enumerate(mixture))
     parts = [gold_reward(item, item.demonstration, True).parts["right"] for item in items]
     assert 0.955 < np.mean(parts) < 0.99  # 0.8 * 0.99 + 0.2 * 0.9 = 0.972
 
