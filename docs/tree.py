@@ -1,7 +1,7 @@
 """Writes the tree in README.md: every source file with the first line of its docstring.
 
-    python docs/tree.py            # rewrite the section between the two marks
-    python docs/tree.py --check    # exit 1 where it is out of date
+python docs/tree.py            # rewrite the section between the two marks
+python docs/tree.py --check    # exit 1 where it is out of date
 """
 
 import ast

@@ -142,6 +142,10 @@ def _reference_problem(reference: Reference, stage: str, kinds: dict[str, str], 
     also = f", or a function: {', '.join(REWARD_FUNCTIONS)}" if reference.role == "reward" else ""
     known = [*choices, *REWARD_FUNCTIONS] if reference.role == "reward" else choices
     hint = did_you_mean(target, known)
+    # `runs/quickstart/stages/sft`: what another workflow leaves behind.
+    parts = Path(target).parts
+    if "stages" in parts[1:]:
+        hint = f" Run the workflow {parts[parts.index('stages') - 1]!r} first, it makes that folder."
     yield path, f"{target!r} is neither an earlier stage nor a model folder.{hint} Stages: {', '.join(choices) or 'none'}{also}"
 
 
