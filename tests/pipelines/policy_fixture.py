@@ -14,14 +14,15 @@ def world_model(folder, seed=3, scale=1.0):
     """A random language model with a tokenizer of the built-in task, saved as a stage's folder would be; the folder of the stage.
 
     Args:
-        scale: factor on the embedding; above 1 the distributions are less flat.
+        scale: the embedding's standard deviation is 0.02 * scale. An untrained model of unit size repeats its last token; a small one
+            draws from flat distributions, which get sharper with the scale.
     """
     from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig
 
     tokenizer = world_tokenizer()
     model = GemmaCausalLM(GemmaBackbone(GemmaConfig(vocabulary_size=tokenizer.vocabulary_size, **CONFIG), seed=seed), tokenizer)
     embedding = model.backbone.named_variables()["embedding"]
-    embedding.assign(np.asarray(embedding) * scale)
+    embedding.assign(np.asarray(embedding) * (0.02 * scale * embedding.shape[1] ** 0.5))
     model.save_to_preset(folder / "model")
     return folder
 
