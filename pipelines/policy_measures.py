@@ -9,7 +9,6 @@ import numpy as np
 from pipelines.configs import Evaluation, FileData, TaskData
 from pipelines.data.batches import bucket_sizes, make_batch
 from pipelines.data.encoding import encode_instructions
-from pipelines.data.examples import load_examples
 from pipelines.exact_kl import ExactKL
 from pipelines.judges import mean_with_interval
 from pipelines.prompts import Prompts
@@ -91,7 +90,7 @@ def load_demonstrations(config: Evaluation, context: StageContext) -> list:
     )
     if not has_responses:
         return []
-    return load_examples(data, "instruction", context.base_folder, context.inputs, context.seed)[: config.prompts]
+    return context.examples(data, "instruction")[: config.prompts]
 
 
 def perplexity(model, demonstrations: Sequence, max_length: int, batch_size: int) -> float | None:

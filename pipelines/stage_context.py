@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.configs import REWARD_MODEL_PREFIX, Workflow
+from pipelines.configs import REWARD_MODEL_PREFIX, FileData, Workflow
 from pipelines.errors import ConfigError
 from pipelines.paths import find_model, find_path
 from pipelines.progress import Progress
@@ -60,6 +61,24 @@ class StageContext:
         found = None if path is None else find_model(path)
         if found is None:
             raise ConfigError(f"stage {self.name!r}: {name!r} is neither an earlier stage nor a folder with a model")
+        return found
+
+    def examples(self, data: Any, use: Any) -> list:
+        """The typed examples of a stage's `data`; see `pipelines.data.examples.load_examples`.
+
+        Rows that `on_bad_row: lenient` sets aside are never silent: they go into `rejected.jsonl` of the stage's folder, their number into
+        the metrics and onto the terminal.
+        """
+        from pipelines.data.examples import load_examples
+        from pipelines.data.rejects import Rejects
+
+        rejects = Rejects(data.on_bad_row) if isinstance(data, FileData) else Rejects()
+        found = load_examples(data, use, self.base_folder, self.inputs, self.seed, rejects)
+        if rejects.count:
+            rejects.write(self.output)
+            self.log(0, rejected_rows=rejects.count)
+            if not self.quiet:
+                print(f"  {self.name}: {rejects.count} bad rows set aside, see rejected.jsonl", file=sys.stderr)
         return found
 
     def log(self, step: int, **metrics: Any) -> None:

@@ -5,7 +5,6 @@ import json
 
 from gemma_keras import GemmaCausalLM
 from pipelines.configs import Evaluation, TaskData
-from pipelines.data.examples import load_examples
 from pipelines.errors import ConfigError
 from pipelines.files import write_json, write_text
 from pipelines.judges import compare
@@ -30,7 +29,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
         raise ConfigError(f"stage {context.name!r}: `compare` names a policy twice: {', '.join(config.compare)}")
     reference_name = config.reference or config.compare[0]
     reference = _load(reference_name, config, context)
-    examples = load_examples(config.data, "prompt", context.base_folder, context.inputs, context.seed)[: config.prompts]
+    examples = context.examples(config.data, "prompt")[: config.prompts]
     prompts = encode_prompts(reference.tokenizer, examples, config.max_length, config.max_new_tokens)
     results = _measure_all(reference_name, reference, prompts, config, context)
     pairs = _compare_all(results, config, context)

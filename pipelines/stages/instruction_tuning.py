@@ -5,7 +5,6 @@ from pipelines.checkpoint import save_model
 from pipelines.configs import InstructionTuning
 from pipelines.data.batches import split_heldout
 from pipelines.data.encoding import encode_instructions
-from pipelines.data.examples import load_examples
 from pipelines.language_model_training import train_language_model
 from pipelines.stage_context import StageContext
 
@@ -19,7 +18,7 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
     Returns:
         Figures of `Trainer.fit`, and `examples`, `heldout_examples`, `dropped_rows`, `truncated_rows`.
     """
-    rows = load_examples(config.data, "instruction", context.base_folder, context.inputs, context.seed)
+    rows = context.examples(config.data, "instruction")
     model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     encoded = encode_instructions(model.tokenizer, rows, config.max_length, config.overlong)
     train_rows, heldout_rows = split_heldout(len(encoded.examples), config.eval_fraction, context.seed, context.name)

@@ -18,7 +18,6 @@ from pipelines.algorithms.kl import sequence_kl
 from pipelines.checkpoint import save_model
 from pipelines.configs import PolicyOptimization
 from pipelines.data.batches import split_heldout
-from pipelines.data.examples import load_examples
 from pipelines.errors import ConfigError
 from pipelines.exact_kl import ExactKL
 from pipelines.policy_evaluation import PolicyEvaluation
@@ -60,7 +59,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     source = context.model_source(config.from_)
     policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
     reference = GemmaCausalLM.from_preset(source, dtype=config.dtype)
-    examples = load_examples(config.data, "prompt", context.base_folder, context.inputs, context.seed)
+    examples = context.examples(config.data, "prompt")
     prompts = encode_prompts(policy.tokenizer, examples, config.max_length, config.max_new_tokens)
     training_rows, evaluation_rows = _split_prompts(prompts, config, context)
     players = _players(config, context, policy, reference, prompts)

@@ -13,7 +13,6 @@ import numpy as np
 from gemma_keras import GemmaCausalLM
 from pipelines.algorithms.preference import accuracy_ceiling
 from pipelines.configs import PreferenceCollection
-from pipelines.data.examples import load_examples
 from pipelines.data.sources import PREFERENCES_FILE
 from pipelines.errors import ConfigError, DataError
 from pipelines.files import write_text
@@ -39,7 +38,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
         took the better answer), `ceiling`, `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, and of people `unrated_pairs`.
     """
     model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
-    examples = load_examples(config.data, "prompt", context.base_folder, context.inputs, context.seed)
+    examples = context.examples(config.data, "prompt")
     prompts = encode_prompts(model.tokenizer, examples, config.max_length, config.max_new_tokens)
     by_people = config.export or config.ratings is not None
     # Whatever is wrong with the raters must show before hours of sampling.

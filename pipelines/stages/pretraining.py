@@ -9,7 +9,6 @@ from pipelines.checkpoint import save_model
 from pipelines.configs import Pretraining, ScratchModel
 from pipelines.data.batches import split_heldout
 from pipelines.data.encoding import encode_texts
-from pipelines.data.examples import load_examples
 from pipelines.data.packing import pack, packing_efficiency
 from pipelines.language_model_training import train_language_model
 from pipelines.stage_context import StageContext
@@ -25,7 +24,7 @@ def run(config: Pretraining, context: StageContext) -> dict:
         Figures of `Trainer.fit`, and `parameters`, `vocabulary_size`, `documents`, `dropped_rows`, `truncated_rows`,
         `packing_efficiency` (share of positions that hold a token).
     """
-    texts = load_examples(config.data, "text", context.base_folder, context.inputs, context.seed)
+    texts = context.examples(config.data, "text")
     train_rows, heldout_rows = split_heldout(len(texts), config.eval_fraction, context.seed, context.name)
     model = starting_model(config, context, [texts[i].text for i in train_rows])
     encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)

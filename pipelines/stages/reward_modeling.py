@@ -11,7 +11,6 @@ from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from pipelines.checkpoint import save_model
 from pipelines.configs import RewardModeling
 from pipelines.data.encoding import encode_preferences
-from pipelines.data.examples import load_examples
 from pipelines.errors import DataError
 from pipelines.reward_scoring import SequenceScorer
 from pipelines.reward_training import (
@@ -35,7 +34,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         Figures of `Trainer.fit` and of `measure_on_pairs` on the held-out pairs, `reward_mean`, `reward_std`, `normalized_on`
         ("preferences" or "samples"), `normalization_samples`, `training_pairs`, `dropped_rows`, `truncated_rows`.
     """
-    rows = load_examples(config.data, "preference", context.base_folder, context.inputs, context.seed)
+    rows = context.examples(config.data, "preference")
     tuned = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     encoded = encode_preferences(tuned.tokenizer, rows, config.max_length, config.overlong)
     train_rows, heldout_rows = split_by_prompt(encoded.examples, config.heldout_fraction, context.seed, context.name)
