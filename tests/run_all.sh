@@ -2,8 +2,9 @@
 # Runs the checks, the tests that load no backend once, then the others once a backend.
 # A failing part does not keep the others from running; the exit status says whether all passed.
 #
-#   BIN=.venv/bin BACKENDS="jax torch" bash tests/run_all.sh "not slow" [pytest arguments]
+#   BIN=.venv/bin BACKENDS="jax torch" WORKERS=2 bash tests/run_all.sh "not slow" [pytest arguments]
 #
+# WORKERS: test processes side by side. Most of a test's time is compiling on one core.
 # First argument: a pytest marker expression that every part adds to its own; empty for all tests.
 set -u
 
@@ -12,6 +13,7 @@ backends=${BACKENDS:-jax tensorflow torch}
 markers=${1:-}
 shift || true
 failed=()
+workers=${WORKERS:-2}
 
 # One: more threads than the small models can use only wait for each other, and a fixed number keeps rounding the same.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -33,7 +35,7 @@ part() {
 pytest_with() {
     local backend=$1 selection=$2 status
     shift 2
-    KERAS_BACKEND=$backend "$bin/python" -m pytest -q --durations=10 -m "$selection${markers:+ and $markers}" "$@"
+    KERAS_BACKEND=$backend "$bin/python" -m pytest -q -n "$workers" --dist loadgroup --durations=10 -m "$selection${markers:+ and $markers}" "$@"
     status=$?
     # 5: no test was selected, e.g. when PYTEST_ARGS names a file without a backend.
     [ "$status" -eq 0 ] || { [ "$status" -eq 5 ] && [ $# -gt 0 ]; }
