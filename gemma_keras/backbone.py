@@ -5,6 +5,7 @@ from keras import ops
 
 from gemma_keras.config import GemmaConfig
 from gemma_keras.layers.decoder_block import DecoderBlock
+from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.embedding import TokenEmbedding
 from gemma_keras.layers.masks import attention_mask, positions_from_padding
 from gemma_keras.layers.rms_norm import RMSNorm
@@ -25,7 +26,12 @@ class GemmaBackbone(keras.Model):
         padding_mask: bool (b, t), True is a real token, padding on either side; default all True.
         positions: int (b, t); default counts the real tokens of a row from 0.
         segment_ids: int (b, t), 0 is padding, tokens see their own segment only; default 1 for every real token.
-    Returns hidden states float (b, t, d) in the compute dtype; rows of padding hold no meaning.
+        key_positions, key_segments: int (b, s), of every key these tokens may see; default the tokens themselves.
+    In decoding also
+        cache: list of (keys, values) a layer, each (b, s, k, h), from `empty_cache`.
+        cache_index: slot of the first of these tokens in the cache.
+    Returns hidden states float (b, t, d) in the compute dtype, with a cache a pair of them and the updated cache; rows of padding hold no
+    meaning.
 
     Source: arXiv:2403.08295, section 2.
     """
@@ -43,28 +49,14 @@ class GemmaBackbone(keras.Model):
         self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, dtype=policy, name="final_norm")
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs, cache=None, cache_index=None):
         token_ids = inputs["token_ids"]
         padding_mask = inputs.get("padding_mask")
         padding_mask = ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
         positions, segments = inputs.get("positions"), inputs.get("segment_ids")
         positions = positions_from_padding(padding_mask) if positions is None else ops.cast(positions, "int32")
         segments = ops.cast(padding_mask, "int32") if segments is None else ops.where(padding_mask, ops.cast(segments, "int32"), 0)
-        hidden, _ = self.run_blocks(token_ids, positions, segments, positions, segments)
-        return hidden
-
-    def run_blocks(self, token_ids, positions, segments, key_positions, key_segments, cache=None, cache_index=None):
-        """Hidden states of some tokens against all keys; the one path of training, prefill and decoding.
-
-        Args:
-            token_ids, positions, segments: int (b, t), the tokens to run.
-            key_positions, key_segments: int (b, s), of every key they may see; without a cache the same tokens.
-            cache: list of (keys, values) a layer, each (b, s, k, h), or None.
-            cache_index: slot of the first of these tokens in the cache.
-
-        Returns:
-            hidden float (b, t, d), the updated cache or None.
-        """
+        key_positions, key_segments = inputs.get("key_positions", positions), inputs.get("key_segments", segments)
         config = self.config
         rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scale)
         visible = attention_mask(positions, segments, key_positions, key_segments)
@@ -72,15 +64,15 @@ class GemmaBackbone(keras.Model):
         if any(config.local_layers):
             local_rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)
             local_visible = attention_mask(positions, segments, key_positions, key_segments, config.sliding_window)
-        x = self.token_embedding(token_ids)
-        new_cache = None if cache is None else []
+        x = direct_call(self.token_embedding, token_ids)
+        new_cache = []
         for index, block in enumerate(self.blocks):
             block_rotary, block_visible = (local_rotary, local_visible) if block.is_local else (rotary, visible)
             block_cache = None if cache is None else cache[index]
-            x, block_cache = block(x, block_rotary, block_visible, cache=block_cache, cache_index=cache_index)
-            if new_cache is not None:
-                new_cache.append(block_cache)
-        return self.final_norm(x), new_cache
+            x, block_cache = direct_call(block, x, block_rotary, block_visible, cache=block_cache, cache_index=cache_index)
+            new_cache.append(block_cache)
+        hidden = direct_call(self.final_norm, x)
+        return hidden if cache is None else (hidden, new_cache)
 
     def empty_cache(self, batch: int, slots: int):
         """Zeros for `slots` tokens a row: list of (keys, values) a layer, each (b, s, k, h)."""

@@ -97,7 +97,9 @@ class _Generate:
         key_segments = ops.concatenate([ops.cast(prompt_is_token, "int32"), ops.ones((batch, length), "int32")], axis=1)
 
         def step(token_ids, positions, segments, cache, slot):
-            hidden, cache = backbone.run_blocks(token_ids, positions, segments, key_positions, key_segments, cache, slot)
+            inputs = {"token_ids": token_ids, "positions": positions, "segment_ids": segments}
+            inputs |= {"key_positions": key_positions, "key_segments": key_segments}
+            hidden, cache = backbone(inputs, cache=cache, cache_index=slot)
             return full_logits(hidden[:, -1:], matrix, config.final_logit_soft_cap)[:, 0], cache
 
         def is_stop(tokens):

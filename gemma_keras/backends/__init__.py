@@ -3,6 +3,9 @@
 The files beside this one are the only ones in the library that import JAX, TensorFlow or PyTorch. `reference.py` holds the same operations
 in plain `keras.ops`; the tests compare every native one with it.
 
+    linear(x, kernel)                                               product with a weight matrix
+    rms_norm(x, scale, epsilon)                                     Gemma's norm
+    rotate(x, cos, sin)                                             rotary embedding of all heads
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
     update_cache(cache, new, index)                                 write (b, t, k, h) at slot `index`
     chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk) logsumexp and entropy without the (b, t, v) logits
@@ -11,6 +14,7 @@ in plain `keras.ops`; the tests compare every native one with it.
     compile_update(optimizer, model)                                clipped, guarded optimizer step
     add_gradients(a, b)                                             elementwise sum of two gradient lists
     to_host(tensor)                                                 numpy array
+    IS_EAGER                                                        False where code is traced once and then runs compiled
 """
 
 import importlib
@@ -21,6 +25,10 @@ if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
     raise ImportError(f"gemma_keras runs on the Keras backends jax, tensorflow and torch. Received: {keras.backend.backend()!r}")
 _native = importlib.import_module(f"gemma_keras.backends.{keras.backend.backend()}")
 
+IS_EAGER = _native.IS_EAGER
+linear = _native.linear
+rms_norm = _native.rms_norm
+rotate = _native.rotate
 attention = _native.attention
 update_cache = _native.update_cache
 chunked_logsumexp = _native.chunked_logsumexp

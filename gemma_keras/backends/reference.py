@@ -12,6 +12,29 @@ def soft_capped(x, soft_cap):
     return x if soft_cap is None else soft_cap * ops.tanh(x / soft_cap)
 
 
+def linear(x, kernel):
+    """`x @ kernel` in x's dtype: x float (..., i), kernel float (i, o), a tensor or a variable."""
+    return ops.matmul(x, kernel)
+
+
+def rms_norm(x, scale, epsilon):
+    """`x * rsqrt(mean(x ** 2) + epsilon) * (1 + scale)` over the last axis, in float32; returned in x's dtype."""
+    x32 = ops.cast(x, "float32")
+    variance = ops.mean(ops.square(x32), axis=-1, keepdims=True)
+    return ops.cast(x32 * ops.rsqrt(variance + epsilon) * (1.0 + ops.cast(scale, "float32")), x.dtype)
+
+
+def rotate(x, cos, sin):
+    """Each head's two halves turned against each other, in x's dtype.
+
+    Args:
+        x: float (b, t, n, h). cos, sin: float (b, t, 1, h / 2).
+    """
+    first, second = ops.split(x, 2, axis=-1)
+    cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
+    return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
 def attention(queries, keys, values, visible, soft_cap=None):
     """Softmax attention with shared key-value heads.
 

@@ -6,6 +6,10 @@ import tensorflow as tf
 
 from gemma_keras.backends import reference
 
+IS_EAGER = False
+linear = reference.linear
+rms_norm = reference.rms_norm
+rotate = reference.rotate
 attention = reference.attention
 update_cache = reference.update_cache
 

@@ -7,6 +7,26 @@ import torch
 from gemma_keras.backends import reference
 from gemma_keras.backends.reference import number_of_chunks
 
+IS_EAGER = True
+
+
+def linear(x, kernel):
+    """As `reference.linear`."""
+    return x @ keras.ops.convert_to_tensor(kernel)
+
+
+def rms_norm(x, scale, epsilon):
+    """As `reference.rms_norm`, one operation of torch instead of eight of Keras."""
+    scale = keras.ops.convert_to_tensor(scale).float()
+    return torch.nn.functional.rms_norm(x.float(), scale.shape, 1.0 + scale, epsilon).to(x.dtype)
+
+
+def rotate(x, cos, sin):
+    """As `reference.rotate`."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
 
 def attention(queries, keys, values, visible, soft_cap=None):
     """As `reference.attention`, through torch's fused kernel where there is no soft cap.

@@ -5,9 +5,9 @@ from keras import ops
 
 from gemma_keras import backends
 from gemma_keras.config import GemmaConfig
-from gemma_keras.layers.projection import projection
+from gemma_keras.layers.direct_call import direct_call
+from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
-from gemma_keras.layers.rotary import apply_rotary
 
 
 class GemmaAttention(keras.layers.Layer):
@@ -30,10 +30,10 @@ class GemmaAttention(keras.layers.Layer):
         width, head = config.hidden_dim, config.head_dim
         query_width, key_width = config.num_query_heads * head, config.num_key_value_heads * head
         stem = f"layers.{index}"
-        self.q_proj = projection(width, query_width, f"{stem}.q_proj", seed, self.dtype_policy)
-        self.k_proj = projection(width, key_width, f"{stem}.k_proj", seed, self.dtype_policy)
-        self.v_proj = projection(width, key_width, f"{stem}.v_proj", seed, self.dtype_policy)
-        self.o_proj = projection(query_width, width, f"{stem}.o_proj", seed, self.dtype_policy)
+        self.q_proj = Projection(width, query_width, f"{stem}.q_proj", seed, self.dtype_policy)
+        self.k_proj = Projection(width, key_width, f"{stem}.k_proj", seed, self.dtype_policy)
+        self.v_proj = Projection(width, key_width, f"{stem}.v_proj", seed, self.dtype_policy)
+        self.o_proj = Projection(query_width, width, f"{stem}.o_proj", seed, self.dtype_policy)
         self.query_norm = self.key_norm = None
         if config.use_query_key_norm:
             self.query_norm = RMSNorm(head, config.norm_epsilon, dtype=self.dtype_policy, name="query_norm")
@@ -43,15 +43,16 @@ class GemmaAttention(keras.layers.Layer):
     def call(self, x, rotary, visible, cache=None, cache_index=None):
         config = self.config
         batch, time = ops.shape(x)[0], ops.shape(x)[1]
-        queries = ops.reshape(self.q_proj(x), (batch, time, config.num_query_heads, config.head_dim))
-        keys = ops.reshape(self.k_proj(x), (batch, time, config.num_key_value_heads, config.head_dim))
-        values = ops.reshape(self.v_proj(x), (batch, time, config.num_key_value_heads, config.head_dim))
+        queries = ops.reshape(direct_call(self.q_proj, x), (batch, time, config.num_query_heads, config.head_dim))
+        keys = ops.reshape(direct_call(self.k_proj, x), (batch, time, config.num_key_value_heads, config.head_dim))
+        values = ops.reshape(direct_call(self.v_proj, x), (batch, time, config.num_key_value_heads, config.head_dim))
         if self.query_norm is not None:
-            queries, keys = self.query_norm(queries), self.key_norm(keys)
-        queries = apply_rotary(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
-        keys = apply_rotary(keys, *rotary)
+            queries, keys = direct_call(self.query_norm, queries), direct_call(self.key_norm, keys)
+        queries = backends.rotate(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
+        keys = backends.rotate(keys, *rotary)
         if cache is not None:
             cache = (backends.update_cache(cache[0], keys, cache_index), backends.update_cache(cache[1], values, cache_index))
             keys, values = cache
         mixed = backends.attention(queries, keys, values, visible, config.attention_logit_soft_cap)
-        return self.o_proj(ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))), cache
+        mixed = ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))
+        return direct_call(self.o_proj, mixed), cache

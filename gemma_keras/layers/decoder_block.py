@@ -4,6 +4,7 @@ import keras
 
 from gemma_keras.config import GemmaConfig
 from gemma_keras.layers.attention import GemmaAttention
+from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.feed_forward import GemmaFeedForward
 from gemma_keras.layers.rms_norm import RMSNorm
 
@@ -30,11 +31,12 @@ class DecoderBlock(keras.layers.Layer):
         self.built = True
 
     def call(self, x, rotary, visible, cache=None, cache_index=None):
-        update, cache = self.attention(self.attention_norm(x), rotary, visible, cache=cache, cache_index=cache_index)
+        normed = direct_call(self.attention_norm, x)
+        update, cache = direct_call(self.attention, normed, rotary, visible, cache=cache, cache_index=cache_index)
         if self.post_attention_norm is not None:
-            update = self.post_attention_norm(update)
+            update = direct_call(self.post_attention_norm, update)
         x = x + update
-        update = self.feed_forward(self.feed_forward_norm(x))
+        update = direct_call(self.feed_forward, direct_call(self.feed_forward_norm, x))
         if self.post_feed_forward_norm is not None:
-            update = self.post_feed_forward_norm(update)
+            update = direct_call(self.post_feed_forward_norm, update)
         return x + update, cache

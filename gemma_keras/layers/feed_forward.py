@@ -3,7 +3,8 @@
 import keras
 
 from gemma_keras.config import GemmaConfig
-from gemma_keras.layers.projection import projection
+from gemma_keras.layers.direct_call import direct_call
+from gemma_keras.layers.projection import Projection
 
 
 class GemmaFeedForward(keras.layers.Layer):
@@ -17,10 +18,11 @@ class GemmaFeedForward(keras.layers.Layer):
     def __init__(self, config: GemmaConfig, index: int, seed: int | None = 0, **kwargs):
         super().__init__(**kwargs)
         width, inner, stem = config.hidden_dim, config.intermediate_dim, f"layers.{index}"
-        self.gate_proj = projection(width, inner, f"{stem}.gate_proj", seed, self.dtype_policy)
-        self.up_proj = projection(width, inner, f"{stem}.up_proj", seed, self.dtype_policy)
-        self.down_proj = projection(inner, width, f"{stem}.down_proj", seed, self.dtype_policy)
+        self.gate_proj = Projection(width, inner, f"{stem}.gate_proj", seed, self.dtype_policy)
+        self.up_proj = Projection(width, inner, f"{stem}.up_proj", seed, self.dtype_policy)
+        self.down_proj = Projection(inner, width, f"{stem}.down_proj", seed, self.dtype_policy)
         self.built = True
 
     def call(self, x):
-        return self.down_proj(keras.activations.gelu(self.gate_proj(x), approximate=True) * self.up_proj(x))
+        gate = keras.activations.gelu(direct_call(self.gate_proj, x), approximate=True)
+        return direct_call(self.down_proj, gate * direct_call(self.up_proj, x))

@@ -1,7 +1,8 @@
 """Root-mean-square normalisation with Gemma's `1 + scale`."""
 
 import keras
-from keras import ops
+
+from gemma_keras import backends
 
 
 class RMSNorm(keras.layers.Layer):
@@ -23,7 +24,4 @@ class RMSNorm(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        x32 = ops.cast(x, "float32")
-        variance = ops.mean(ops.square(x32), axis=-1, keepdims=True)
-        normed = x32 * ops.rsqrt(variance + self.epsilon) * (1.0 + ops.cast(self.scale, "float32"))
-        return ops.cast(normed, x.dtype)
+        return backends.rms_norm(x, self.scale, self.epsilon)

@@ -21,18 +21,3 @@ def rotary_tables(positions, head_dim: int, theta: float, scale: float = 1.0):
     frequencies = (1.0 / (theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)) / scale).astype(np.float32)
     angles = ops.cast(positions, "float32")[:, :, None, None] * ops.convert_to_tensor(frequencies)
     return ops.cos(angles), ops.sin(angles)
-
-
-def apply_rotary(x, cos, sin):
-    """Rotate each head of x by its position, in x's dtype.
-
-    Args:
-        x: float (b, t, n, h).
-        cos, sin: float (b, t, 1, h / 2).
-
-    Returns:
-        float (b, t, n, h).
-    """
-    first, second = ops.split(x, 2, axis=-1)
-    cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
-    return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
