@@ -6,8 +6,11 @@ from gemma_keras import backends
 from gemma_keras.backends import reference
 from gemma_keras.backends.reference import soft_capped
 
-# Logits of at most this many floats (64 MiB) are computed at once; above it, in chunks of at most this many.
+# Logits of at most this many floats (64 MiB) are computed at once; above it, in chunks of about half as many.
 DENSE_LOGITS = 1 << 24
+# But a chunk has at least this many positions: each adds its share to a gradient as large as the matrix, (v, d), and with 32 positions at
+# v = 262,144 those additions took twice the time of the whole model.
+LEAST_CHUNK = 256
 
 
 def full_logits(hidden, matrix, soft_cap=None):
@@ -45,12 +48,12 @@ def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0,
     if batch is None or length is None:
         # TensorFlow traces a last, smaller batch with unknown size: chunks of a fixed number of tokens, whatever row they are of.
         flat = ops.reshape(hidden, (1, -1, hidden.shape[-1]))
-        chunk = max(1, DENSE_LOGITS // (2 * vocabulary))
+        chunk = max(LEAST_CHUNK, DENSE_LOGITS // (2 * vocabulary))
         parts = backends.chunked_logsumexp(flat, matrix, soft_cap, float(temperature), chunk, with_entropy)
         total, entropy = (None if part is None else ops.reshape(part, ops.shape(target_ids)) for part in parts)
     elif batch * length * vocabulary <= DENSE_LOGITS:
         total, entropy = reference.chunked_logsumexp(hidden, matrix, soft_cap, temperature, length, with_entropy)
     else:
-        chunk = max(1, min(length, DENSE_LOGITS // (2 * batch * vocabulary)))
+        chunk = max(1, min(length, max(LEAST_CHUNK // batch, DENSE_LOGITS // (2 * batch * vocabulary))))
         total, entropy = backends.chunked_logsumexp(hidden, matrix, soft_cap, float(temperature), chunk, with_entropy)
     return target_logits - total, None if entropy is None else ops.stop_gradient(entropy)
