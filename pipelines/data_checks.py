@@ -4,7 +4,7 @@ import re
 
 from pipelines.configs import Columns, FileData, PreferenceCollection
 from pipelines.data.jsonl import read_jsonl
-from pipelines.errors import DataError
+from pipelines.errors import ConfigError, DataError
 from pipelines.paths import find_path
 from pipelines.schema_errors import did_you_mean
 from pipelines.workflow import LoadedWorkflow
@@ -18,18 +18,33 @@ def check_data(loaded: LoadedWorkflow) -> None:
     """Look at every local file that the workflow names; hub data sets and parquet are left to the run.
 
     Raises:
+        ConfigError: a part is chosen of what has no parts.
         DataError: all that is missing, a line each.
     """
     problems: list[str] = []
     for name, config in loaded.workflow.stages.items():
         data = getattr(config, "data", None)
         if isinstance(data, FileData):
+            _check_parts(loaded, name, data)
             problems += _file_problems(loaded, ("stages", name, "data"), data)
         ratings = config.ratings if isinstance(config, PreferenceCollection) else None
         if ratings is not None and find_path(ratings, loaded.base_folder) is None:
             problems.append(f"{loaded.where(('stages', name, 'ratings'))}: no file {ratings!r}")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
+
+
+def _check_parts(loaded: LoadedWorkflow, stage: str, data: FileData) -> None:
+    path = find_path(data.path, loaded.base_folder)
+    if path is None or not path.is_file():
+        return
+    for setting in ("split", "config"):
+        if getattr(data, setting) is not None:
+            key = f"stages.{stage}.data.{setting}"
+            raise ConfigError(
+                f"{loaded.where(('stages', stage, 'data', setting))}: {setting!r} chooses a part of a folder or hub data set, and "
+                f"{data.path} is a file. Remove it, or: --set {key}=null"
+            )
 
 
 def _file_problems(loaded: LoadedWorkflow, where: KeyPath, data: FileData) -> list[str]:

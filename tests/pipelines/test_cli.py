@@ -92,6 +92,11 @@ def test_plan_before_and_after(workflow_file, stand_ins, capsys, tmp_path):
         (["run", "w.yaml", "--set", "stages.base.lerning_rate=1"], 2, "Did you mean 'learning_rate'?"),
         (["run", "w.yaml", "--set", "stages.base.data.path=missing.jsonl"], 65, "no data file 'missing.jsonl'"),
         (["run", "w.yaml", "--set", "stages.base.data.text=txt"], 65, "texts.jsonl:1: no column 'txt'. Did you mean 'text'?"),
+        (
+            ["validate", "w.yaml", "--set", "stages.base.data.split=train"],
+            2,
+            "texts.jsonl is a file. Remove it, or: --set stages.base.data.split=null",
+        ),
         (["validate", "w.yaml", "--backend", "mxnet"], 2, "--backend mxnet: `backend`: expected jax or tensorflow or torch"),
         (["report", "nowhere"], 2, "nowhere: no run folder"),
         (["copy", "quickstrat"], 2, "no shipped workflow 'quickstrat'. Did you mean 'quickstart'?"),
