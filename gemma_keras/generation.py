@@ -100,7 +100,8 @@ class _Generate:
             inputs = {"token_ids": token_ids, "positions": positions, "segment_ids": segments}
             inputs |= {"key_positions": key_positions, "key_segments": key_segments}
             hidden, cache = backbone(inputs, cache=cache, cache_index=slot)
-            return full_logits(hidden[:, -1:], matrix, config.final_logit_soft_cap)[:, 0], cache
+            # (b, d) and not (b, 1, d): torch would copy the matrix once a row of a strided (b, 1, d).
+            return full_logits(hidden[:, -1], matrix, config.final_logit_soft_cap), cache
 
         def is_stop(tokens):
             stop = ops.zeros((batch,), "bool")

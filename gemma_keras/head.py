@@ -17,11 +17,11 @@ def full_logits(hidden, matrix, soft_cap=None):
     """Logits of the whole vocabulary.
 
     Args:
-        hidden: float (b, t, d). matrix: float (v, d), the output embedding.
+        hidden: float (..., d). matrix: float (v, d), the output embedding.
         soft_cap: Gemma 2's final cap, or None.
 
     Returns:
-        float32 (b, t, v).
+        float32 (..., v).
     """
     return soft_capped(ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32"), soft_cap)
 
