@@ -89,7 +89,8 @@ def copy(options: argparse.Namespace) -> int:
 
 def model_command(options: argparse.Namespace) -> int:
     """`chat`, `generate`, `convert`: these load a model, so their module is imported only here."""
-    return importlib.import_module("pipelines.commands_model").COMMANDS[options.command](options)
+    module = importlib.import_module(f"pipelines.commands_{'convert' if options.command == 'convert' else 'model'}")
+    return getattr(module, options.command)(options)
 
 
 def run_folder(options: argparse.Namespace, loaded: LoadedWorkflow) -> Path:

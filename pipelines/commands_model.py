@@ -1,20 +1,16 @@
-"""The commands that open a model: `chat`, `generate`, `convert`. Keras is imported when a model is really built."""
+"""The commands that talk with a model: `chat` and `generate`. Keras is imported when a model is really built."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gemma_keras import backend_choice
-from gemma_keras.checkpoints import gguf, hugging_face, resolve
-from gemma_keras.checkpoints.tokenizers import read_tokenizer
 from pipelines import stage_process
-from pipelines.checkpoint import write_folder
 from pipelines.errors import ConfigError
-from pipelines.paths import find_model
+from pipelines.paths import model_source
 
 
 def chat(options: argparse.Namespace) -> int:
@@ -50,37 +46,9 @@ def generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def convert(options: argparse.Namespace) -> int:
-    """Write a model as a Hugging Face folder, tensor by tensor: no backend, and never the whole model in memory."""
-    source, target = _source(options.model), options.destination
-    if target.exists():
-        raise ConfigError(f"{target}: exists already; name a folder that does not")
-    dtypes = ("float32", "bfloat16", "float16")
-    if options.dtype is not None and options.dtype not in dtypes:
-        raise ConfigError(f"--dtype {options.dtype}: expected one of {', '.join(dtypes)}")
-    path = resolve.resolve(source)
-    if path.is_file():
-        config, weights, dtype, reward = gguf.read_config(path), gguf.read_weights(path), "float32", None
-    else:
-        config, weights = hugging_face.read_config(path), hugging_face.read_weights(path)
-        dtype, reward = hugging_face.read_dtype(path) or "float32", hugging_face.read_reward(path)
-    tokenizer = read_tokenizer(path, config.family)
-
-    def write(folder: Path) -> None:
-        stops = None if tokenizer is None else tokenizer.stop_token_ids
-        hugging_face.write_config(folder, config, options.dtype or dtype, reward, stops)
-        hugging_face.write_weights(folder, weights)
-        if tokenizer is not None:
-            tokenizer.save(folder)
-
-    write_folder(target, write)
-    print(f"{target}: {config.family}, {config.parameter_count:,} parameters, {options.dtype or dtype}")
-    return 0
-
-
 def _completer(options: argparse.Namespace) -> Callable[[str | Sequence[dict[str, str]], int], str]:
     """A function from a text or a conversation, and the number of the draw, to the model's answer."""
-    source = _source(options.model)
+    source = model_source(options.model)
     backend = backend_choice.choose_backend(options.backend)
     stage_process.set_environment(backend)
     backend_choice.set_backend(backend)
@@ -111,17 +79,3 @@ def _completer(options: argparse.Namespace) -> Callable[[str | Sequence[dict[str
         return tokenizer.decode(generated.responses()[0]).strip()
 
     return complete
-
-
-def _source(name: str) -> str:
-    """A model folder, a stage's folder, a .gguf file; else the name as it is, for the hub."""
-    path = Path(name).expanduser()
-    if not path.exists():
-        return name
-    found = find_model(path)
-    if found is None:
-        raise ConfigError(f"{name}: no model there; expected a folder with config.json, a stage's folder, or a .gguf file")
-    return str(found)
-
-
-COMMANDS = {"chat": chat, "generate": generate, "convert": convert}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pipelines.errors import ConfigError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -31,6 +33,21 @@ def find_model(path: Path) -> Path | None:
         if (folder / "config.json").is_file():
             return folder
     return None
+
+
+def model_source(name: str) -> str:
+    """What a command's user named: a model folder, a stage's folder, a .gguf file; else the name as it is, for the hub.
+
+    Raises:
+        ConfigError: the path exists and holds no model.
+    """
+    path = Path(name).expanduser()
+    if not path.exists():
+        return name
+    found = find_model(path)
+    if found is None:
+        raise ConfigError(f"{name}: no model there; expected a folder with config.json, a stage's folder, or a .gguf file")
+    return str(found)
 
 
 def shipped_workflows() -> dict[str, Path]:

@@ -20,8 +20,8 @@ from gemma_keras.config import GemmaConfig, every_nth_global
 
 _FAMILIES = ("gemma", "gemma2", "gemma3")
 # llama.cpp scales queries of these by (width / heads) ** -0.5, all others by head size ** -0.5.
-_LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
-_WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6}
+LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
+WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6}
 _BLOCK_VALUES = 1 << 24
 _MOST_LAYERS, _LARGEST_SIZE = 1000, 2**31 - 1
 
@@ -36,17 +36,20 @@ def read_config(file: str | Path) -> GemmaConfig:
     return _config(file, read_header(file))
 
 
-def read_tokenizer(file: str | Path) -> dict[str, Any]:
+def read_tokenizer(file: str | Path) -> dict[str, Any] | None:
     """The tokenizer's metadata, for `GemmaTokenizer.from_gguf_metadata`.
 
     Returns:
         `tokenizer.ggml.tokens` list of str (v), `tokenizer.ggml.scores` float32 (v,), `tokenizer.ggml.token_type` int32 (v,),
-        `tokenizer.ggml.bos_token_id` and its kin int, and `general.architecture` str, under GGUF's own keys.
+        `tokenizer.ggml.bos_token_id` and its kin int, and `general.architecture` str, under GGUF's own keys; None where the file holds no
+        tokenizer.
     """
     file = Path(file)
     metadata = read_header(file).metadata
-    if not isinstance(metadata.get("tokenizer.ggml.tokens"), list):
-        raise CheckpointError(f"{file}: holds no tokenizer: expected the list of strings `tokenizer.ggml.tokens`.")
+    if "tokenizer.ggml.tokens" not in metadata:
+        return None
+    if not isinstance(metadata["tokenizer.ggml.tokens"], list):
+        raise CheckpointError(f"{file}: `tokenizer.ggml.tokens` must be a list of strings.")
     return {key: value for key, value in metadata.items() if key.startswith("tokenizer.") or key == "general.architecture"}
 
 
@@ -68,16 +71,17 @@ def read_weights(file: str | Path, dtype: str | None = None) -> Iterator[tuple[s
     file = Path(file)
     header = read_header(file)
     config = _config(file, header)
-    package = _gguf_package(file)
+    package = gguf_package(file)
     found = _checked_tensors(file, header, config, package)
     return _stream(file, found, config, package, float_dtype(dtype or "float32"))
 
 
-def _gguf_package(file: Path) -> types.ModuleType:
+def gguf_package(file: Path) -> types.ModuleType:
+    """The optional package, needed only where there are tensors to read or write."""
     try:
-        import gguf  # optional, and only needed where there are tensors to read
+        import gguf
     except ImportError as error:
-        raise CheckpointError(f"{file}: reading GGUF weights needs the package gguf: pip install 'gemma-keras[gguf]'.") from error
+        raise CheckpointError(f"{file}: GGUF weights need the package gguf: pip install 'gemma-keras[gguf]'.") from error
     return gguf
 
 
@@ -121,7 +125,7 @@ def _config(file: Path, header: GGUFHeader) -> GemmaConfig:
         fields["attention_logit_soft_cap"] = values.number("attn_logit_softcapping", 50.0)
         fields["final_logit_soft_cap"] = values.number("final_logit_softcapping", 30.0)
     if family != "gemma":
-        per_head = width / queries if layers == _LAYERS_OF_27B[family] else head_dim
+        per_head = width / queries if layers == LAYERS_OF_27B[family] else head_dim
         fields["query_scale"] = values.number("attention.scale", per_head**-0.5)
         fields["sliding_window"] = values.size("attention.sliding_window", 4096)
         fields["local_layers"] = values.local_layers(layers)
@@ -177,7 +181,7 @@ class _Values:
         value = self.metadata.get(f"{self.family}.attention.sliding_window_pattern")
         if isinstance(value, np.ndarray) and value.dtype == np.bool_ and len(value) == layers:
             return tuple(bool(x) for x in value)
-        return every_nth_global(layers, self.size("attention.sliding_window_pattern", _WINDOW_PATTERN[self.family]))
+        return every_nth_global(layers, self.size("attention.sliding_window_pattern", WINDOW_PATTERN[self.family]))
 
 
 def _checked_tensors(file: Path, header: GGUFHeader, config: GemmaConfig, package: types.ModuleType) -> dict[str, GGUFTensor]:

@@ -8,14 +8,15 @@ from gemma_keras.tokenizer import GemmaTokenizer
 
 
 def read_tokenizer(path: Path, family: str) -> GemmaTokenizer | None:
-    """The tokenizer of a model's folder or `.gguf` file; None where a folder has none.
+    """The tokenizer of a model's folder or `.gguf` file; None where there is none.
 
     Raises:
         CheckpointError: it is damaged, or no tokenizer of a Gemma.
     """
     try:
         if path.is_file():
-            return GemmaTokenizer.from_gguf_metadata(gguf.read_tokenizer(path), family=family)
+            metadata = gguf.read_tokenizer(path)
+            return None if metadata is None else GemmaTokenizer.from_gguf_metadata(metadata, family=family)
         if any((path / file).is_file() for file in ("tokenizer.model", "tokenizer.json")):
             return GemmaTokenizer.from_folder(path, family=family)
     except CheckpointError:

@@ -1,0 +1,244 @@
+"""KerasHub's Gemma, Gemma 2 and Gemma 3 (text): model objects and presets, both ways, through KerasHub's own loader and writer.
+
+What KerasHub stores differently: attention kernels have three axes, heads apart, and the config counts both feed-forward branches of
+Gemma 1 and 2. It knows two attention scales, two window patterns and, for Gemma 3, one pair of rotary bases; anything else is refused.
+
+Needs the extra `keras-hub`. Our code opens neither its HDF5 files nor its JSON: a preset that the user names is opened by KerasHub.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.config import GemmaConfig, every_nth_global
+
+_NORMS = {
+    "attention_norm": "pre_attention_norm", "post_attention_norm": "post_attention_norm", "feed_forward_norm": "pre_ffw_norm",
+    "post_feed_forward_norm": "post_ffw_norm",
+}  # fmt: skip
+_QUERY_KEY_NORMS = {"query_norm": "query_norm", "key_norm": "key_norm"}
+_ATTENTION = {"q_proj": "query_dense", "k_proj": "key_dense", "v_proj": "value_dense", "o_proj": "output_dense"}
+_FEED_FORWARD = {"gate_proj": "gating_ffw", "up_proj": "gating_ffw_2", "down_proj": "ffw_linear"}
+_WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6}
+_GEMMA3_BASES = (1e6, 1e4)
+
+
+def is_backbone(model: Any) -> bool:
+    """Whether `model` is one of KerasHub's Gemma text backbones; KerasHub need not be installed to ask."""
+    return type(model).__module__.startswith("keras_hub.") and type(model).__name__ in ("GemmaBackbone", "Gemma3Backbone")
+
+
+def is_preset(folder: Path) -> bool:
+    """Whether a folder is a KerasHub preset."""
+    return (folder / "config.json").is_file() and any((folder / name).exists() for name in ("model.weights.h5", "model.weights.json"))
+
+
+def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
+    """KerasHub's backbone and the tokenizer's SentencePiece model (None where the preset has none).
+
+    Args:
+        preset: whatever `keras_hub.models.Backbone.from_preset` opens: a folder, or a Kaggle or Hugging Face handle.
+
+    Raises:
+        CheckpointError: KerasHub cannot open it, or it is no Gemma text model.
+        ModuleNotFoundError: the extra `keras-hub` is not installed.
+    """
+    import keras_hub
+
+    try:
+        backbone = keras_hub.models.Backbone.from_preset(str(preset))
+    except (ValueError, OSError, KeyError) as error:
+        raise CheckpointError(f"{preset}: KerasHub cannot open this preset: {str(error).splitlines()[0][:300]}") from error
+    if not is_backbone(backbone):
+        raise CheckpointError(f"{preset}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {type(backbone).__name__}")
+    try:
+        tokenizer = keras_hub.models.Tokenizer.from_preset(str(preset))
+    except (ValueError, OSError, KeyError):
+        return backbone, None
+    return backbone, tokenizer.proto
+
+
+def parts_of(model: Any) -> tuple[Any, bytes | None]:
+    """KerasHub's backbone and SentencePiece model of one of its task models or backbones.
+
+    Raises:
+        CheckpointError: another kind of model.
+    """
+    backbone = getattr(model, "backbone", model)
+    if not is_backbone(backbone):
+        raise CheckpointError(f"Expected KerasHub's Gemma, Gemma 2 or Gemma 3. Received: {type(model).__module__}.{type(model).__name__}")
+    tokenizer = getattr(getattr(model, "preprocessor", None), "tokenizer", None)
+    return backbone, None if tokenizer is None else tokenizer.proto
+
+
+def task_of(config: GemmaConfig, weights: Iterable[tuple[str, np.ndarray]], tokenizer_proto: bytes | None, dtype: str = "float32") -> Any:
+    """KerasHub's `GemmaCausalLM` or `Gemma3CausalLM` with these weights, and a preprocessor where there is a tokenizer."""
+    import keras_hub
+
+    backbone = build(config, dtype)
+    assign(backbone, weights)
+    stem = "Gemma3" if config.family == "gemma3" else "Gemma"
+    preprocessor = None
+    if tokenizer_proto is not None:
+        try:
+            tokenizer = getattr(keras_hub.models, f"{stem}Tokenizer")(proto=tokenizer_proto)
+            preprocessor = getattr(keras_hub.models, f"{stem}CausalLMPreprocessor")(tokenizer)
+        except ValueError as error:  # its Gemma 3 wants pieces for images, which a tokenizer trained here has not
+            warnings.warn(f"KerasHub does not take this tokenizer, its model goes without one: {error}", stacklevel=2)
+    return getattr(keras_hub.models, f"{stem}CausalLM")(backbone=backbone, preprocessor=preprocessor)
+
+
+def config_of(backbone: Any) -> GemmaConfig:
+    """The model that KerasHub's backbone is.
+
+    Raises:
+        CheckpointError: it has a vision encoder or bidirectional attention.
+    """
+    theirs = backbone.get_config()
+    is_gemma3 = type(backbone).__name__ == "Gemma3Backbone"
+    if getattr(backbone, "vision_encoder", None) is not None or theirs.get("use_bidirectional_attention"):
+        raise CheckpointError(f"{type(backbone).__name__}: only the text decoder is read; this one has images or looks both ways")
+    family = "gemma3" if is_gemma3 else "gemma2" if theirs["use_post_ffw_norm"] else "gemma"
+    layers, windows = theirs["num_layers"], theirs["use_sliding_window_attention"]
+    scale = theirs["head_dim"] if theirs["query_head_dim_normalize"] else theirs["hidden_dim"] / theirs["num_query_heads"]
+    return GemmaConfig(
+        family=family,
+        vocabulary_size=theirs["vocabulary_size"],
+        num_layers=layers,
+        num_query_heads=theirs["num_query_heads"],
+        num_key_value_heads=theirs["num_key_value_heads"],
+        head_dim=theirs["head_dim"],
+        hidden_dim=theirs["hidden_dim"],
+        intermediate_dim=theirs["intermediate_dim"] if is_gemma3 else theirs["intermediate_dim"] // 2,
+        query_scale=scale**-0.5,
+        use_post_norms=bool(theirs["use_post_ffw_norm"]),
+        use_query_key_norm=bool(theirs.get("use_query_key_norm", False)),
+        attention_logit_soft_cap=theirs["attention_logit_soft_cap"],
+        final_logit_soft_cap=theirs["final_logit_soft_cap"],
+        sliding_window=theirs["sliding_window_size"] if windows else None,
+        local_layers=every_nth_global(layers, _WINDOW_PATTERN[family]) if windows else (),
+        rope_theta=_GEMMA3_BASES[0] if is_gemma3 else 1e4,
+        local_rope_theta=_GEMMA3_BASES[1] if is_gemma3 else None,
+        rope_scale=theirs.get("global_rope_scaling_factor", 1.0),
+        norm_epsilon=theirs["layer_norm_epsilon"],
+        context_length=131_072 if is_gemma3 else 8192,
+    )
+
+
+def build(config: GemmaConfig, dtype: str = "float32") -> Any:
+    """KerasHub's backbone of these sizes, its weights still random.
+
+    Raises:
+        CheckpointError: KerasHub's classes have no such model.
+    """
+    import keras_hub
+
+    pattern = _WINDOW_PATTERN.get(config.family)
+    windows = any(config.local_layers)
+    by_head, by_width = config.head_dim**-0.5, (config.hidden_dim / config.num_query_heads) ** -0.5
+    rules = {
+        "query_scale": math.isclose(config.query_scale, by_head) or math.isclose(config.query_scale, by_width),  # type: ignore[arg-type]
+        "local_layers": not windows or (pattern is not None and config.local_layers == every_nth_global(config.num_layers, pattern)),
+        "rope_theta": config.rope_theta == (_GEMMA3_BASES[0] if config.family == "gemma3" and windows else 1e4)
+        or (config.family == "gemma3" and config.rope_theta == _GEMMA3_BASES[0]),
+        "local_rope_theta": not windows or config.family != "gemma3" or config.local_rope_theta == _GEMMA3_BASES[1],
+        "rope_scale": config.rope_scale == 1.0 or config.family == "gemma3",
+    }
+    for name, holds in rules.items():
+        if not holds:
+            raise CheckpointError(f"KerasHub's {config.family} has no such model: {name}={getattr(config, name)!r}")
+    shared: dict[str, Any] = {
+        "vocabulary_size": config.vocabulary_size, "num_layers": config.num_layers, "num_query_heads": config.num_query_heads,
+        "num_key_value_heads": config.num_key_value_heads, "hidden_dim": config.hidden_dim, "head_dim": config.head_dim,
+        "query_head_dim_normalize": math.isclose(config.query_scale, by_head),  # type: ignore[arg-type]
+        "use_post_ffw_norm": config.use_post_norms, "use_post_attention_norm": config.use_post_norms,
+        "attention_logit_soft_cap": config.attention_logit_soft_cap, "final_logit_soft_cap": config.final_logit_soft_cap,
+        "use_sliding_window_attention": windows, "layer_norm_epsilon": config.norm_epsilon, "dtype": dtype,
+    }  # fmt: skip
+    if windows:
+        shared["sliding_window_size"] = config.sliding_window
+    if config.family == "gemma3":
+        backbone = keras_hub.models.Gemma3Backbone(
+            **shared, image_size=None, intermediate_dim=config.intermediate_dim, use_query_key_norm=config.use_query_key_norm,
+            global_rope_scaling_factor=config.rope_scale,
+        )  # fmt: skip
+    else:
+        backbone = keras_hub.models.GemmaBackbone(**shared, intermediate_dim=2 * config.intermediate_dim)
+    for layer in backbone.transformer_layers:
+        # KerasHub's block forgets the argument (seen in 0.32), and computes Gemma 2 27B with another attention scale than its config says.
+        layer.attention.query_head_dim_normalize = shared["query_head_dim_normalize"]
+    return backbone
+
+
+def weights_of(backbone: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """(our name, array in our layout) of KerasHub's backbone, LoRA merged into the kernels that have it."""
+    for name, variable, shape in _variables(backbone, config_of(backbone)):
+        values = np.asarray(_host(variable))
+        yield name, _to_two_axes(name, values, shape)
+
+
+def assign(backbone: Any, weights: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Put (our name, array in our layout) into KerasHub's backbone.
+
+    Raises:
+        CheckpointError: a weight that it does not have, or one that is missing.
+    """
+    variables = {name: variable for name, variable, _ in _variables(backbone, config_of(backbone), for_writing=True)}
+    missing = set(variables)
+    for name, values in weights:
+        if name not in variables:
+            raise CheckpointError(f"{name!r} is no weight of KerasHub's {type(backbone).__name__}")
+        variables[name].assign(_to_three_axes(name, values, variables[name].shape))
+        missing.discard(name)
+    if missing:
+        raise CheckpointError(f"{len(missing)} weights of KerasHub's {type(backbone).__name__} are missing, the first is {min(missing)!r}")
+
+
+def _variables(backbone: Any, config: GemmaConfig, for_writing: bool = False) -> Iterator[tuple[str, Any, tuple[int, int]]]:
+    """(our name, their variable or merged kernel, (inputs, outputs)) in our order."""
+    yield "embedding", backbone.token_embedding.embeddings, (0, 0)
+    queries, keys = config.num_query_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    sizes = {"q_proj": (config.hidden_dim, queries), "k_proj": (config.hidden_dim, keys), "v_proj": (config.hidden_dim, keys),
+             "o_proj": (queries, config.hidden_dim)}  # fmt: skip
+    for i, layer in enumerate(backbone.transformer_layers):
+        for ours, theirs in _NORMS.items():
+            if getattr(layer, theirs, None) is not None:
+                yield f"layers.{i}.{ours}", getattr(layer, theirs).scale, (0, 0)
+        if config.use_query_key_norm:
+            for ours, theirs in _QUERY_KEY_NORMS.items():
+                yield f"layers.{i}.{ours}", getattr(layer.attention, theirs).scale, (0, 0)
+        for ours, theirs in _ATTENTION.items():
+            dense = getattr(layer.attention, theirs)
+            # EinsumDense's `kernel` is the sum with its LoRA, `_kernel` the variable.
+            yield f"layers.{i}.{ours}", dense._kernel if for_writing else dense.kernel, sizes[ours]
+        for ours, theirs in _FEED_FORWARD.items():
+            dense = getattr(layer, theirs)
+            yield f"layers.{i}.{ours}", dense._kernel if for_writing else dense.kernel, (0, 0)
+    yield "final_norm", backbone.layer_norm.scale, (0, 0)
+
+
+def _to_two_axes(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(heads, d, h) → (d, heads * h) for queries, keys, values; (heads, h, d) → (heads * h, d) for the output."""
+    if values.ndim != 3:
+        return values
+    return (values if name.endswith("o_proj") else values.transpose(1, 0, 2)).reshape(shape)
+
+
+def _to_three_axes(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if len(shape) != 3:
+        return values
+    if name.endswith("o_proj"):
+        return values.reshape(shape)
+    heads, width, head_dim = shape
+    return values.reshape(width, heads, head_dim).transpose(1, 0, 2)
+
+
+def _host(variable: Any) -> Any:
+    import keras
+
+    return keras.ops.convert_to_numpy(variable)

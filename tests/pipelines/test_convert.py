@@ -1,0 +1,69 @@
+"""`gemma-keras convert` between the formats, as a user runs it."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from gemma_keras.checkpoints import gguf, hugging_face
+from pipelines import cli
+
+ORACLE = pathlib.Path(__file__).parents[1] / "parity/transformers_oracle"
+pytestmark = pytest.mark.no_backend
+
+
+def test_folder_to_gguf_and_back(tmp_path, capsys):
+    source, file, back = ORACLE / "gemma1_mqa", tmp_path / "model.gguf", tmp_path / "back"
+    assert cli.main(["convert", str(source), str(file), "--dtype", "float32"]) == 0
+    assert cli.main(["convert", str(file), str(back)]) == 0
+    assert "float32" in capsys.readouterr().out
+    theirs, ours = load_file(source / "model.safetensors"), load_file(back / "model.safetensors")
+    assert set(theirs) == set(ours)
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, atol=2e-7 if "norm" in name else 0, rtol=0, err_msg=name)
+
+
+def test_types_of_gguf(tmp_path):
+    source = ORACLE / "gemma1_mha"
+    for dtype in ("float16", "bfloat16", "q8_0"):
+        assert cli.main(["convert", str(source), str(tmp_path / f"{dtype}.gguf"), "--dtype", dtype]) == 0
+    sizes = [(tmp_path / f"{dtype}.gguf").stat().st_size for dtype in ("float16", "bfloat16")]
+    assert sizes[0] == sizes[1]
+    weights = dict(gguf.read_weights(tmp_path / "bfloat16.gguf"))
+    exact = dict(hugging_face.read_weights(source))
+    for name, values in exact.items():
+        np.testing.assert_allclose(weights[name], values, rtol=2**-8, atol=2e-7, err_msg=name)
+
+
+def test_keras_hub_presets_both_ways(tmp_path):
+    """In processes of their own: KerasHub loads a backend."""
+    source, preset, back = ORACLE / "gemma1_mha", tmp_path / "preset", tmp_path / "back"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    for arguments in ([source, preset, "--keras-hub"], [preset, back, "--dtype", "float32"]):
+        command = [sys.executable, "-m", "pipelines", "convert", *map(str, arguments)]
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+        assert finished.returncode == 0, finished.stderr[-2000:]
+    assert (preset / "model.weights.h5").is_file()
+    theirs, ours = load_file(source / "model.safetensors"), load_file(back / "model.safetensors")
+    assert set(theirs) == set(ours)
+    for name, values in theirs.items():
+        np.testing.assert_array_equal(ours[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.gguf", "--dtype", "q4_0"], "--dtype q4_0: expected one of float32, float16, bfloat16, q8_0"),
+        (["folder", "--dtype", "q8_0"], "--dtype q8_0: expected one of float32, bfloat16, float16"),
+        (["model.gguf", "--keras-hub"], "a .gguf file is no KerasHub preset"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(arguments, message, tmp_path, capsys):
+    target = tmp_path / arguments[0]
+    assert cli.main(["convert", str(ORACLE / "gemma1_mqa"), str(target), *arguments[1:]]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
