@@ -1,6 +1,9 @@
 """The decoder without its head: token ids, positions and segments to hidden states."""
 
+from collections.abc import Iterator
+
 import keras
+import numpy as np
 from keras import ops
 
 from gemma_keras.config import GemmaConfig
@@ -8,12 +11,14 @@ from gemma_keras.layers.decoder_block import DecoderBlock
 from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.embedding import TokenEmbedding
 from gemma_keras.layers.masks import attention_mask, positions_from_padding
+from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
 from gemma_keras.layers.rotary import rotary_tables
+from gemma_keras.lora import AdapterHost
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
-class GemmaBackbone(keras.Model):
+class GemmaBackbone(AdapterHost, keras.Model):
     """Gemma 1, 2 or 3 (text) up to the final norm.
 
     Args:
@@ -27,6 +32,7 @@ class GemmaBackbone(keras.Model):
         positions: int (b, t); default counts the real tokens of a row from 0.
         segment_ids: int (b, t), 0 is padding, tokens see their own segment only; default 1 for every real token.
         key_positions, key_segments: int (b, s), of every key these tokens may see; default the tokens themselves.
+        dropout_keys: int32 (b,), one a row and step: what an adapter's dropout draws by; default counted up in training.
     In decoding also
         cache: list of (keys, values) a layer, each (b, s, k, h), from `empty_cache`.
         cache_index: slot of the first of these tokens in the cache.
@@ -39,6 +45,7 @@ class GemmaBackbone(keras.Model):
     def __init__(self, config: GemmaConfig, dtype=None, seed: int | None = 0, **kwargs):
         super().__init__(dtype=dtype, **kwargs)
         self.config = config
+        self._start_without_adapters()
         policy = self.dtype_policy
         self.token_embedding = TokenEmbedding(config.vocabulary_size, config.hidden_dim, seed, dtype=policy, name="token_embedding")
         self.blocks = []
@@ -49,7 +56,7 @@ class GemmaBackbone(keras.Model):
         self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, dtype=policy, name="final_norm")
         self.built = True
 
-    def call(self, inputs, cache=None, cache_index=None):
+    def call(self, inputs, cache=None, cache_index=None, training=None):
         token_ids = inputs["token_ids"]
         padding_mask = inputs.get("padding_mask")
         padding_mask = ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
@@ -64,12 +71,17 @@ class GemmaBackbone(keras.Model):
         if any(config.local_layers):
             local_rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)
             local_visible = attention_mask(positions, segments, key_positions, key_segments, config.sliding_window)
+        dropout_keys = inputs.get("dropout_keys")
+        if dropout_keys is None and training:
+            dropout_keys = self.next_dropout_keys(ops.shape(token_ids)[0])
         x = direct_call(self.token_embedding, token_ids)
         new_cache = []
         for index, block in enumerate(self.blocks):
             block_rotary, block_visible = (local_rotary, local_visible) if block.is_local else (rotary, visible)
             block_cache = None if cache is None else cache[index]
-            x, block_cache = direct_call(block, x, block_rotary, block_visible, cache=block_cache, cache_index=cache_index)
+            x, block_cache = direct_call(
+                block, x, block_rotary, block_visible, cache=block_cache, cache_index=cache_index, dropout_keys=dropout_keys
+            )
             new_cache.append(block_cache)
         hidden = direct_call(self.final_norm, x)
         return hidden if cache is None else (hidden, new_cache)
@@ -79,11 +91,11 @@ class GemmaBackbone(keras.Model):
         shape = (batch, slots, self.config.num_key_value_heads, self.config.head_dim)
         return [(ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)) for _ in self.blocks]
 
-    def named_variables(self) -> dict[str, keras.Variable]:
-        """Every weight under its name in our checkpoints' naming, e.g. "layers.0.q_proj" (see `checkpoints/names.py`)."""
-        named = {"embedding": self.token_embedding.embeddings}
+    def named_layers(self) -> dict[str, keras.layers.Layer]:
+        """Every layer that holds a weight under its name in our checkpoints, e.g. "layers.0.q_proj" (see `checkpoints/names.py`)."""
+        named = {"embedding": self.token_embedding}
         for index, block in enumerate(self.blocks):
-            layers = {
+            inside = {
                 "attention_norm": block.attention_norm,
                 "q_proj": block.attention.q_proj,
                 "k_proj": block.attention.k_proj,
@@ -98,11 +110,27 @@ class GemmaBackbone(keras.Model):
                 "down_proj": block.feed_forward.down_proj,
                 "post_feed_forward_norm": block.post_feed_forward_norm,
             }
-            for name, layer in layers.items():
-                if layer is not None:
-                    named[f"layers.{index}.{name}"] = layer.kernel if name.endswith("_proj") else layer.scale
-        named["final_norm"] = self.final_norm.scale
+            named.update({f"layers.{index}.{name}": layer for name, layer in inside.items() if layer is not None})
+        named["final_norm"] = self.final_norm
         return named
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """Every base weight under its checkpoint name; adapters are not among them."""
+        weights = {TokenEmbedding: "embeddings", Projection: "kernel", RMSNorm: "scale"}
+        return {name: getattr(layer, weights[type(layer)]) for name, layer in self.named_layers().items()}
+
+    def named_arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(checkpoint name, array on the host) of what this model computes with: kernels with the active adapter, dequantized."""
+        for name, layer in self.named_layers().items():
+            if isinstance(layer, Projection):
+                yield name, layer.effective_kernel()
+            else:
+                variable = layer.embeddings if isinstance(layer, TokenEmbedding) else layer.scale
+                yield name, np.asarray(ops.convert_to_numpy(variable.value))
+
+    def projections(self) -> dict[str, Projection]:
+        """Every projection under its full name, e.g. "layers.0.q_proj"."""
+        return {name: layer for name, layer in self.named_layers().items() if isinstance(layer, Projection)}
 
     def get_config(self):
         return {"config": self.config.to_dict(), "dtype": self.dtype_policy.name}

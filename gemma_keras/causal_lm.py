@@ -8,8 +8,10 @@ from keras import ops
 
 from gemma_keras import fit_data, presets, prompt_data
 from gemma_keras.backbone import GemmaBackbone
+from gemma_keras.checkpoints import keras_hub
 from gemma_keras.generation import generate_tokens
 from gemma_keras.head import full_logits, target_log_probs
+from gemma_keras.lora import AdaptedModel
 from gemma_keras.losses import next_token_loss
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
@@ -18,7 +20,7 @@ _STEP_MULTIPLE = 8  # of decoding steps, so that few loops are compiled
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
-class GemmaCausalLM(keras.Model):
+class GemmaCausalLM(AdaptedModel, keras.Model):
     """A Gemma with its head, the transposed embedding.
 
     Args:
@@ -253,13 +255,53 @@ class GemmaCausalLM(keras.Model):
             presets.assign(backbone.named_variables(), loaded.weights(), loaded.origin)
         return cls(backbone, loaded.tokenizer)
 
+    @classmethod
+    def from_keras_hub(cls, model, dtype=None) -> "GemmaCausalLM":
+        """The same model as a KerasHub `GemmaCausalLM`, `Gemma3CausalLM` or backbone, LoRA merged where it has some.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: another kind of model, or one with images.
+        """
+        loaded = presets.from_keras_hub(*keras_hub.parts_of(model), origin=type(model).__name__)
+        backbone = GemmaBackbone(loaded.config, dtype=dtype, seed=None)
+        presets.assign(backbone.named_variables(), loaded.weights(), loaded.origin)
+        return cls(backbone, loaded.tokenizer)
+
+    def to_keras_hub(self, dtype: str = "float32"):
+        """KerasHub's task model of the same weights, an active adapter in its kernels; `save_to_preset` of it writes a KerasHub preset.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: KerasHub's classes have no such model.
+            ModuleNotFoundError: the extra `keras-hub` is not installed.
+        """
+        proto = None if self.tokenizer is None else self.tokenizer.model_proto
+        return keras_hub.task_of(self.config, self.backbone.named_arrays(), proto, dtype)
+
     def save_to_preset(self, folder, dtype: str = "float32") -> None:
-        """Write a Hugging Face folder that `transformers` and its kin open; see `presets.write`.
+        """Write a Hugging Face folder that `transformers` and its kin open; see `presets.write`. An active adapter is in its kernels.
 
         Args:
             dtype: of the weights in the file: "float32", "bfloat16" or "float16".
         """
-        presets.write(folder, self.config, self.backbone.named_variables(), self.tokenizer, dtype)
+        presets.write(folder, self.config, self.backbone.named_arrays(), self.tokenizer, dtype)
+
+    def save_adapter(self, folder, name: str | None = None, base: str | None = None) -> None:
+        """Write one adapter in PEFT's format, which peft, transformers and vLLM read.
+
+        Args:
+            name: default the active one. base: path or hub id of the base model, for tools that load both.
+        """
+        presets.write_adapter(folder, self.backbone, name, base)
+
+    def load_adapter(self, folder, name: str = "default") -> None:
+        """Add an adapter from PEFT's format under `name` and make it the active one.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, of another kind, or of another base model.
+            ValueError: the name is taken.
+        """
+        presets.read_adapter(folder, self.backbone, name)
+        self._forward_changed()
 
     def get_config(self):
         return {"backbone": keras.saving.serialize_keras_object(self.backbone)}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import keras
 import numpy as np
 
-from gemma_keras.checkpoints import gguf, hugging_face, resolve
+from gemma_keras.checkpoints import gguf, hugging_face, keras_hub, peft, resolve
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.tokenizers import read_tokenizer
 from gemma_keras.config import GemmaConfig, size_name
@@ -35,7 +35,8 @@ class Preset:
 
 
 def read(preset, load_weights: bool = True) -> Preset:
-    """Find `preset`: a published size by name (without weights), a Hugging Face folder, a hub id or a `.gguf` file.
+    """Find `preset`: a published size by name (without weights), a Hugging Face folder, a hub id, a `.gguf` file, or a KerasHub preset
+    (its folder, or a `kaggle://` handle).
 
     Raises:
         InputError: a published size with `load_weights=True`; its weights lie in a folder or on the hub.
@@ -46,12 +47,21 @@ def read(preset, load_weights: bool = True) -> Preset:
         if load_weights:
             raise InputError(f"{name!r} is a size without weights. Pass load_weights=False, or a folder, a hub id or a .gguf file")
         return Preset(GemmaConfig.from_name(name), lambda: (), None, name)
+    if name.startswith("kaggle://") or keras_hub.is_preset(pathlib.Path(name)):
+        return from_keras_hub(*keras_hub.open_preset(name), origin=name)
     path = resolve.resolve(name)
     if path.is_file():
         config = gguf.read_config(path)
         return Preset(config, lambda: gguf.read_weights(path), read_tokenizer(path, config.family), str(path))
     config = hugging_face.read_config(path)
     return Preset(config, lambda: hugging_face.read_weights(path), read_tokenizer(path, config.family), str(path), path)
+
+
+def from_keras_hub(backbone, tokenizer_proto: bytes | None, origin: str) -> Preset:
+    """KerasHub's backbone, and the SentencePiece model that came with it, as a preset."""
+    config = keras_hub.config_of(backbone)
+    tokenizer = None if tokenizer_proto is None else GemmaTokenizer(tokenizer_proto, config.family)
+    return Preset(config, lambda: keras_hub.weights_of(backbone), tokenizer, origin)
 
 
 def assign(variables: Mapping[str, keras.Variable], weights: Iterable[tuple[str, np.ndarray]], origin: str) -> None:
@@ -76,12 +86,12 @@ def assign(variables: Mapping[str, keras.Variable], weights: Iterable[tuple[str,
         raise CheckpointError(f"{origin}: {len(missing)} weights are missing, the first is {sorted(missing)[0]!r}")
 
 
-def write(folder, config: GemmaConfig, variables: Mapping[str, keras.Variable], tokenizer, dtype: str = "float32", reward=None) -> None:
+def write(folder, config: GemmaConfig, arrays: Iterable[tuple[str, np.ndarray]], tokenizer, dtype: str = "float32", reward=None) -> None:
     """Write a Hugging Face folder: configuration, weights, tokenizer, chat template, stop ids.
 
     Args:
         folder: made where it is missing.
-        variables: our name → variable, as `GemmaBackbone.named_variables`, with "score" for a reward model.
+        arrays: (our name, array), as `GemmaBackbone.named_arrays`, with "score" for a reward model.
         tokenizer: `GemmaTokenizer` or None; without it the folder opens for ids only.
         dtype: of the weights in the file.
         reward: {"reward_mean", "reward_std"} for a reward model.
@@ -89,10 +99,52 @@ def write(folder, config: GemmaConfig, variables: Mapping[str, keras.Variable], 
     folder = pathlib.Path(folder)
     stops = None if tokenizer is None else tokenizer.stop_token_ids
     hugging_face.write_config(folder, config, dtype, reward, stops)
-    arrays = ((name, np.asarray(keras.ops.convert_to_numpy(variable.value))) for name, variable in variables.items())
     hugging_face.write_weights(folder, arrays)
     if tokenizer is not None:
         tokenizer.save(folder)
+
+
+def write_adapter(folder, backbone, name: str | None, base: str | None = None, score=None) -> None:
+    """Write one adapter of a backbone as PEFT does.
+
+    Args:
+        name: the adapter, default the active one.
+        base: path or hub id of the base model, for tools that load both.
+        score: a reward model's head, variable (d, 1), or None.
+
+    Raises:
+        ValueError: no such adapter.
+    """
+    name = backbone.active_adapter if name is None else name
+    if name not in backbone.adapters:
+        raise ValueError(f"There is no adapter {name!r} to save. Known: {', '.join(backbone.adapters) or 'none'}")
+    paths = ((full_name, projection.adapter(name)) for full_name, projection in backbone.projections().items())
+    pairs = ((full_name, _host(path.a), _host(path.b)) for full_name, path in paths if path is not None)
+    peft.write_adapter(folder, backbone.config, backbone.adapters[name], pairs, base, None if score is None else _host(score))
+
+
+def read_adapter(folder, backbone, name: str) -> np.ndarray | None:
+    """Add an adapter that PEFT or `write_adapter` wrote to a backbone, and make it the active one.
+
+    Returns:
+        The reward head (d, 1) that came with it, or None.
+
+    Raises:
+        CheckpointError: a folder that is damaged, of another kind, or of another base model.
+        ValueError: the name is taken.
+    """
+    options, pairs, score = peft.read_adapter(folder, backbone.config)
+    backbone.add_adapter(name, options)
+    projections = backbone.projections()
+    for full_name, (a, b) in pairs.items():
+        path = projections[full_name].adapter(name)
+        path.a.assign(a)
+        path.b.assign(b)
+    return score
+
+
+def _host(variable) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable.value))
 
 
 def _numpy_dtype(name: str):

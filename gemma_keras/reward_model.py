@@ -1,5 +1,7 @@
 """The reward model: a Gemma whose last response token's state is read as one number."""
 
+import itertools
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,10 +10,11 @@ from gemma_keras import presets
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import hugging_face
 from gemma_keras.initializers import KeyedNormal
+from gemma_keras.lora import AdaptedModel
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
-class GemmaRewardModel(keras.Model):
+class GemmaRewardModel(AdaptedModel, keras.Model):
     """A scalar score of a token sequence.
 
     Args:
@@ -80,7 +83,19 @@ class GemmaRewardModel(keras.Model):
     def save_to_preset(self, folder, dtype: str = "float32") -> None:
         """Write a folder that opens as transformers' `AutoModelForSequenceClassification` with one label."""
         reward = {"reward_mean": float(self.reward_mean), "reward_std": float(self.reward_std)}
-        presets.write(folder, self.config, self.named_variables(), self.tokenizer, dtype, reward)
+        head = ("score", np.asarray(ops.convert_to_numpy(self.score.kernel.value)))
+        presets.write(folder, self.config, itertools.chain(self.backbone.named_arrays(), [head]), self.tokenizer, dtype, reward)
+
+    def save_adapter(self, folder, name: str | None = None, base: str | None = None) -> None:
+        """As `GemmaCausalLM.save_adapter`, with the head, which is trained in full."""
+        presets.write_adapter(folder, self.backbone, name, base, self.score.kernel)
+
+    def load_adapter(self, folder, name: str = "default") -> None:
+        """As `GemmaCausalLM.load_adapter`; a head that the folder holds replaces this one's."""
+        score = presets.read_adapter(folder, self.backbone, name)
+        if score is not None:
+            self.score.kernel.assign(score)
+        self._forward_changed()
 
     def get_config(self):
         return {"backbone": keras.saving.serialize_keras_object(self.backbone)}

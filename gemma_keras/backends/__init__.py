@@ -18,6 +18,7 @@ in plain `keras.ops`; the tests compare every native one with it.
 """
 
 import importlib
+import weakref
 
 import keras
 
@@ -32,7 +33,29 @@ rotate = _native.rotate
 attention = _native.attention
 update_cache = _native.update_cache
 chunked_logsumexp = _native.chunked_logsumexp
-compile_forward = _native.compile_forward
+
+
+def compile_forward(function, models):
+    """`function(*arrays)` compiled, without gradients; reads the present values of the models' variables and knows their adapters.
+
+    Args:
+        function: from arrays to a structure of arrays. models: all whose variables it reads.
+    """
+    programs = {}
+    # Programs are kept in tables keyed by their model, which they must not keep alive.
+    references = [weakref.ref(model) for model in models]
+
+    def run(*arrays):
+        alive = [reference() for reference in references]
+        # Which adapter is active is part of the program, not a value: another one, or none, is another program.
+        state = tuple(model.adapter_state for model in alive)
+        if state not in programs:
+            programs[state] = _native.compile_forward(function, alive)
+        return programs[state](*arrays)
+
+    return run
+
+
 compile_gradients = _native.compile_gradients
 compile_update = _native.compile_update
 add_gradients = _native.add_gradients

@@ -19,7 +19,7 @@ class GemmaAttention(keras.layers.Layer):
         seed: of the initial weights, None for zeros.
 
     Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s), and in decoding `cache` (keys, values), each (b, s, k, h), with
-    the slot `cache_index` to write at. Returns (float (b, t, d), cache or None).
+    the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float (b, t, d), cache or None).
 
     Source: arXiv:2403.08295, section 2; soft caps arXiv:2408.00118, section 2; query and key norms arXiv:2503.19786, section 2.
     """
@@ -40,12 +40,18 @@ class GemmaAttention(keras.layers.Layer):
             self.key_norm = RMSNorm(head, config.norm_epsilon, dtype=self.dtype_policy, name="key_norm")
         self.built = True
 
-    def call(self, x, rotary, visible, cache=None, cache_index=None):
+    def call(self, x, rotary, visible, cache=None, cache_index=None, dropout_keys=None):
         config = self.config
         batch, time = ops.shape(x)[0], ops.shape(x)[1]
-        queries = ops.reshape(direct_call(self.q_proj, x), (batch, time, config.num_query_heads, config.head_dim))
-        keys = ops.reshape(direct_call(self.k_proj, x), (batch, time, config.num_key_value_heads, config.head_dim))
-        values = ops.reshape(direct_call(self.v_proj, x), (batch, time, config.num_key_value_heads, config.head_dim))
+        queries = ops.reshape(
+            direct_call(self.q_proj, x, dropout_keys=dropout_keys), (batch, time, config.num_query_heads, config.head_dim)
+        )
+        keys = ops.reshape(
+            direct_call(self.k_proj, x, dropout_keys=dropout_keys), (batch, time, config.num_key_value_heads, config.head_dim)
+        )
+        values = ops.reshape(
+            direct_call(self.v_proj, x, dropout_keys=dropout_keys), (batch, time, config.num_key_value_heads, config.head_dim)
+        )
         if self.query_norm is not None:
             queries, keys = direct_call(self.query_norm, queries), direct_call(self.key_norm, keys)
         queries = backends.rotate(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
@@ -55,4 +61,4 @@ class GemmaAttention(keras.layers.Layer):
             keys, values = cache
         mixed = backends.attention(queries, keys, values, visible, config.attention_logit_soft_cap)
         mixed = ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))
-        return direct_call(self.o_proj, mixed), cache
+        return direct_call(self.o_proj, mixed, dropout_keys=dropout_keys), cache

@@ -30,13 +30,15 @@ class DecoderBlock(keras.layers.Layer):
         self.post_feed_forward_norm = norm("post_feed_forward_norm") if config.use_post_norms else None
         self.built = True
 
-    def call(self, x, rotary, visible, cache=None, cache_index=None):
+    def call(self, x, rotary, visible, cache=None, cache_index=None, dropout_keys=None):
         normed = direct_call(self.attention_norm, x)
-        update, cache = direct_call(self.attention, normed, rotary, visible, cache=cache, cache_index=cache_index)
+        update, cache = direct_call(
+            self.attention, normed, rotary, visible, cache=cache, cache_index=cache_index, dropout_keys=dropout_keys
+        )
         if self.post_attention_norm is not None:
             update = direct_call(self.post_attention_norm, update)
         x = x + update
-        update = direct_call(self.feed_forward, direct_call(self.feed_forward_norm, x))
+        update = direct_call(self.feed_forward, direct_call(self.feed_forward_norm, x), dropout_keys=dropout_keys)
         if self.post_feed_forward_norm is not None:
             update = direct_call(self.post_feed_forward_norm, update)
         return x + update, cache

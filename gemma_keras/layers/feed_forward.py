@@ -10,7 +10,7 @@ from gemma_keras.layers.projection import Projection
 class GemmaFeedForward(keras.layers.Layer):
     """`down(gelu(gate(x)) * up(x))` with the tanh approximation of GELU.
 
-    Call: float (b, t, d) → float (b, t, d).
+    Call: float (b, t, d) → float (b, t, d); `dropout_keys` as `Projection`.
 
     Source: Shazeer 2020, arXiv:2002.05202, equation 6.
     """
@@ -23,6 +23,7 @@ class GemmaFeedForward(keras.layers.Layer):
         self.down_proj = Projection(inner, width, f"{stem}.down_proj", seed, self.dtype_policy)
         self.built = True
 
-    def call(self, x):
-        gate = keras.activations.gelu(direct_call(self.gate_proj, x), approximate=True)
-        return direct_call(self.down_proj, gate * direct_call(self.up_proj, x))
+    def call(self, x, dropout_keys=None):
+        gate = keras.activations.gelu(direct_call(self.gate_proj, x, dropout_keys=dropout_keys), approximate=True)
+        inner = gate * direct_call(self.up_proj, x, dropout_keys=dropout_keys)
+        return direct_call(self.down_proj, inner, dropout_keys=dropout_keys)

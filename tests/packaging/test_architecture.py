@@ -20,13 +20,13 @@ LIBRARY = sorted([*(ROOT / "gemma_keras").rglob("*.py"), *(ROOT / "pipelines").r
 OTHERS = sorted(path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
 
-# config ← layers ← backbone ← {sampling, generation, lora, checkpoints, losses, distribution, ...} ← {causal_lm, reward_model}
+# config ← layers ← lora ← backbone ← {sampling, generation, checkpoints, losses, distribution, ...} ← {causal_lm, reward_model}
 RANKS = {
-    **dict.fromkeys(("config", "random", "errors", "backend_choice", "chat"), 0),
+    **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "chat"), 0),
     **dict.fromkeys(("tokenizer", "tokenizer_export", "tokenizer_files", "tokenizer_training"), 0),
-    **{"backends": 1, "initializers": 1, "layers": 2, "backbone": 3, "causal_lm": 5, "reward_model": 5},
+    **{"backends": 1, "initializers": 1, "layers": 2, "lora": 3, "backbone": 4, "causal_lm": 6, "reward_model": 6},
 }
-MIDDLE = 4
+MIDDLE = 5
 
 
 def short(path: pathlib.Path) -> str:

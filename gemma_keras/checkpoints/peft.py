@@ -1,0 +1,202 @@
+"""Adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`, read by peft, transformers, vLLM and us.
+
+Arrays in and out are numpy; nothing here imports Keras.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemma_keras.checkpoints import names
+from gemma_keras.checkpoints import safetensors_file as st
+from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.hugging_face import read_json
+from gemma_keras.config import GemmaConfig
+from gemma_keras.lora_options import TARGETS, LoraOptions
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_SCORE = f"{_PREFIX}score.weight"
+# Variants of LoRA that change the formula, and what they are when absent.
+_UNSUPPORTED = {
+    "use_dora": False, "fan_in_fan_out": False, "bias": "none", "lora_bias": False, "rank_pattern": {}, "alpha_pattern": {},
+    "layer_replication": None, "trainable_token_indices": None, "target_parameters": None, "alora_invocation_tokens": None,
+    "use_qalora": False, "use_bdlora": None, "arrow_config": None, "kasa_config": None, "velora_config": None, "monteclora_config": None,
+}  # fmt: skip
+
+
+def write_adapter(
+    folder: str | Path,
+    config: GemmaConfig,
+    options: LoraOptions,
+    pairs: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    base: str | None = None,
+    score: np.ndarray | None = None,
+) -> None:
+    """Write an adapter's folder; the weights appear under their name only when they are complete.
+
+    Args:
+        folder: made if it does not exist.
+        config: the base model. options: the adapter.
+        pairs: (full name such as "layers.0.q_proj", a (inputs, r), b (r, outputs)), every adapted projection once.
+        base: path or hub id of the base model, for tools that load both.
+        score: (d, 1), a reward model's head, which is trained in full.
+
+    Raises:
+        CheckpointError: a projection too many or missing.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {}
+    for full_name, (inputs, outputs) in _adapted_shapes(config, options).items():
+        first, second = _tensor_names(full_name, config)
+        shapes[first], shapes[second] = (options.rank, inputs), (outputs, options.rank)
+    if score is not None:
+        shapes[_SCORE] = (1, config.hidden_dim)
+    with st.SafetensorsWriter(folder / WEIGHTS_FILE, shapes, "float32") as writer:
+        for full_name, a, b in pairs:
+            for name, values in zip(_tensor_names(full_name, config), (a, b), strict=True):
+                writer.write(name, values.T)
+        if score is not None:
+            writer.write(_SCORE, score.T)
+    alpha = options.alpha or options.rank
+    table: dict[str, Any] = {
+        "auto_mapping": None,
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "layers_pattern": None if options.layers is None else "layers",
+        "layers_to_transform": None if options.layers is None else list(options.layers),
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": options.dropout,
+        "modules_to_save": None if score is None else ["score"],
+        "peft_type": "LORA",
+        "r": options.rank,
+        "revision": None,
+        "target_modules": list(options.targets),
+        "task_type": "CAUSAL_LM" if score is None else "SEQ_CLS",
+        "use_dora": False,
+        "use_rslora": options.rank_stabilized,
+    }
+    st.write_text_atomically(folder / CONFIG_FILE, json.dumps(table, indent=2) + "\n")
+
+
+def read_adapter(
+    folder: str | Path, config: GemmaConfig
+) -> tuple[LoraOptions, dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray | None]:
+    """An adapter's folder, ours or another tool's, checked against the base model before anything is allocated.
+
+    Args:
+        folder: with `adapter_config.json` and `adapter_model.safetensors`.
+        config: the base model.
+
+    Returns:
+        options; full name → (a (inputs, r), b (r, outputs)), float32; the head (d, 1) where the adapter holds one, else None.
+
+    Raises:
+        CheckpointError: no such files, another kind of adapter, tensors that do not fit the base model.
+    """
+    folder = Path(folder)
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise CheckpointError(f"{folder}: no {CONFIG_FILE}. Expected a folder that PEFT or save_adapter wrote.")
+    table = read_json(file)
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        pickle = " adapter_model.bin is a pickle and is not opened." if (folder / "adapter_model.bin").exists() else ""
+        raise CheckpointError(f"{weights}: missing.{pickle} Save the adapter as safetensors.")
+    _check_kind(table, file)
+    entries = st.read_header(weights)
+    found: dict[str, dict[int, st.TensorEntry]] = {}
+    score = None
+    for name, entry in entries.items():
+        if name == _SCORE:
+            score = entry
+            continue
+        full_name, side = _projection_of(name, config)
+        if full_name is None:
+            raise CheckpointError(
+                f"{weights}: tensor {name[:200]!r} is no LoRA weight of a {config.family} with {config.num_layers} layers."
+            )
+        found.setdefault(full_name, {})[side] = entry
+    options = _options(table, file, found, config)
+    wanted = _adapted_shapes(config, options)
+    for full_name, (inputs, outputs) in wanted.items():
+        sides = found.get(full_name, {})
+        for side, shape in ((0, (options.rank, inputs)), (1, (outputs, options.rank))):
+            if side not in sides:
+                raise CheckpointError(f"{weights}: tensor {_tensor_names(full_name, config)[side]!r} is missing.")
+            _check(sides[side], shape)
+    if score is not None:
+        _check(score, (1, config.hidden_dim))
+    arrays = {name: (_read(found[name][0]), _read(found[name][1])) for name in wanted}
+    return options, arrays, None if score is None else _read(score)
+
+
+def _read(entry: st.TensorEntry) -> np.ndarray:
+    """The transpose of a file's tensor, float32."""
+    return st.read_tensor(entry, dtype=np.dtype(np.float32)).T
+
+
+def _check_kind(table: Mapping[str, Any], file: Path) -> None:
+    if table.get("peft_type") != "LORA":
+        raise CheckpointError(f"{file}: expected `peft_type` LORA. Received: {str(table.get('peft_type'))[:100]!r}")
+    for key, plain in _UNSUPPORTED.items():
+        if table.get(key, plain) not in (plain, None):
+            raise CheckpointError(f"{file}: `{key}` changes what LoRA computes and is not supported. Received: {str(table[key])[:100]}")
+    extra = [name for name in table.get("modules_to_save") or [] if name != "score"]
+    if extra:
+        raise CheckpointError(f"{file}: `modules_to_save` may name the reward head `score` only. Received: {str(extra)[:200]}")
+
+
+def _options(table: Mapping[str, Any], file: Path, found: Mapping[str, Any], config: GemmaConfig) -> LoraOptions:
+    if not found:
+        raise CheckpointError(f"{file.with_name(WEIGHTS_FILE)}: no LoRA weights in it.")
+    layers = {int(name.split(".")[1]) for name in found}
+    targets = {name.rsplit(".", 1)[-1] for name in found}
+    alpha = table.get("lora_alpha", 8)
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        raise CheckpointError(f"{file}: `lora_alpha` must be a number. Received: {str(alpha)[:100]!r}")
+    try:
+        return LoraOptions(
+            rank=table.get("r", 8),
+            alpha=float(alpha),
+            dropout=float(table.get("lora_dropout") or 0.0),
+            rank_stabilized=bool(table.get("use_rslora", False)),
+            targets=tuple(targets),
+            layers=None if layers == set(range(config.num_layers)) else tuple(layers),
+        )
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def _adapted_shapes(config: GemmaConfig, options: LoraOptions) -> dict[str, tuple[int, int]]:
+    shapes = names.expected_shapes(config)
+    return {name: shape for name, shape in shapes.items() if name.rsplit(".", 1)[-1] in TARGETS and options.applies_to(name)}  # type: ignore[misc]
+
+
+def _tensor_names(full_name: str, config: GemmaConfig) -> tuple[str, str]:
+    stem = _PREFIX + names.hugging_face_name(full_name, config).removesuffix(".weight")
+    return f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"
+
+
+def _projection_of(name: str, config: GemmaConfig) -> tuple[str | None, int]:
+    for side, ending in enumerate((".lora_A.weight", ".lora_B.weight")):
+        if name.startswith(_PREFIX) and name.endswith(ending):
+            ours = names.our_name_from_hugging_face(name[len(_PREFIX) : -len(ending)] + ".weight", config)
+            if ours is not None and ours.rsplit(".", 1)[-1] in TARGETS:
+                return ours, side
+    return None, 0
+
+
+def _check(entry: st.TensorEntry, shape: tuple[int, int]) -> None:
+    if entry.shape != shape or entry.code not in st.FLOAT_CODES:
+        raise CheckpointError(
+            f"{entry.file}: tensor {entry.name!r}: expected floats of shape {shape} by {CONFIG_FILE}. Received: {entry.code} {entry.shape}"
+        )
