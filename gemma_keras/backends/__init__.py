@@ -48,7 +48,7 @@ def compile_forward(function, models):
     def run(*arrays):
         alive = [reference() for reference in references]
         # Which adapter is active is part of the program, not a value: another one, or none, is another program.
-        state = tuple(model.adapter_state for model in alive)
+        state = tuple(getattr(model, "adapter_state", None) for model in alive)
         if state not in programs:
             programs[state] = _native.compile_forward(function, alive)
         return programs[state](*arrays)
