@@ -69,7 +69,7 @@ CASES = (
     Case("train", "train", "training step, 34M parameters, 8 × 256", ModelSize(), 8, 256, steps=4, peers=_KERAS_AND_TORCH),
     Case(
         "train_large_vocabulary", "train", "training step, vocabulary 256,000, 2 layers, 2 × 256",
-        _LARGE_VOCABULARY, 2, 256, steps=4, peers=_KERAS_AND_TORCH,
+        _LARGE_VOCABULARY, 2, 256, steps=2, peers=_KERAS_AND_TORCH,
     ),
     Case("generate_16", "generate", "generation, 64 + 128 tokens, batch 16", ModelSize(), 16, 64, 128, peers=_KERAS_AND_TORCH),
     Case("generate_1", "generate", "generation, 64 + 128 tokens, batch 1", ModelSize(), 1, 64, 128, peers=_KERAS_AND_TORCH),
