@@ -162,8 +162,7 @@ def test_another_architecture_is_refused(tmp_path):
     writer.close()
     with pytest.raises(CheckpointError, match="`general.architecture` must be one of gemma, gemma2, gemma3. Received: 'llama'"):
         checkpoints_gguf.read_config(tmp_path / "x.gguf")
-    with pytest.raises(CheckpointError, match="holds no tokenizer"):
-        checkpoints_gguf.read_tokenizer(tmp_path / "x.gguf")
+    assert checkpoints_gguf.read_tokenizer(tmp_path / "x.gguf") is None
 
 
 def test_the_real_file(real_gguf):

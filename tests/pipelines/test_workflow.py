@@ -164,7 +164,7 @@ def test_folders_and_files_become_absolute(load, tmp_path):
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
     (tmp_path / "rows.jsonl").write_text('{"question": "q", "answer": "a"}\n')
-    text = GSM8K.replace("from: sft", "from: other/sft", 1).replace("path: openai/gsm8k", "path: rows.jsonl", 1)
+    text = GSM8K.replace("from: sft", "from: other/sft", 1).replace("path: openai/gsm8k, config: main, split: train", "path: rows.jsonl", 1)
     loaded = load(text)
     assert loaded.workflow.stages["preferences"].from_ == str(tmp_path / "other/sft")
     assert loaded.workflow.stages["sft"].data.path == str(tmp_path / "rows.jsonl")
