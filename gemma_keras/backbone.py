@@ -116,8 +116,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Every base weight under its checkpoint name; adapters are not among them."""
-        weights = {TokenEmbedding: "embeddings", Projection: "kernel", RMSNorm: "scale"}
-        return {name: getattr(layer, weights[type(layer)]) for name, layer in self.named_layers().items()}
+        return {name: _weight_of(layer) for name, layer in self.named_layers().items()}
 
     def named_arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(checkpoint name, array on the host) of what this model computes with: kernels with the active adapter, dequantized."""
@@ -125,8 +124,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
             if isinstance(layer, Projection):
                 yield name, layer.effective_kernel()
             else:
-                variable = layer.embeddings if isinstance(layer, TokenEmbedding) else layer.scale
-                yield name, np.asarray(ops.convert_to_numpy(variable.value))
+                yield name, np.asarray(ops.convert_to_numpy(_weight_of(layer).value))
 
     def projections(self) -> dict[str, Projection]:
         """Every projection under its full name, e.g. "layers.0.q_proj"."""
@@ -138,3 +136,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(GemmaConfig(**config["config"]), dtype=config["dtype"])
+
+
+def _weight_of(layer: keras.layers.Layer) -> keras.Variable:
+    return getattr(layer, {TokenEmbedding: "embeddings", Projection: "kernel", RMSNorm: "scale"}[type(layer)])

@@ -225,11 +225,7 @@ class AdaptedModel:
     """A task model that hands these calls to its backbone: a mixin for a Keras model with `backbone` and `config`."""
 
     def enable_lora(self, rank: int = 8, target_layer_names=None, **options) -> None:
-        """See `AdapterHost.enable_lora`. Layers above the backbone, such as a reward head, stay trainable.
-
-        Raises:
-            ValueError: also where the optimizer holds state already; compile after `enable_lora`.
-        """
+        """See `AdapterHost.enable_lora`. Layers above the backbone, such as a reward head, stay trainable."""
         self.backbone.enable_lora(rank, target_layer_names, **options)  # type: ignore[attr-defined]
         self._forward_changed()
 

@@ -10,9 +10,8 @@ def mixed_bits(x):
 
     Source: the constants that Wellons' search found to have the least bias, https://nullprogram.com/blog/2018/07/31/.
     """
-    x = ops.bitwise_xor(x, _logical_shift(x, 16))
-    x = ops.bitwise_xor(x * _MULTIPLIERS[0], _logical_shift(x * _MULTIPLIERS[0], 15))
-    x = x * _MULTIPLIERS[1]
+    x = ops.bitwise_xor(x, _logical_shift(x, 16)) * _MULTIPLIERS[0]
+    x = ops.bitwise_xor(x, _logical_shift(x, 15)) * _MULTIPLIERS[1]
     return ops.bitwise_xor(x, _logical_shift(x, 16))
 
 
