@@ -11,6 +11,7 @@ from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
 from gemma_keras.generation import generate_tokens
 from gemma_keras.head import full_logits, target_log_probs
+from gemma_keras.infilling import infilling_stop_token_ids
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.losses import next_token_loss
 from gemma_keras.random import uniforms
@@ -187,17 +188,18 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         """Continue prompts.
 
         Args:
-            inputs: a string, a list of strings, a conversation (list of `{"role", "content"}`), a list of conversations, a list of id
-                lists, or a dict of arrays with "token_ids" and "padding_mask". Strings are continued as they are, after bos;
-                conversations are put into the turn format.
+            inputs: a string, a list of strings, a conversation (list of `{"role", "content"}`), a list of conversations, a dict of texts
+                "prefix" and "suffix" to fill in between (CodeGemma) or a list of them, a list of id lists, or a dict of arrays with
+                "token_ids" and "padding_mask". Strings are continued as they are, after bos; conversations are put into the turn format.
             max_length: tokens of prompt and answer together.
-            stop_token_ids: "auto" for end of sequence and end of turn, a list of ids, or None to stop only at `max_length`.
+            stop_token_ids: "auto" for end of sequence and end of turn, with a prefix and a suffix the infilling marks too; a list of ids;
+                or None to stop only at `max_length`.
             seed: of the draws; row i of the call draws the same numbers whatever the batch.
             strip_prompt: return the continuation alone.
             sampler: default that of `compile`.
 
         Returns:
-            Text for text and conversations, one string for one of them, and for a conversation the answer alone; for ids a dict with
+            Text for text, one string for one of them; of conversations the answer alone, of infilling the middle alone; for ids a dict with
             "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts padded on the left.
 
         Raises:
@@ -213,7 +215,7 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         # A few steps too many cost less than compiling a loop for every length.
         steps = -(-new_tokens // _STEP_MULTIPLE) * _STEP_MULTIPLE
         draws = np.stack([uniforms(seed, "generate", row, shape=steps) for row in range(len(prompts))])
-        stops = self._stop_token_ids(stop_token_ids)
+        stops = self._stop_token_ids(stop_token_ids, kind)
         generated = generate_tokens(self.backbone, token_ids, is_token, steps, draws, sampler, stops).shortened(new_tokens)
         if kind == "ids":
             if strip_prompt:
@@ -226,11 +228,13 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         if kind in ("text", "texts") and not strip_prompt:
             answers = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         texts = [self.tokenizer.decode(answer) for answer in answers]
-        return texts[0] if kind in ("text", "conversation") else texts
+        return texts[0] if kind in ("text", "conversation", "infilling") else texts
 
-    def _stop_token_ids(self, stop_token_ids):
+    def _stop_token_ids(self, stop_token_ids, kind):
         if stop_token_ids is None:
             return ()
+        if isinstance(stop_token_ids, str) and kind in ("infilling", "infillings"):
+            return infilling_stop_token_ids(self.tokenizer)
         if isinstance(stop_token_ids, str):
             return self.tokenizer.stop_token_ids if self.tokenizer is not None else (self.config.eos_token_id,)
         return tuple(stop_token_ids)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gemma_keras import chat
+from gemma_keras import chat, infilling
 
 _WIDTH_MULTIPLE = 16  # few prompt widths, so that few shapes are compiled
 
@@ -13,18 +13,18 @@ def encode(inputs, tokenizer, vocabulary_size: int):
     """Prompts as ids.
 
     Args:
-        inputs: a string, strings, a conversation (list of `{"role", "content"}`), conversations, lists of ids, an int array (b, p), or a
-            dict of arrays "token_ids" and "padding_mask".
+        inputs: a string, strings, a conversation (list of `{"role", "content"}`), conversations, `{"prefix", "suffix"}` or a list of them,
+            lists of ids, an int array (b, p), or a dict of arrays "token_ids" and "padding_mask".
         tokenizer: `GemmaTokenizer`, or None where inputs are ids.
         vocabulary_size: ids must lie below it.
 
     Returns:
-        prompts: list of lists of ids, none empty. kind: "text", "texts", "conversation", "conversations" or "ids".
+        prompts: list of lists of ids, none empty. kind: "text", "conversation" or "infilling", with an s for several; or "ids".
 
     Raises:
         ValueError: another kind, an empty prompt, an id outside the vocabulary, text without a tokenizer.
     """
-    if isinstance(inputs, dict):
+    if isinstance(inputs, dict) and "token_ids" in inputs:
         ids = np.asarray(inputs["token_ids"])
         mask = np.asarray(inputs.get("padding_mask", np.ones(ids.shape)), bool)
         prompts, kind = [row[real].tolist() for row, real in zip(ids, mask, strict=True)], "ids"
@@ -46,8 +46,12 @@ def _encode_rows(inputs, tokenizer):
     inputs = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
     if isinstance(inputs, str):
         return [_text_ids(inputs, tokenizer)], "text"
+    if isinstance(inputs, dict):
+        return [_infilling_ids(inputs, tokenizer)], "infilling"
     inputs = list(inputs)
     first = inputs[0] if inputs else []
+    if isinstance(first, dict) and "prefix" in first:
+        return [_infilling_ids(parts, tokenizer) for parts in inputs], "infillings"
     if isinstance(first, dict):
         return [_turn_ids(inputs, tokenizer)], "conversation"
     if isinstance(first, str):
@@ -69,6 +73,15 @@ def _turn_ids(turns, tokenizer):
     if tokenizer is None:
         raise ValueError(NO_TOKENIZER)
     return chat.encode_prompt(tokenizer, turns)
+
+
+def _infilling_ids(parts, tokenizer):
+    if set(parts) != {"prefix", "suffix"}:
+        expected = "'token_ids' and 'padding_mask', or 'prefix' and 'suffix'"
+        raise ValueError(f"A dict must hold {expected}. Received: {', '.join(map(repr, parts))}")
+    if tokenizer is None:
+        raise ValueError(NO_TOKENIZER)
+    return infilling.encode_infilling(tokenizer, parts["prefix"], parts["suffix"])
 
 
 def left_padded(prompts, pad_token_id: int):

@@ -9,7 +9,7 @@ Source: the Gemma paper, arXiv:2403.08295, section 2; `sentencepiece` 0.2.
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sentencepiece
 
@@ -17,6 +17,15 @@ from gemma_keras import tokenizer_export, tokenizer_files, tokenizer_training
 
 MODEL_FILE, JSON_FILE, CONFIG_FILE = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 _FAMILY_OF_MODEL_TYPE = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
+
+
+class InfillingMarks(NamedTuple):
+    """Ids of the pieces that CodeGemma fills in between with."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    file_separator: int
 
 
 class GemmaTokenizer:
@@ -35,6 +44,7 @@ class GemmaTokenizer:
         vocabulary_size: v, pieces in all.
         pad_token_id, eos_token_id, bos_token_id, unknown_token_id: int.
         start_of_turn_id, end_of_turn_id: int, or None where the model has no turn marks.
+        infilling_marks: `InfillingMarks`, None but for CodeGemma.
         stop_token_ids: ids that end a response: eos and end of turn.
         control_ids: frozenset of ids that text never yields.
 
@@ -68,6 +78,8 @@ class GemmaTokenizer:
         self.stop_token_ids: tuple[int, ...] = (self.eos_token_id,)
         if self.end_of_turn_id is not None:
             self.stop_token_ids += (self.end_of_turn_id,)
+        marks = [i for i in map(self._find, tokenizer_files.INFILLING_MARKS) if i is not None]
+        self.infilling_marks = InfillingMarks(*marks) if len(marks) == len(tokenizer_files.INFILLING_MARKS) else None
         self.family: str = family or ("gemma" if self._find("<start_of_image>") is None else "gemma3")
 
     def _find(self, piece: str) -> int | None:

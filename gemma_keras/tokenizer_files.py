@@ -19,8 +19,10 @@ UNIGRAM_MODEL, BPE_MODEL = 1, 2
 SPACE = "\u2581"  # how a piece spells a space
 
 START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
+# CodeGemma's, in the order of `tokenizer.InfillingMarks`.
+INFILLING_MARKS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>")
 # Pieces that some models type user-defined, so that SentencePiece would match them in text.
-ALWAYS_CONTROL = (START_OF_TURN, END_OF_TURN, "[multimodal]", "<start_of_image>", "<end_of_image>")
+ALWAYS_CONTROL = (START_OF_TURN, END_OF_TURN, "[multimodal]", "<start_of_image>", "<end_of_image>", *INFILLING_MARKS)
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "gemma_keras.sentencepiece"
@@ -92,7 +94,7 @@ def parse_model(data: bytes) -> Any:
 
 
 def control_piece_ids(model: Any) -> frozenset[int]:
-    """Ids that text must never produce: every CONTROL piece, and turn and image marks whatever their type."""
+    """Ids that text must never produce: every CONTROL piece, and turn, image and infilling marks whatever their type."""
     return frozenset(i for i, entry in enumerate(model.pieces) if entry.type == CONTROL or entry.piece in ALWAYS_CONTROL)
 
 

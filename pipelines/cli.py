@@ -89,6 +89,7 @@ def _add_model_commands(subparsers) -> None:
     generate = subparsers.add_parser("generate", help="complete prompts")
     generate.add_argument("--prompt", action="append", required=True, metavar="TEXT", help="a user's turn; may be repeated")
     generate.add_argument("--raw", action="store_true", help="continue the text itself, without turns")
+    generate.add_argument("--suffix", metavar="TEXT", help="fill in between the prompt and this text, with a CodeGemma")
     for command in (chat, generate):
         command.add_argument("model", metavar="DIR", help="model or stage folder, .gguf file or hub id")
         command.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
