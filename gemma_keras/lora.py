@@ -59,8 +59,8 @@ class AdapterHost:
     ) -> None:  # fmt: skip
         """Freeze every weight and put a low-rank path beside the chosen projections; it becomes the active adapter.
 
-        A new adapter changes nothing until it is trained: `b` starts at zero. Call it before `compile`. Further calls with another `name`
-        add adapters.
+        A new adapter changes nothing until it is trained: `b` starts at zero. Further calls with another `name` add adapters. Once training
+        has begun `compile` again: `fit` refuses an optimizer that holds state for other weights.
 
         Args:
             rank: r >= 1.
@@ -283,6 +283,22 @@ class AdaptedModel:
     def adapter_state(self) -> tuple[str | None, int]:
         """See `AdapterHost.adapter_state`."""
         return self.backbone.adapter_state  # type: ignore[attr-defined]
+
+    def make_train_function(self, force=False):
+        """As Keras'; an optimizer that holds state for other weights would apply it to the wrong ones.
+
+        Raises:
+            ValueError: the adapters changed since the optimizer was built.
+        """
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if optimizer is not None and optimizer.built:
+            known, trainable = ({id(v) for v in found} for found in (optimizer._trainable_variables, self.trainable_variables))
+            if known != trainable:
+                raise ValueError(
+                    f"The optimizer holds state for {len(known)} weights, but other ones are trainable now ({len(trainable)}): an adapter "
+                    "was added, chosen or removed since. Call compile() with a new optimizer"
+                )
+        return super().make_train_function(force)
 
     def _forward_changed(self) -> None:
         # Keras keeps the programs of fit, evaluate and predict: they would go on with the old paths.

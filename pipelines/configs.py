@@ -11,6 +11,7 @@ import pydantic
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gemma_keras.config import GemmaConfig
+from gemma_keras.lora_options import ALL_LINEAR, LoraOptions
 from pipelines import rewards
 
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -19,6 +20,7 @@ REWARD_MODEL_PREFIX = "reward_model:"
 FUNCTION_PREFIX = "function:"
 
 Backend = Literal["jax", "tensorflow", "torch"]
+DtypePolicy = Literal["float32", "mixed_bfloat16", "bfloat16"]
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Columns = ("prompt", "completion", "answer", "text", "messages", "chosen", "rejected")
 
@@ -121,17 +123,38 @@ class StageConfig(Settings):
     backend: Backend | None = Field(None, description="Backend of this stage only; default the workflow's.")
 
 
+class Lora(Settings):
+    """Low-rank adapters, trained in place of the model's weights (arXiv:2106.09685)."""
+
+    rank: int = Field(8, ge=1, description="Rank r of the added product.")
+    alpha: float | None = Field(None, gt=0, description="The product is scaled by alpha / rank; default the rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs set to zero in training.")
+    rank_stabilized: bool = Field(False, description="Scale by alpha / sqrt(rank), arXiv:2312.03732.")
+    targets: list[str] | None = Field(None, description="Projections that get one, e.g. [q_proj, v_proj]; default all linear ones.")
+    quantize: Literal["int8", "int4"] | None = Field(None, description="Hold the frozen kernels in 8 or 4 bits.")
+
+    def options(self) -> LoraOptions:
+        """The same for a model.
+
+        Raises:
+            ValueError: a target that does not exist.
+        """
+        targets = ALL_LINEAR if self.targets is None else tuple(self.targets)
+        return LoraOptions(self.rank, self.alpha, self.dropout, self.rank_stabilized, targets)
+
+
 class ModelStage(StageConfig):
     """A stage that starts from a model. Abstract."""
 
     from_: str | None = Field(None, alias="from", min_length=1, description="Stage, model folder or .gguf file; default the `model`.")
-    dtype: Literal["float32", "mixed_bfloat16"] = Field("float32", description="Keras dtype policy; weights stay float32 in both.")
+    dtype: DtypePolicy = Field("float32", description="Keras dtype policy; weights stay float32 in all but bfloat16.")
     max_length: int = Field(1024, ge=2, description="Tokens a sequence.")
 
 
 class OptimizerOptions(ModelStage):
-    """AdamW and its schedule. Abstract."""
+    """What is trained, and AdamW with its schedule. Abstract."""
 
+    lora: Lora | None = Field(None, description="Train low-rank adapters, {rank: 16, ...}, in place of all weights.")
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Decay after the warm-up, to zero.")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the updates with a linearly rising rate.")
@@ -243,7 +266,7 @@ class Evaluation(StageConfig):
     samples_kept: int = Field(20, ge=0, description="Prompts whose responses are shown in the report.")
     reference: str | None = Field(None, min_length=1, description="Model the KL is measured to; default the first of compare.")
     bootstrap: int = Field(1000, ge=1, description="Resamples behind the intervals.")
-    dtype: Literal["float32", "mixed_bfloat16"] = Field("float32", description="Keras dtype policy.")
+    dtype: DtypePolicy = Field("float32", description="Keras dtype policy.")
     max_length: int = Field(1024, ge=2, description="Tokens of a prompt and its response.")
 
 

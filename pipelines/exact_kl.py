@@ -5,6 +5,7 @@ Against the usual estimate from the sampled tokens it has far less variance and 
 
 import numpy as np
 
+from pipelines.adapters import ReferencePolicy
 from pipelines.algorithms.kl import exact_token_kl
 from pipelines.rollout import Rollout, full_parts
 
@@ -13,23 +14,26 @@ class ExactKL:
     """Measures a policy against a reference.
 
     Args:
-        policy, reference: `GemmaCausalLM` of one vocabulary.
+        policy: `GemmaCausalLM`. reference: of the same vocabulary.
         temperature: float > 0. Of both distributions.
         micro_batch_size: sequences a forward pass.
     """
 
-    def __init__(self, policy, reference, temperature: float, micro_batch_size: int):
+    def __init__(self, policy, reference: ReferencePolicy, temperature: float, micro_batch_size: int):
         from keras import ops
 
         from gemma_keras import backends
         from gemma_keras.head import DENSE_LOGITS, full_logits
 
-        models = [policy, reference]
+        models = [policy, reference.model]
 
-        def hidden_of(inputs):
-            positions = ops.cast(inputs["target_positions"], "int32")[:, :, None]
-            # float32, because bfloat16 has no numpy type; the values are exact.
-            return [ops.cast(ops.take_along_axis(model.backbone(inputs), positions, axis=1), "float32") for model in models]
+        def hidden_of(model):
+            def run(inputs):
+                positions = ops.cast(inputs["target_positions"], "int32")[:, :, None]
+                # float32, because bfloat16 has no numpy type; the values are exact.
+                return ops.cast(ops.take_along_axis(model.backbone(inputs), positions, axis=1), "float32")
+
+            return backends.compile_forward(run, [model])
 
         def kl_of(hidden):
             log_probs = []
@@ -40,7 +44,8 @@ class ExactKL:
             return exact_token_kl(*log_probs)
 
         self._to_host = backends.to_host
-        self._hidden = backends.compile_forward(hidden_of, models)
+        self._reference = reference
+        self._policy_hidden, self._reference_hidden = (hidden_of(model) for model in models)
         self._kl = backends.compile_forward(lambda inputs: kl_of([inputs["policy"], inputs["reference"]]), models)
         self._micro_batch_size = micro_batch_size
         self._most_positions = max(1, DENSE_LOGITS // (2 * policy.config.vocabulary_size))
@@ -58,7 +63,10 @@ class ExactKL:
         mask = inputs.pop("response_mask")
         hidden = []
         for part, size in full_parts(inputs, self._micro_batch_size):
-            hidden.append([self._to_host(states)[:size] for states in self._hidden(part)])
+            states = self._policy_hidden(part)
+            with self._reference.computing():
+                reference_states = self._reference_hidden(part)
+            hidden.append([self._to_host(states)[:size], self._to_host(reference_states)[:size]])
         policy, reference = (np.concatenate(states)[mask] for states in zip(*hidden, strict=True))
         # A chunk of positions at a time: the logits of two models over a large vocabulary never stand side by side in full.
         rows = min(self._most_positions, self._micro_batch_size * mask.shape[1])

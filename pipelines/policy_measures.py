@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.adapters import ReferencePolicy
 from pipelines.configs import Evaluation, FileData, TaskData
 from pipelines.data.batches import bucket_sizes, make_batch
 from pipelines.data.encoding import encode_instructions
@@ -66,7 +67,7 @@ def _kl(model, reference, rollout: Rollout, config: Evaluation) -> dict[str, flo
     """`kl` a token and `kl_sequence` a response, in nats; greedy decoding is measured at temperature 1."""
     if model is reference:
         return {"kl": 0.0, "kl_sequence": 0.0}
-    token_kl = ExactKL(model, reference, config.temperature or 1.0, config.batch_size)(rollout)
+    token_kl = ExactKL(model, ReferencePolicy(reference), config.temperature or 1.0, config.batch_size)(rollout)
     return {"kl": float(token_kl.sum() / rollout.lengths.sum()), "kl_sequence": float(token_kl.sum(axis=1).mean())}
 
 

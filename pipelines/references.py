@@ -170,6 +170,8 @@ def _function_problems(config: StageConfig) -> Iterator[Problem]:
 def _settings_problems(config: StageConfig) -> Iterator[Problem]:
     if isinstance(config, configs.TrainingOptions) and (config.micro_batch_size or 1) > config.batch_size:
         yield ("micro_batch_size",), f"{config.micro_batch_size} is over batch_size {config.batch_size}; it is a part of it"
+    if isinstance(config, configs.OptimizerOptions):
+        yield from _training_problems(config)
     if isinstance(config, configs.PreferenceCollection | configs.PolicyOptimization | configs.Evaluation):
         if config.max_new_tokens >= config.max_length:
             yield ("max_new_tokens",), f"{config.max_new_tokens} leaves no room for a prompt; max_length is {config.max_length}"
@@ -182,6 +184,20 @@ def _settings_problems(config: StageConfig) -> Iterator[Problem]:
         yield ("compare",), f"a policy is named twice: {', '.join(config.compare)}"
     if isinstance(config, configs.PreferenceCollection) and config.export and config.ratings is not None:
         yield ("export",), "`export` and `ratings` exclude each other: first export the pairs, then run again with the ratings"
+
+
+def _training_problems(config: configs.OptimizerOptions) -> Iterator[Problem]:
+    if config.lora is None:
+        if config.dtype == "bfloat16":
+            yield ("dtype",), "bfloat16 weights lose small updates to rounding; expected mixed_bfloat16, or an adapter over them: lora"
+        return
+    try:
+        config.lora.options()
+    except ValueError as error:
+        yield ("lora", "targets"), str(error)
+    if isinstance(config, configs.PolicyOptimization) and config.lora.dropout > 0:
+        advice = "expected 0: responses must be scored with the probabilities they were sampled with"
+        yield ("lora", "dropout"), f"{config.lora.dropout:g} in policy optimization; {advice}"
 
 
 def model_problems(workflow: Workflow, base_folder: Path) -> list[Problem]:
@@ -216,6 +232,11 @@ def _scratch_problems(model: configs.ScratchModel, starting: Mapping[str, StageC
         (("stages", name), f"{config.kind} cannot start from random weights; give it `from`, e.g. a pretraining stage")
         for name, config in starting.items()
         if config.kind != "pretraining"
+    ]
+    found += [
+        (("stages", name, "lora"), "an adapter over random weights learns next to nothing; leave it out, or start from a model")
+        for name, config in starting.items()
+        if isinstance(config, configs.Pretraining) and config.lora is not None
     ]
     rows, pieces = model.config.vocabulary_size, model.tokenizer.vocabulary_size
     if rows is not None and rows < pieces:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gemma_keras.random import generator
+from pipelines.adapters import DROPOUT_KEYS
 from pipelines.algorithms.preference import accuracy_ceiling
 from pipelines.data.batches import bucket, split_heldout
 from pipelines.data.encoding import EncodedPair
@@ -86,7 +87,8 @@ def pair_loss(center_coefficient: float):
 
         from gemma_keras.losses import bradley_terry_loss
 
-        scores = model({name: batch[name] for name in ("token_ids", "padding_mask", "reward_positions")})
+        inputs = ("token_ids", "padding_mask", "reward_positions", DROPOUT_KEYS)
+        scores = model({name: batch[name] for name in inputs if name in batch})
         pairs = batch["is_pair"].shape[0]
         chosen, rejected = scores[:pairs], scores[pairs:]
         loss = bradley_terry_loss(chosen, rejected, batch["margin"], center_coefficient, pair_count=1, is_pair=batch["is_pair"])

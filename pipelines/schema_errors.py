@@ -15,6 +15,7 @@ _TYPES = {
     "model_attributes_type": "a mapping", "finite_number": "a finite number",
 }  # fmt: skip
 _TAGGED: dict[str, type[pydantic.BaseModel]] = {"<file>": configs.FileData, "<task>": configs.TaskData, "<scratch>": configs.ScratchModel}
+_BLOCKS: dict[str, type[pydantic.BaseModel]] = {"tokenizer": configs.TokenizerTraining, "lora": configs.Lora}
 _NOT_YET = {"algorithm": ("grpo", "ppo")}
 
 
@@ -97,9 +98,7 @@ def _class_at(location: tuple[str | int, ...]) -> type[pydantic.BaseModel]:
         return _TAGGED[last]
     if last in configs.KINDS:
         return configs.KINDS[last]
-    if last == "tokenizer":
-        return configs.TokenizerTraining
-    return configs.Sizes
+    return _BLOCKS.get(last, configs.Sizes)
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:

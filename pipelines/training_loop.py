@@ -6,8 +6,8 @@ What it promises, for every stage:
   micro-batches of one sequence give what one of eight gives; never a mean of means, never divided by padding.
 - The learning rate is a function of the update's number, set from the host; micro-batches do not advance it.
 - A loss or gradient that is not finite leaves weights and optimizer untouched, is logged as it is, and the third in a row stops the run.
-- Nothing here draws random numbers. The state is `step`, `tokens`, `skipped_in_a_row`, the model's and the optimizer's
-  variables; the order of the data is a function of (seed, stage, epoch), see `epoch_order`.
+- No draw has a state: the order of the data is a function of (seed, stage, epoch), see `epoch_order`, an adapter's dropout one of (seed,
+  stage, step, row of the data). The state is `step`, `tokens`, `skipped_in_a_row`, the model's and the optimizer's variables.
 """
 
 import math
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from gemma_keras.random import generator
+from pipelines.adapters import DROPOUT_KEYS, dropout_keys
 from pipelines.data.shapes import alike_lengths
 from pipelines.errors import DataError, WorkflowError
 from pipelines.optimizers import build_optimizer, learning_rate_schedule
@@ -124,6 +125,7 @@ class Trainer:
         self._gradients = backends.compile_gradients(self._loss_of, model)
         self._forward = backends.compile_forward(self._loss_of, [model])
         self._apply = backends.compile_update(self.optimizer, model)
+        self._drops = any(options.dropout > 0 for options in getattr(model, "adapters", {}).values())
         self._timed_tokens = 0
         self._timed_seconds = 0.0
 
@@ -150,7 +152,7 @@ class Trainer:
             )
         total_loss, total_gradients, measured = 0.0, None, []
         for batch in micro_batches:
-            loss, aux, gradients = self._gradients(model_inputs(batch))
+            loss, aux, gradients = self._gradients(self._training_inputs(batch))
             total_loss += float(loss)
             total_gradients = gradients if total_gradients is None else self._backends.add_gradients(total_gradients, gradients)
             measured.append({name: self._backends.to_host(value) for name, value in aux.items()})
@@ -256,6 +258,13 @@ class Trainer:
 
     def _loss_of(self, batch):
         return self.loss_function(self.model, batch)
+
+    def _training_inputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        inputs = model_inputs(batch)
+        if self._drops:
+            seed, stage = (0, "") if self.context is None else (self.context.seed, self.context.name)
+            inputs[DROPOUT_KEYS] = dropout_keys(seed, stage, self.step, batch[ROW_INDEX], len(batch["token_ids"]))
+        return inputs
 
     def _aux_metrics(self, measured: list[dict[str, np.ndarray]], units: int) -> dict[str, float]:
         scalars = [name for name, value in measured[0].items() if value.ndim == 0]

@@ -106,15 +106,15 @@ class Projection(keras.layers.Dense):
         self._tracker.lock()
 
     def effective_kernel(self) -> np.ndarray:
-        """What this projection multiplies with, the active adapter included: float (inputs, outputs), in the kernel's dtype, on the host.
+        """What this projection multiplies with, the active adapter included: (inputs, outputs), on the host.
 
-        A quantized kernel comes back as float32.
+        In the kernel's dtype where it is just that; float32 for a quantized kernel and for a sum, which bfloat16 would round away.
         """
         kernel = self._dequantized_kernel()
         if self.active is None:
             return kernel
         a, b = (np.asarray(ops.convert_to_numpy(v), np.float32) for v in (self.active.a, self.active.b))
-        return (kernel.astype(np.float32) + np.float32(self.active.scale) * (a @ b)).astype(kernel.dtype)
+        return kernel.astype(np.float32) + np.float32(self.active.scale) * (a @ b)
 
     def _dequantized_kernel(self) -> np.ndarray:
         if self.quantization_mode is None:

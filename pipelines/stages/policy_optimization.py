@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
+from pipelines.adapters import ReferencePolicy, adapter_figures, attach, save_trained
 from pipelines.algorithms.kl import sequence_kl
-from pipelines.checkpoint import save_model
 from pipelines.configs import PolicyOptimization
 from pipelines.data.batches import split_heldout
 from pipelines.errors import ConfigError
@@ -36,6 +36,7 @@ class Players:
     prompts: Prompts
     sampling: Sampling
     policy_scorer: ResponseScorer
+    reference: ReferencePolicy
     reference_scorer: ResponseScorer
     rater: Rater
     trainer: Trainer
@@ -45,11 +46,11 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     """Optimize a policy against a reward and save it.
 
     Args:
-        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`.
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`, an adapter beside it.
 
     Returns:
         `reward_start` and `reward_end` (mean of the first and last evaluation), `gold_start` and `gold_end` where gold is known,
-        `kl` and `kl_sequence` (exact, at the last evaluation), `steps`, `reward_source`, and counts.
+        `kl` and `kl_sequence` (exact, at the last evaluation), `steps`, `reward_source`, counts, and `adapter_figures`.
     """
     if config.algorithm == "rloo" and config.samples_per_prompt < 2:
         raise ConfigError(
@@ -58,7 +59,11 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         )
     source = context.model_source(config.from_)
     policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
-    reference = GemmaCausalLM.from_preset(source, dtype=config.dtype)
+    attach(policy, config.lora, context.seed)
+    if config.lora is None:
+        reference = ReferencePolicy(GemmaCausalLM.from_preset(source, dtype=config.dtype))
+    else:
+        reference = ReferencePolicy(policy, is_adapter_off=True)
     examples = context.examples(config.data, "prompt")
     prompts = encode_prompts(policy.tokenizer, examples, config.max_length, config.max_new_tokens)
     training_rows, evaluation_rows = _split_prompts(prompts, config, context)
@@ -73,7 +78,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         context.output / "samples.jsonl",
     )
     first, last = _train(players, evaluation, training_rows, config, context)
-    save_model(policy, context.output / "model")
+    save_trained(policy, context, source)
     gold = {"gold_start": first["eval_gold"], "gold_end": last["eval_gold"]} if config.gold else {}
     return {
         "reward_start": first["eval_reward"],
@@ -88,6 +93,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         "dropped_prompts": prompts.dropped,
         "skipped_updates": players.trainer.skipped,
         "tokens": players.trainer.tokens,
+        **adapter_figures(policy),
     }
 
 
@@ -114,7 +120,8 @@ def _update(players: Players, rollout: Rollout, baseline: Baseline, config: Poli
 
     scores = players.rater.score([players.prompts.examples[i] for i in rollout.prompt_index], rollout)
     old_log_probs, entropy = players.policy_scorer(rollout)
-    reference_log_probs, _ = players.reference_scorer(rollout)
+    with players.reference.computing():
+        reference_log_probs, _ = players.reference_scorer(rollout)
     kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
     charged = scores.total - config.kl_weight * kl - config.missing_stop_penalty * ~rollout.finished
     groups = (-1, config.samples_per_prompt)
@@ -134,7 +141,7 @@ def _update(players: Players, rollout: Rollout, baseline: Baseline, config: Poli
     }
 
 
-def _players(config: PolicyOptimization, context: StageContext, policy, reference, prompts: Prompts) -> Players:
+def _players(config: PolicyOptimization, context: StageContext, policy, reference: ReferencePolicy, prompts: Prompts) -> Players:
     micro_batch_size = _micro_batch_size(config)
     responses = config.prompts_per_step * config.samples_per_prompt
     loss = policy_loss(config.temperature, config.clip_range if config.inner_updates > 1 else None)
@@ -142,7 +149,8 @@ def _players(config: PolicyOptimization, context: StageContext, policy, referenc
         prompts=prompts,
         sampling=Sampling(policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name),
         policy_scorer=ResponseScorer(policy, config.temperature, micro_batch_size),
-        reference_scorer=ResponseScorer(reference, config.temperature, micro_batch_size),
+        reference=reference,
+        reference_scorer=ResponseScorer(reference.model, config.temperature, micro_batch_size),
         rater=make_rater(config.reward, context, config.data, micro_batch_size, config.dtype, policy.config.vocabulary_size),
         trainer=Trainer(
             policy, loss, config, config.steps * config.inner_updates, count_units=count_responses, summarize=ratio_figures

@@ -4,8 +4,10 @@ The texts are packed side by side into rows of `max_length` tokens; segment ids 
 model to start from, `workflow.model.config` gives the sizes and the tokenizer is trained on the texts of this stage.
 """
 
+from pathlib import Path
+
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
-from pipelines.checkpoint import save_model
+from pipelines.adapters import adapter_figures, attach, save_trained
 from pipelines.configs import Pretraining, ScratchModel
 from pipelines.data.batches import split_heldout
 from pipelines.data.encoding import encode_texts
@@ -18,15 +20,16 @@ def run(config: Pretraining, context: StageContext) -> dict:
     """Train on text and save the model.
 
     Args:
-        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`.
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`, an adapter beside it.
 
     Returns:
-        Figures of `Trainer.fit`, and `parameters`, `vocabulary_size`, `documents`, `dropped_rows`, `truncated_rows`,
-        `packing_efficiency` (share of positions that hold a token).
+        Figures of `Trainer.fit` and of `adapter_figures`, and `parameters`, `vocabulary_size`, `documents`, `dropped_rows`,
+        `truncated_rows`, `packing_efficiency` (share of positions that hold a token).
     """
     texts = context.examples(config.data, "text")
     train_rows, heldout_rows = split_heldout(len(texts), config.eval_fraction, context.seed, context.name)
-    model = starting_model(config, context, [texts[i].text for i in train_rows])
+    model, source = starting_model(config, context, [texts[i].text for i in train_rows])
+    attach(model, config.lora, context.seed)
     encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
     is_heldout = set(heldout_rows.tolist())
     parts: tuple[list, list] = ([], [])
@@ -34,9 +37,10 @@ def run(config: Pretraining, context: StageContext) -> dict:
         parts[row in is_heldout].append(example)
     training, heldout = (pack(part, config.max_length) for part in parts)
     figures = train_language_model(model, training, heldout, config, context)
-    save_model(model, context.output / "model")
+    save_trained(model, context, source)
     return {
         **figures,
+        **adapter_figures(model),
         "parameters": model.config.parameter_count,
         "vocabulary_size": model.config.vocabulary_size,
         "documents": len(encoded.examples),
@@ -46,12 +50,17 @@ def run(config: Pretraining, context: StageContext) -> dict:
     }
 
 
-def starting_model(config: Pretraining, context: StageContext, texts: list[str]) -> GemmaCausalLM:
-    """The model of `from`, or of the workflow; from scratch with random weights keyed by the seed and a tokenizer trained on `texts`."""
+def starting_model(config: Pretraining, context: StageContext, texts: list[str]) -> tuple[GemmaCausalLM, str | Path]:
+    """The model of `from`, or of the workflow; from scratch with random weights keyed by the seed and a tokenizer trained on `texts`.
+
+    Returns:
+        The model, and where it came from, "" for random weights.
+    """
     scratch = context.workflow.model
     if config.from_ is not None or not isinstance(scratch, ScratchModel):
-        return GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
+        source = context.model_source(config.from_)
+        return GemmaCausalLM.from_preset(source, dtype=config.dtype), source
     family = scratch.gemma_config().family
     tokenizer = GemmaTokenizer.train(texts, scratch.tokenizer.vocabulary_size, family)
     gemma_config = scratch.gemma_config(scratch.config.vocabulary_size or tokenizer.vocabulary_size)
-    return GemmaCausalLM(GemmaBackbone(gemma_config, dtype=config.dtype, seed=context.seed), tokenizer)
+    return GemmaCausalLM(GemmaBackbone(gemma_config, dtype=config.dtype, seed=context.seed), tokenizer), ""

@@ -8,7 +8,7 @@ normalise them on samples of the tuned model.
 """
 
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
-from pipelines.checkpoint import save_model
+from pipelines.adapters import adapter_figures, attach, save_trained
 from pipelines.configs import RewardModeling
 from pipelines.data.encoding import encode_preferences
 from pipelines.errors import DataError
@@ -28,14 +28,15 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     """Train a reward model and save it.
 
     Args:
-        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`.
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`, an adapter beside it.
 
     Returns:
-        Figures of `Trainer.fit` and of `measure_on_pairs` on the held-out pairs, `reward_mean`, `reward_std`, `normalized_on`
-        ("preferences" or "samples"), `normalization_samples`, `training_pairs`, `dropped_rows`, `truncated_rows`.
+        Figures of `Trainer.fit`, `adapter_figures` and `measure_on_pairs` on the held-out pairs, `reward_mean`, `reward_std`,
+        `normalized_on` ("preferences" or "samples"), `normalization_samples`, `training_pairs`, `dropped_rows`, `truncated_rows`.
     """
     rows = context.examples(config.data, "preference")
-    tuned = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
+    source = context.model_source(config.from_)
+    tuned = GemmaCausalLM.from_preset(source, dtype=config.dtype)
     encoded = encode_preferences(tuned.tokenizer, rows, config.max_length, config.overlong)
     train_rows, heldout_rows = split_by_prompt(encoded.examples, config.heldout_fraction, context.seed, context.name)
     if not heldout_rows:
@@ -51,12 +52,14 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         samples = fresh_samples(tuned, encoded.examples, config.normalize_prompts, config.max_length, context.seed, context.name)
 
     model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=context.seed)
+    attach(model, config.lora, context.seed)
     figures = train_on_pairs(model, training, heldout, config, context)
     scorer = SequenceScorer(model)
     set_normalization(model, scorer, samples)
-    save_model(model, context.output / "model")
+    save_trained(model, context, source)
     return {
         **figures,
+        **adapter_figures(model),
         **measure_on_pairs(scorer, heldout),
         "reward_mean": model.reward_mean,
         "reward_std": model.reward_std,

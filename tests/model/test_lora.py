@@ -62,6 +62,23 @@ def test_training_touches_the_adapter_alone_and_the_optimizer_holds_state_for_it
             np.testing.assert_array_equal(to_host(variable.value), before[variable.path], err_msg=variable.path)
 
 
+def test_an_optimizer_of_other_weights_is_refused_until_compiled_anew(model):
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    model.enable_lora(rank=2)  # compiled but not built: nothing is held yet
+    model.fit({"token_ids": IDS}, batch_size=2, verbose=0)
+    model.enable_lora(rank=3, name="other")
+    with pytest.raises(ValueError, match=r"state for 42 weights, but other ones are trainable now \(42\).*compile\(\)"):
+        model.fit({"token_ids": IDS}, batch_size=2, verbose=0)
+    model.set_adapter("default")
+    model.fit({"token_ids": IDS}, batch_size=2, verbose=0)
+    model.delete_adapter("default")
+    with pytest.raises(ValueError, match="compile"):
+        model.fit({"token_ids": IDS}, batch_size=2, verbose=0)
+    model.set_adapter("other")
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    model.fit({"token_ids": IDS}, batch_size=2, verbose=0)
+
+
 def test_off_is_the_base_model_in_scoring_and_in_generation(trained):
     model, base, _, _, after = trained
     greedy = {"max_length": 16, "stop_token_ids": None, "sampler": "greedy"}

@@ -13,6 +13,7 @@ from policy_fixture import prompts_of, rollout_of, world_model, world_reward_mod
 from stage_fixture import make_context, read_jsonl, stage_config
 
 from gemma_keras import GemmaCausalLM
+from pipelines.adapters import ReferencePolicy
 from pipelines.errors import ConfigError, DataError
 from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures, update_batches
 from pipelines.raters import FunctionRater, Rater, RewardModelRater, Scores, WeightedRater
@@ -161,6 +162,7 @@ def test_the_kl_and_the_missing_stop_are_charged_to_the_reward(monkeypatch):
         prompts=prompts_of([[2, 90]]),
         sampling=None,
         policy_scorer=lambda rollout: (np.float32([[-1, -2], [-3, -4]]), np.ones((2, 2))),
+        reference=ReferencePolicy(None),
         reference_scorer=lambda rollout: (np.float32([[-2, -2], [-3, -6]]), None),
         rater=FixedRater([5, 7]),
         trainer=IdleTrainer(),

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from policy_fixture import dense_log_probs, prompts_of, rollout_of, world_model
 
 from gemma_keras import GemmaCausalLM
+from pipelines.adapters import ReferencePolicy
 from pipelines.errors import DataError
 from pipelines.exact_kl import ExactKL
 from pipelines.prompts import encode_prompts
@@ -70,14 +71,14 @@ def test_scores_are_those_of_the_dense_logits_at_the_sampling_temperature(model,
 
 def test_exact_kl_is_the_dense_sum_and_zero_to_itself(model, rollout, tmp_path):
     other = GemmaCausalLM.from_preset(world_model(tmp_path, seed=4, scale=4.0) / "model")
-    token_kl = ExactKL(model, other, 0.7, micro_batch_size=3)(rollout)
+    token_kl = ExactKL(model, ReferencePolicy(other), 0.7, micro_batch_size=3)(rollout)
     for row in range(8):
         response = rollout.response_list(row)
         p, q = (dense_log_probs(m, rollout.prompt_list(row), response, 0.7) for m in (model, other))
         assert np.abs(token_kl[row, : len(response)] - (np.exp(p) * (p - q)).sum(-1)).max() < 1e-4
         assert not token_kl[row, len(response) :].any()
     assert token_kl.max() > 0.1
-    assert not ExactKL(model, model, 0.7, 8)(rollout).any()
+    assert not ExactKL(model, ReferencePolicy(model), 0.7, 8)(rollout).any()
 
 
 def test_inputs_of_a_rollout_by_hand():
