@@ -1,6 +1,6 @@
 # make quickstart   install with the JAX backend and run workflows/quickstart.yaml
 # make test         install the three backends and run the checks and tests under each
-# make test-all     the same with the slow tests
+# make test-all     the same with the slow tests, and with llama.cpp where it builds
 # make check        formatting, lint, types
 # make bench        measure against KerasHub, transformers and TRL; writes benchmarks/README.md
 # make clean        remove what the targets made, the environment and runs/ excepted
@@ -19,6 +19,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 JAX_STAMP := $(VENV)/.installed-jax
 TEST_STAMP := $(VENV)/.installed-test
+LLAMA_STAMP := $(VENV)/.tried-llama-cpp
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := quickstart
@@ -40,6 +41,12 @@ $(TEST_STAMP): $(INSTALL_INPUTS) | $(BIN)/python
 	$(PIP_INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") --editable ".[$(TEST_EXTRAS)]"
 	@touch $@ $(JAX_STAMP)
 
+# Built from source, which not every machine can; its tests are skipped where it is missing.
+$(LLAMA_STAMP): $(TEST_STAMP)
+	@echo "Building llama-cpp-python into $(VENV) (once; several minutes)"
+	-$(PIP_INSTALL) --editable ".[llama-cpp]"
+	@touch $@
+
 install: $(JAX_STAMP)
 
 install-test: $(TEST_STAMP)
@@ -51,7 +58,7 @@ quickstart: $(JAX_STAMP)
 test: $(TEST_STAMP)
 	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh "not slow" $(PYTEST_ARGS)
 
-test-all: $(TEST_STAMP)
+test-all: $(TEST_STAMP) $(LLAMA_STAMP)
 	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh "" $(PYTEST_ARGS)
 
 check: $(TEST_STAMP)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from gemma_keras.config import GemmaConfig
+from gemma_keras.initializers import FirstWeights, RandomWeights
 from gemma_keras.layers.decoder_block import DecoderBlock
 from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.embedding import TokenEmbedding
@@ -24,7 +25,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
     Args:
         config: `GemmaConfig`.
         dtype: a Keras dtype or policy name; default Keras' global policy. "mixed_bfloat16" computes in bfloat16 over float32 weights.
-        seed: of the initial weights, the same numbers on every backend; None starts at zeros, for weights that are loaded next.
+        seed: of random initial weights, the same numbers on every backend; None for zeros.
+        weights: where initial weights come from otherwise, e.g. `LoadedWeights` of a checkpoint.
 
     Call: a dict of
         token_ids: int (b, t).
@@ -42,18 +44,20 @@ class GemmaBackbone(AdapterHost, keras.Model):
     Source: arXiv:2403.08295, section 2.
     """
 
-    def __init__(self, config: GemmaConfig, dtype=None, seed: int | None = 0, **kwargs):
+    def __init__(self, config: GemmaConfig, dtype=None, seed: int | None = 0, weights: FirstWeights | None = None, **kwargs):
         super().__init__(dtype=dtype, **kwargs)
         self.config = config
         self._start_without_adapters()
         policy = self.dtype_policy
-        self.token_embedding = TokenEmbedding(config.vocabulary_size, config.hidden_dim, seed, dtype=policy, name="token_embedding")
+        weights = RandomWeights(seed) if weights is None else weights
+        self.token_embedding = TokenEmbedding(config.vocabulary_size, config.hidden_dim, weights, dtype=policy, name="token_embedding")
         self.blocks = []
         for i in range(config.num_layers):
             # Keras on torch registers parameters by path: equal paths would hide all layers but one from zero_grad() and state_dict().
             with keras.name_scope(f"layers_{i}"):
-                self.blocks.append(DecoderBlock(config, i, seed, dtype=policy, name=f"block_{i}"))
-        self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, dtype=policy, name="final_norm")
+                self.blocks.append(DecoderBlock(config, i, weights, dtype=policy, name=f"block_{i}"))
+        first = weights.initializer("final_norm", 0.0)
+        self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, first, dtype=policy, name="final_norm")
         self.built = True
 
     def call(self, inputs, cache=None, cache_index=None, training=None):

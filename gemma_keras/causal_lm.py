@@ -254,10 +254,7 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, incomplete or of another architecture.
         """
         loaded = presets.read(preset, load_weights)
-        backbone = GemmaBackbone(loaded.config, dtype=dtype, seed=None if load_weights else seed)
-        if load_weights:
-            presets.assign(backbone.named_variables(), loaded.weights(), loaded.origin)
-        return cls(backbone, loaded.tokenizer)
+        return cls(GemmaBackbone(loaded.config, dtype=dtype, weights=loaded.first_weights(seed)), loaded.tokenizer)
 
     @classmethod
     def from_keras_hub(cls, model, dtype=None) -> "GemmaCausalLM":
@@ -266,10 +263,8 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         Raises:
             gemma_keras.checkpoints.errors.CheckpointError: another kind of model, or one with images.
         """
-        loaded = presets.from_keras_hub(*keras_hub.parts_of(model), origin=type(model).__name__)
-        backbone = GemmaBackbone(loaded.config, dtype=dtype, seed=None)
-        presets.assign(backbone.named_variables(), loaded.weights(), loaded.origin)
-        return cls(backbone, loaded.tokenizer)
+        loaded = presets.from_keras_hub(*keras_hub.parts_of(model))
+        return cls(GemmaBackbone(loaded.config, dtype=dtype, weights=loaded.first_weights(0)), loaded.tokenizer)
 
     def to_keras_hub(self, dtype: str = "float32"):
         """KerasHub's task model of the same weights, an active adapter in its kernels; `save_to_preset` of it writes a KerasHub preset.

@@ -2,16 +2,17 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 
 from gemma_keras.checkpoints import gguf, hugging_face, keras_hub, peft, resolve
-from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.tokenizers import read_tokenizer
+from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.config import GemmaConfig, size_name
 from gemma_keras.errors import InputError
+from gemma_keras.initializers import FirstWeights, LoadedWeights, RandomWeights
 from gemma_keras.tokenizer import GemmaTokenizer
 
 
@@ -21,17 +22,19 @@ class Preset:
 
     Attributes:
         config: its sizes.
-        weights: call it for an iterator over (our name, numpy array); everything is checked before it returns.
+        weights: checked and still on disk; None where they are not wanted.
         tokenizer: or None where the source has none.
-        origin: what to call it in messages.
         folder: its Hugging Face folder, or None for a GGUF file or a bare size.
     """
 
     config: GemmaConfig
-    weights: Callable[[], Iterable[tuple[str, np.ndarray]]]
+    weights: StoredWeights | None
     tokenizer: GemmaTokenizer | None
-    origin: str
     folder: pathlib.Path | None = None
+
+    def first_weights(self, seed: int) -> FirstWeights:
+        """What a model of it is made with; random ones keyed by `seed` where the weights are not wanted."""
+        return RandomWeights(seed) if self.weights is None else LoadedWeights(self.weights)
 
 
 def read(preset, load_weights: bool = True) -> Preset:
@@ -46,44 +49,22 @@ def read(preset, load_weights: bool = True) -> Preset:
     if size_name(name) and not pathlib.Path(name).exists():
         if load_weights:
             raise InputError(f"{name!r} is a size without weights. Pass load_weights=False, or a folder, a hub id or a .gguf file")
-        return Preset(GemmaConfig.from_name(name), lambda: (), None, name)
+        return Preset(GemmaConfig.from_name(name), None, None)
     if name.startswith("kaggle://") or keras_hub.is_preset(pathlib.Path(name)):
-        return from_keras_hub(*keras_hub.open_preset(name), origin=name)
+        return from_keras_hub(*keras_hub.open_preset(name), load_weights)
     path = resolve.resolve(name)
     if path.is_file():
         config = gguf.read_config(path)
-        return Preset(config, lambda: gguf.read_weights(path), read_tokenizer(path, config.family), str(path))
+        return Preset(config, gguf.read_weights(path) if load_weights else None, read_tokenizer(path, config.family))
     config = hugging_face.read_config(path)
-    return Preset(config, lambda: hugging_face.read_weights(path), read_tokenizer(path, config.family), str(path), path)
+    return Preset(config, hugging_face.read_weights(path) if load_weights else None, read_tokenizer(path, config.family), path)
 
 
-def from_keras_hub(backbone, tokenizer_proto: bytes | None, origin: str) -> Preset:
+def from_keras_hub(backbone, tokenizer_proto: bytes | None, load_weights: bool = True) -> Preset:
     """KerasHub's backbone, and the SentencePiece model that came with it, as a preset."""
     config = keras_hub.config_of(backbone)
     tokenizer = None if tokenizer_proto is None else GemmaTokenizer(tokenizer_proto, config.family)
-    return Preset(config, lambda: keras_hub.weights_of(backbone), tokenizer, origin)
-
-
-def assign(variables: Mapping[str, keras.Variable], weights: Iterable[tuple[str, np.ndarray]], origin: str) -> None:
-    """Put each array into the variable of its name, cast to the variable's dtype.
-
-    Arrays without a variable are passed over: a language model may be read from a reward model's folder.
-
-    Raises:
-        CheckpointError: a variable that got no weight, or another shape than it has.
-    """
-    missing = set(variables)
-    for name, values in weights:
-        variable = variables.get(name)
-        if variable is None:
-            continue
-        if tuple(values.shape) != tuple(variable.shape):
-            raise CheckpointError(f"{origin}: weight {name!r}: expected shape {tuple(variable.shape)}, got {tuple(values.shape)}")
-        # Cast on the host, so that the backend never holds two copies of a weight.
-        variable.assign(np.ascontiguousarray(values, dtype=_numpy_dtype(variable.dtype)))
-        missing.discard(name)
-    if missing:
-        raise CheckpointError(f"{origin}: {len(missing)} weights are missing, the first is {sorted(missing)[0]!r}")
+    return Preset(config, keras_hub.weights_of(backbone) if load_weights else None, tokenizer)
 
 
 def write(folder, config: GemmaConfig, arrays: Iterable[tuple[str, np.ndarray]], tokenizer, dtype: str = "float32", reward=None) -> None:
@@ -145,11 +126,3 @@ def read_adapter(folder, backbone, name: str) -> np.ndarray | None:
 
 def _host(variable) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable.value))
-
-
-def _numpy_dtype(name: str):
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return ml_dtypes.bfloat16
-    return name

@@ -71,11 +71,10 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         """As `GemmaCausalLM.from_preset`; a language model's folder gives its backbone under a fresh head keyed by `seed`."""
         loaded = presets.read(preset, load_weights)
         reward = hugging_face.read_reward(loaded.folder) if loaded.folder is not None else None
-        backbone = GemmaBackbone(loaded.config, dtype=dtype, seed=None if load_weights else seed)
+        backbone = GemmaBackbone(loaded.config, dtype=dtype, weights=loaded.first_weights(seed))
         model = cls(backbone, loaded.tokenizer, seed=seed)
-        if load_weights:
-            variables = model.named_variables() if reward is not None else backbone.named_variables()
-            presets.assign(variables, loaded.weights(), loaded.origin)
+        if reward is not None and loaded.weights is not None:
+            model.score.kernel.assign(np.ascontiguousarray(loaded.weights.read("score", "float32")))
         if reward is not None:
             model.reward_mean, model.reward_std = reward["reward_mean"], reward["reward_std"]
         return model

@@ -6,7 +6,7 @@ scale (exact for bfloat16, within 2e-7 in float32); nothing about the attention 
 
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.gguf_header import GGUFHeader, GGUFTensor, read_header
-from gemma_keras.checkpoints.safetensors_file import float_dtype
+from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
 
 _FAMILIES = ("gemma", "gemma2", "gemma3")
@@ -53,17 +53,17 @@ def read_tokenizer(file: str | Path) -> dict[str, Any] | None:
     return {key: value for key, value in metadata.items() if key.startswith("tokenizer.") or key == "general.architecture"}
 
 
-def read_weights(file: str | Path, dtype: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """The weights, dequantized one at a time.
+def read_weights(file: str | Path, dtype: str | None = None) -> StoredWeights:
+    """The weights, to be dequantized one at a time.
 
-    All checks (names, shapes, types, bounds) are made by this call, before it returns; call it before building a model.
+    All checks (names, shapes, types, bounds) are made by this call, before it returns.
 
     Args:
         file: a .gguf file.
         dtype: "float32" (default), "bfloat16" or "float16".
 
     Returns:
-        Iterator over (our name, array in our layout), each weight of `names.expected_shapes(config)` once.
+        Each weight of `names.expected_shapes(config)`, to be read one at a time.
 
     Raises:
         CheckpointError: what is wrong with which tensor, or the `gguf` package is missing.
@@ -73,7 +73,8 @@ def read_weights(file: str | Path, dtype: str | None = None) -> Iterator[tuple[s
     config = _config(file, header)
     package = gguf_package(file)
     found = _checked_tensors(file, header, config, package)
-    return _stream(file, found, config, package, float_dtype(dtype or "float32"))
+    readers = {name: _reader(file, name, tensor, config, package) for name, tensor in found.items()}
+    return StoredWeights(str(file), readers, dtype or "float32")
 
 
 def gguf_package(file: Path) -> types.ModuleType:
@@ -236,24 +237,26 @@ def _row_bytes(file: Path, tensor: GGUFTensor, package: types.ModuleType) -> int
     return tensor.shape[-1] // block_values * block_bytes
 
 
-def _stream(
-    file: Path, found: Mapping[str, GGUFTensor], config: GemmaConfig, package: types.ModuleType, dtype: np.dtype
-) -> Iterator[tuple[str, np.ndarray]]:
-    with open(file, "rb") as stream:
-        for name, tensor in found.items():
-            shape = (config.vocabulary_size, *tensor.shape[1:]) if name == "embedding" else tensor.shape
-            # 1 + scale must lose its 1 before it is rounded to a narrow dtype.
-            values = np.empty(shape, np.float32 if names.is_norm(name) else dtype)
-            rows = values.reshape(-1, shape[-1])
-            row_bytes = _row_bytes(file, tensor, package)
-            step = max(1, _BLOCK_VALUES // shape[-1])
+def _reader(file: Path, name: str, tensor: GGUFTensor, config: GemmaConfig, package: types.ModuleType) -> Reader:
+    """The function that reads one weight."""
+    shape = (config.vocabulary_size, *tensor.shape[1:]) if name == "embedding" else tensor.shape
+
+    def read(dtype: np.dtype | None) -> np.ndarray:
+        # 1 + scale must lose its 1 before it is rounded to a narrow dtype.
+        values = np.empty(shape, np.float32 if names.is_norm(name) else dtype)
+        rows = values.reshape(-1, shape[-1])
+        row_bytes = _row_bytes(file, tensor, package)
+        step = max(1, _BLOCK_VALUES // shape[-1])
+        with open(file, "rb") as stream:
             stream.seek(tensor.start)
             for i in range(0, len(rows), step):
                 count = min(step, len(rows) - i)
                 rows[i : i + count] = _dequantized(file, tensor, _read(file, stream, count * row_bytes, tensor), count, package)
-            if names.is_norm(name):
-                values = (values - 1.0).astype(dtype, copy=False)
-            yield name, values.T if names.is_transposed(name) else values
+        if names.is_norm(name):
+            values = (values - 1.0).astype(dtype, copy=False)
+        return values.T if names.is_transposed(name) else values
+
+    return read
 
 
 def _read(file: Path, stream: Any, size: int, tensor: GGUFTensor) -> bytes:

@@ -16,6 +16,7 @@ from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints import safetensors_file as st
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_config import config_from_dict, config_to_dict
+from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig
 
 CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
@@ -103,10 +104,10 @@ def write_config(
     st.write_text_atomically(folder / GENERATION_FILE, _pretty(generation))
 
 
-def read_weights(folder: str | Path, dtype: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """The weights of a folder, one at a time.
+def read_weights(folder: str | Path, dtype: str | None = None) -> StoredWeights:
+    """The weights of a folder, to be read one at a time.
 
-    All checks are made by this call, before it returns and before anything large is allocated; call it before building a model.
+    All checks are made by this call, before it returns and before anything large is allocated.
     Rows of the embedding beyond the vocabulary (the 256,128-row padding, Gemma 3's image token) are never read.
 
     Args:
@@ -114,23 +115,23 @@ def read_weights(folder: str | Path, dtype: str | None = None) -> Iterator[tuple
         dtype: cast to "float32", "bfloat16" or "float16"; default what the file holds (bfloat16 as `ml_dtypes.bfloat16`).
 
     Returns:
-        Iterator over (our name, array in our layout; a transposed view of what was read where files hold the transpose), each weight
-        of `names.expected_shapes(config)` once, and `score` (d, 1) where the folder holds one.
+        Each weight of `names.expected_shapes(config)`, and `score` (d, 1) where the folder holds one.
 
     Raises:
         CheckpointError: names file and tensor: pickled weights, a missing shard or tensor, unexpected tensors, shapes, dtypes, bounds.
     """
     folder = Path(folder)
     config = read_config(folder)
-    target = None if dtype is None else st.float_dtype(dtype)
     entries = _checked_entries(folder, config)
-    return _stream(entries, config, target)
 
+    def reader(name: str, entry: st.TensorEntry) -> Reader:
+        def read(target: np.dtype | None) -> np.ndarray:
+            values = st.read_tensor(entry, rows=config.vocabulary_size if name == "embedding" else None, dtype=target)
+            return values.T if names.is_transposed(name) else values
 
-def _stream(entries: dict[str, st.TensorEntry], config: GemmaConfig, target: np.dtype | None) -> Iterator[tuple[str, np.ndarray]]:
-    for name, entry in entries.items():
-        values = st.read_tensor(entry, rows=config.vocabulary_size if name == "embedding" else None, dtype=target)
-        yield name, values.T if names.is_transposed(name) else values
+        return read
+
+    return StoredWeights(str(folder), {name: reader(name, entry) for name, entry in entries.items()}, dtype)
 
 
 def _checked_entries(folder: Path, config: GemmaConfig) -> dict[str, st.TensorEntry]:

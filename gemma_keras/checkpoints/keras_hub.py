@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.names import is_norm
+from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
 
 _NORMS = {
@@ -175,11 +177,19 @@ def build(config: GemmaConfig, dtype: str = "float32") -> Any:
     return backbone
 
 
-def weights_of(backbone: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """(our name, array in our layout) of KerasHub's backbone, LoRA merged into the kernels that have it."""
-    for name, variable, shape in _variables(backbone, config_of(backbone)):
-        values = np.asarray(_host(variable))
-        yield name, _to_two_axes(name, values, shape)
+def weights_of(backbone: Any) -> StoredWeights:
+    """The weights of KerasHub's backbone in our layout, LoRA merged into the kernels that have it."""
+
+    def reader(name: str, layer: Any, shape: tuple[int, int]) -> Reader:
+        def read(dtype: np.dtype | None) -> np.ndarray:
+            # EinsumDense's `kernel` is the sum with its LoRA, so it is asked for only now.
+            values = np.asarray(_host(getattr(layer, _attribute(name))))
+            return _to_two_axes(name, values, shape).astype(dtype or values.dtype, copy=False)
+
+        return read
+
+    readers = {name: reader(name, layer, shape) for name, layer, shape in _layers(backbone, config_of(backbone))}
+    return StoredWeights(type(backbone).__name__, readers)
 
 
 def assign(backbone: Any, weights: Iterable[tuple[str, np.ndarray]]) -> None:
@@ -188,7 +198,10 @@ def assign(backbone: Any, weights: Iterable[tuple[str, np.ndarray]]) -> None:
     Raises:
         CheckpointError: a weight that it does not have, or one that is missing.
     """
-    variables = {name: variable for name, variable, _ in _variables(backbone, config_of(backbone), for_writing=True)}
+    # `_kernel` is the variable behind EinsumDense's `kernel`.
+    written = {"kernel": "_kernel"}
+    layers = {name: layer for name, layer, _ in _layers(backbone, config_of(backbone))}
+    variables = {name: getattr(layer, written.get(_attribute(name), _attribute(name))) for name, layer in layers.items()}
     missing = set(variables)
     for name, values in weights:
         if name not in variables:
@@ -199,27 +212,29 @@ def assign(backbone: Any, weights: Iterable[tuple[str, np.ndarray]]) -> None:
         raise CheckpointError(f"{len(missing)} weights of KerasHub's {type(backbone).__name__} are missing, the first is {min(missing)!r}")
 
 
-def _variables(backbone: Any, config: GemmaConfig, for_writing: bool = False) -> Iterator[tuple[str, Any, tuple[int, int]]]:
-    """(our name, their variable or merged kernel, (inputs, outputs)) in our order."""
-    yield "embedding", backbone.token_embedding.embeddings, (0, 0)
+def _layers(backbone: Any, config: GemmaConfig) -> Iterator[tuple[str, Any, tuple[int, int]]]:
+    """(our name, their layer, (inputs, outputs) of attention kernels) in our order."""
+    yield "embedding", backbone.token_embedding, (0, 0)
     queries, keys = config.num_query_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     sizes = {"q_proj": (config.hidden_dim, queries), "k_proj": (config.hidden_dim, keys), "v_proj": (config.hidden_dim, keys),
              "o_proj": (queries, config.hidden_dim)}  # fmt: skip
     for i, layer in enumerate(backbone.transformer_layers):
         for ours, theirs in _NORMS.items():
             if getattr(layer, theirs, None) is not None:
-                yield f"layers.{i}.{ours}", getattr(layer, theirs).scale, (0, 0)
+                yield f"layers.{i}.{ours}", getattr(layer, theirs), (0, 0)
         if config.use_query_key_norm:
             for ours, theirs in _QUERY_KEY_NORMS.items():
-                yield f"layers.{i}.{ours}", getattr(layer.attention, theirs).scale, (0, 0)
+                yield f"layers.{i}.{ours}", getattr(layer.attention, theirs), (0, 0)
         for ours, theirs in _ATTENTION.items():
-            dense = getattr(layer.attention, theirs)
-            # EinsumDense's `kernel` is the sum with its LoRA, `_kernel` the variable.
-            yield f"layers.{i}.{ours}", dense._kernel if for_writing else dense.kernel, sizes[ours]
+            yield f"layers.{i}.{ours}", getattr(layer.attention, theirs), sizes[ours]
         for ours, theirs in _FEED_FORWARD.items():
-            dense = getattr(layer, theirs)
-            yield f"layers.{i}.{ours}", dense._kernel if for_writing else dense.kernel, (0, 0)
-    yield "final_norm", backbone.layer_norm.scale, (0, 0)
+            yield f"layers.{i}.{ours}", getattr(layer, theirs), (0, 0)
+    yield "final_norm", backbone.layer_norm, (0, 0)
+
+
+def _attribute(name: str) -> str:
+    """Which attribute of KerasHub's layer is the weight called `name`."""
+    return "embeddings" if name == "embedding" else "scale" if is_norm(name) else "kernel"
 
 
 def _to_two_axes(name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -5,6 +5,7 @@ from keras import ops
 
 from gemma_keras import backends
 from gemma_keras.config import GemmaConfig
+from gemma_keras.initializers import FirstWeights
 from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
@@ -16,7 +17,7 @@ class GemmaAttention(keras.layers.Layer):
     Args:
         config: sizes and switches.
         index: the layer's number, for names.
-        seed: of the initial weights, None for zeros.
+        weights: the initial ones.
 
     Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s), and in decoding `cache` (keys, values), each (b, s, k, h), with
     the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float (b, t, d), cache or None).
@@ -24,20 +25,21 @@ class GemmaAttention(keras.layers.Layer):
     Source: arXiv:2403.08295, section 2; soft caps arXiv:2408.00118, section 2; query and key norms arXiv:2503.19786, section 2.
     """
 
-    def __init__(self, config: GemmaConfig, index: int, seed: int | None = 0, **kwargs):
+    def __init__(self, config: GemmaConfig, index: int, weights: FirstWeights, **kwargs):
         super().__init__(**kwargs)
         self.config = config
         width, head = config.hidden_dim, config.head_dim
         query_width, key_width = config.num_query_heads * head, config.num_key_value_heads * head
         stem = f"layers.{index}"
-        self.q_proj = Projection(width, query_width, f"{stem}.q_proj", seed, self.dtype_policy)
-        self.k_proj = Projection(width, key_width, f"{stem}.k_proj", seed, self.dtype_policy)
-        self.v_proj = Projection(width, key_width, f"{stem}.v_proj", seed, self.dtype_policy)
-        self.o_proj = Projection(query_width, width, f"{stem}.o_proj", seed, self.dtype_policy)
+        self.q_proj = Projection(width, query_width, f"{stem}.q_proj", weights, self.dtype_policy)
+        self.k_proj = Projection(width, key_width, f"{stem}.k_proj", weights, self.dtype_policy)
+        self.v_proj = Projection(width, key_width, f"{stem}.v_proj", weights, self.dtype_policy)
+        self.o_proj = Projection(query_width, width, f"{stem}.o_proj", weights, self.dtype_policy)
         self.query_norm = self.key_norm = None
         if config.use_query_key_norm:
-            self.query_norm = RMSNorm(head, config.norm_epsilon, dtype=self.dtype_policy, name="query_norm")
-            self.key_norm = RMSNorm(head, config.norm_epsilon, dtype=self.dtype_policy, name="key_norm")
+            first = [weights.initializer(f"{stem}.{name}", 0.0) for name in ("query_norm", "key_norm")]
+            self.query_norm = RMSNorm(head, config.norm_epsilon, first[0], dtype=self.dtype_policy, name="query_norm")
+            self.key_norm = RMSNorm(head, config.norm_epsilon, first[1], dtype=self.dtype_policy, name="key_norm")
         self.built = True
 
     def call(self, x, rotary, visible, cache=None, cache_index=None, dropout_keys=None):

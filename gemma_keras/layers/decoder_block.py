@@ -3,6 +3,7 @@
 import keras
 
 from gemma_keras.config import GemmaConfig
+from gemma_keras.initializers import FirstWeights
 from gemma_keras.layers.attention import GemmaAttention
 from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.feed_forward import GemmaFeedForward
@@ -15,17 +16,18 @@ class DecoderBlock(keras.layers.Layer):
     Call: as `GemmaAttention`; returns (float (b, t, d), cache or None).
     """
 
-    def __init__(self, config: GemmaConfig, index: int, seed: int | None = 0, **kwargs):
+    def __init__(self, config: GemmaConfig, index: int, weights: FirstWeights, **kwargs):
         super().__init__(**kwargs)
         self.is_local = config.local_layers[index]
 
         def norm(name):
-            return RMSNorm(config.hidden_dim, config.norm_epsilon, dtype=self.dtype_policy, name=name)
+            first = weights.initializer(f"layers.{index}.{name}", 0.0)
+            return RMSNorm(config.hidden_dim, config.norm_epsilon, first, dtype=self.dtype_policy, name=name)
 
         self.attention_norm = norm("attention_norm")
-        self.attention = GemmaAttention(config, index, seed, dtype=self.dtype_policy, name="attention")
+        self.attention = GemmaAttention(config, index, weights, dtype=self.dtype_policy, name="attention")
         self.feed_forward_norm = norm("feed_forward_norm")
-        self.feed_forward = GemmaFeedForward(config, index, seed, dtype=self.dtype_policy, name="feed_forward")
+        self.feed_forward = GemmaFeedForward(config, index, weights, dtype=self.dtype_policy, name="feed_forward")
         self.post_attention_norm = norm("post_attention_norm") if config.use_post_norms else None
         self.post_feed_forward_norm = norm("post_feed_forward_norm") if config.use_post_norms else None
         self.built = True

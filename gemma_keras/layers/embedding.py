@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gemma_keras.initializers import KeyedNormal
+from gemma_keras.initializers import FirstWeights
 
 
 class TokenEmbedding(keras.layers.Layer):
@@ -13,18 +13,18 @@ class TokenEmbedding(keras.layers.Layer):
     Args:
         vocabulary_size: v.
         width: d.
-        seed: of the initial weights, None for zeros.
+        weights: the initial ones.
 
     Call: int (b, t) → float (b, t, d). `as_output_matrix()` → float (v, d) in the compute dtype, for the logits, which are not scaled.
 
     Source: arXiv:2403.08295, section 2; the rounding of sqrt(d) is what the published bfloat16 weights were trained with.
     """
 
-    def __init__(self, vocabulary_size: int, width: int, seed: int | None = 0, **kwargs):
+    def __init__(self, vocabulary_size: int, width: int, weights: FirstWeights, **kwargs):
         super().__init__(**kwargs)
         self.width = width
         # Scaled by sqrt(d) the rows then have unit size: smaller ones drown in the first blocks' updates, and copying is learned late.
-        initializer = KeyedNormal(seed, "embedding", width**-0.5)
+        initializer = weights.initializer("embedding", width**-0.5)
         # autocast=False: casting the looked-up rows is cheaper than casting the whole table.
         self.embeddings = self.add_weight(shape=(vocabulary_size, width), initializer=initializer, name="embeddings", autocast=False)
         self.built = True

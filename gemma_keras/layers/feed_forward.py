@@ -3,6 +3,7 @@
 import keras
 
 from gemma_keras.config import GemmaConfig
+from gemma_keras.initializers import FirstWeights
 from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.projection import Projection
 
@@ -15,12 +16,12 @@ class GemmaFeedForward(keras.layers.Layer):
     Source: Shazeer 2020, arXiv:2002.05202, equation 6.
     """
 
-    def __init__(self, config: GemmaConfig, index: int, seed: int | None = 0, **kwargs):
+    def __init__(self, config: GemmaConfig, index: int, weights: FirstWeights, **kwargs):
         super().__init__(**kwargs)
         width, inner, stem = config.hidden_dim, config.intermediate_dim, f"layers.{index}"
-        self.gate_proj = Projection(width, inner, f"{stem}.gate_proj", seed, self.dtype_policy)
-        self.up_proj = Projection(width, inner, f"{stem}.up_proj", seed, self.dtype_policy)
-        self.down_proj = Projection(inner, width, f"{stem}.down_proj", seed, self.dtype_policy)
+        self.gate_proj = Projection(width, inner, f"{stem}.gate_proj", weights, self.dtype_policy)
+        self.up_proj = Projection(width, inner, f"{stem}.up_proj", weights, self.dtype_policy)
+        self.down_proj = Projection(inner, width, f"{stem}.down_proj", weights, self.dtype_policy)
         self.built = True
 
     def call(self, x, dropout_keys=None):

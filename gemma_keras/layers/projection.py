@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from gemma_keras import backends
-from gemma_keras.initializers import KeyedNormal
+from gemma_keras.initializers import FirstWeights, KeyedNormal
 from gemma_keras.layers.dropout import dropout
 from gemma_keras.lora_options import LoraOptions
 
@@ -41,16 +41,16 @@ class Projection(keras.layers.Dense):
 
     Args:
         inputs, outputs: sizes.
-        full_name: e.g. "layers.0.q_proj"; keys the initial weights, of std 1 / sqrt(inputs).
-        seed: of the initial weights, None for zeros.
+        full_name: e.g. "layers.0.q_proj".
+        weights: the initial ones; random ones have std 1 / sqrt(inputs).
 
     Call: float (..., inputs) → float (..., outputs). With `dropout_keys` int32 (b,), one a row, the active adapter drops inputs.
 
     Source: adapters arXiv:2106.09685, section 4.1.
     """
 
-    def __init__(self, inputs: int, outputs: int, full_name: str, seed: int | None, dtype=None):
-        initializer = KeyedNormal(seed, full_name, inputs**-0.5)
+    def __init__(self, inputs: int, outputs: int, full_name: str, weights: FirstWeights, dtype=None):
+        initializer = weights.initializer(full_name, inputs**-0.5)
         super().__init__(outputs, use_bias=False, kernel_initializer=initializer, dtype=dtype, name=full_name.rsplit(".", 1)[-1])
         self.inputs = inputs
         self.full_name = full_name

@@ -11,16 +11,17 @@ class RMSNorm(keras.layers.Layer):
     Args:
         size: length of the last axis.
         epsilon: added to the mean of squares.
+        initializer: of the scale.
 
     Call: float (..., size) → the same shape and dtype.
 
     Source: arXiv:2403.08295, section 2 (RMSNorm); `1 + scale` with scale starting at zero is the published checkpoints' convention.
     """
 
-    def __init__(self, size: int, epsilon: float = 1e-6, **kwargs):
+    def __init__(self, size: int, epsilon: float = 1e-6, initializer="zeros", **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
-        self.scale = self.add_weight(shape=(size,), initializer="zeros", name="scale", autocast=False)
+        self.scale = self.add_weight(shape=(size,), initializer=initializer, name="scale", autocast=False)
         self.built = True
 
     def call(self, x):

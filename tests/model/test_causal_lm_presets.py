@@ -9,6 +9,7 @@ from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, chat
 from gemma_keras import config as config_module
 from gemma_keras.backends import to_host
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.initializers import KeyedNormal
 
 TEXTS = ["red cat", "blue dog", "green moon and sun"]
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
@@ -53,6 +54,16 @@ def test_bfloat16_weights_load_compute_and_come_back(model, folder, tmp_path):
     half.save_to_preset(tmp_path, dtype="bfloat16")
     again = weights_of(GemmaCausalLM.from_preset(tmp_path, dtype="bfloat16"))
     np.testing.assert_array_equal(again[kernel].astype(np.float32), rounded)
+
+
+def test_weights_are_made_once_with_their_final_values(folder, monkeypatch):
+    """Random or zero weights that the checkpoint then replaces would be a second copy of the model; sizes are in test_load_memory.py."""
+
+    def made(*arguments, **options):
+        raise AssertionError("a weight was made before it was read")
+
+    monkeypatch.setattr(KeyedNormal, "__call__", made)
+    GemmaCausalLM.from_preset(folder)
 
 
 def test_a_folder_without_a_tokenizer_loads_and_text_is_refused_in_plain_words(model, folder, tmp_path):

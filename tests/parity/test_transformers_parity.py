@@ -9,6 +9,7 @@ import pathlib
 import shutil
 
 import keras
+import ml_dtypes  # noqa: F401 - registers bfloat16 with numpy
 import numpy as np
 import pytest
 
@@ -40,15 +41,21 @@ def test_logits_equal_transformers(name, dialect, tmp_path):
     np.testing.assert_allclose(ours[real], oracle["logits"][real], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_tensors_equal_the_source(name, tmp_path):
-    from safetensors.numpy import load_file
+def test_saved_tensors_equal_the_source_byte_for_byte(name, dtype, tmp_path):
+    from safetensors.numpy import load_file, save_file
 
-    GemmaCausalLM.from_preset(ORACLE / name).save_to_preset(tmp_path)
-    source, saved = load_file(ORACLE / name / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    source = {key: values.astype(dtype) for key, values in load_file(ORACLE / name / "model.safetensors").items()}
+    (tmp_path / "source").mkdir()
+    save_file(source, tmp_path / "source" / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(ORACLE / name / "config.json", tmp_path / "source")
+    GemmaCausalLM.from_preset(tmp_path / "source", dtype=dtype).save_to_preset(tmp_path / "saved", dtype=dtype)
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
     assert set(source) == set(saved)
-    for key in source:
-        np.testing.assert_array_equal(source[key], saved[key], err_msg=key)
+    for key, values in source.items():
+        assert (saved[key].dtype, saved[key].shape) == (values.dtype, values.shape)
+        assert saved[key].tobytes() == values.tobytes(), key
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="runs transformers live, which is torch; once is enough")

@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from policy_fixture import world_model, world_reward_model
 from stage_fixture import make_context, read_jsonl, sentences, stage_config, tiny_tuned_model, write_jsonl
 from test_policy_optimization import OPTIONS as POLICY_OPTIONS
-from test_policy_optimization import EvenIds
+from test_policy_optimization import EvenIds, one_update
 from test_reward_modeling_stage import preferences
 
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
-from pipelines.adapters import ReferencePolicy, dropout_keys
+from pipelines.adapters import ReferencePolicy, attach, dropout_keys
 from pipelines.exact_kl import ExactKL
 from pipelines.stages import instruction_tuning, policy_optimization, pretraining, reward_modeling
 from pipelines.training_loop import Trainer
@@ -163,9 +163,7 @@ def optimized(tmp_path_factory):
     inputs = {"sft": world_model(folder / "sft", scale=4.0), "reward": world_reward_model(folder / "reward")}
     context = make_context(folder, "policy", "policy_optimization", inputs=inputs)
     loaded, original = [], GemmaCausalLM.from_preset
-    config = stage_config(
-        "policy_optimization", **{"from": "sft", "reward": "reward", **POLICY_OPTIONS, "lora": LORA, "learning_rate": 0.3}
-    )
+    config = stage_config("policy_optimization", **{"from": "sft", "reward": "reward", **POLICY_OPTIONS, "lora": LORA})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(policy_optimization, "make_rater", lambda *arguments: EvenIds())
         patch.setattr(GemmaCausalLM, "from_preset", lambda source, **options: loaded.append(source) or original(source, **options))
@@ -182,8 +180,19 @@ def test_the_policy_without_its_adapter_is_the_reference(optimized, backend):
     # With and without the adapter's path are two programs, which XLA may round differently.
     start = [evaluations[0]["eval_kl"], steps[0]["kl"], steps[0]["kl_sequence"]]
     assert max(map(abs, start)) <= (0 if backend == "torch" else 1e-6), start
-    assert final["reward_end"] > final["reward_start"] + 0.1
     assert final["kl"] > 1e-3 and final["trainable_parameters"] == ADAPTER_PARAMETERS
+
+
+def test_an_update_makes_a_good_response_likelier_and_moves_no_base_weight(optimized):
+    _, _, _, sft = optimized
+    model = GemmaCausalLM.from_preset(sft / "model")
+    attach(model, stage_config("instruction_tuning", data={"path": "x"}, lora=LORA).lora, seed=3)
+    base = {name: np.array(ops.convert_to_numpy(variable)) for name, variable in model.backbone.named_variables().items()}
+    one_update(model, [1.0, -2.0, 0.5], 3)  # `a` has no gradient while `b` is zero
+    before, after, _ = one_update(model, [1.0, -2.0, 0.5], 3)
+    assert after[0] > before[0] and after[1] < before[1]
+    for name, variable in model.backbone.named_variables().items():
+        np.testing.assert_array_equal(base[name], ops.convert_to_numpy(variable))
 
 
 def test_its_kl_is_that_of_the_written_models(optimized):

@@ -1,0 +1,44 @@
+"""Weights that lie in a file, read one at a time, when they are asked for."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.safetensors_file import float_dtype
+
+Reader = Callable[[np.dtype | None], np.ndarray]
+
+
+class StoredWeights:
+    """The weights of a model, checked against its configuration, none of them in memory.
+
+    Args:
+        origin: file, folder or model, for messages.
+        readers: our name → function from a dtype (None: the file's) to the array in our layout, perhaps a transposed view.
+        dtype: of the arrays unless another is asked for: "float32", "bfloat16" or "float16"; default the file's.
+
+    Iterate it for (our name, array) in the file's order; every iteration reads anew.
+    """
+
+    def __init__(self, origin: str, readers: Mapping[str, Reader], dtype: str | None = None):
+        self.origin = origin
+        self._readers = readers
+        self._dtype = None if dtype is None else float_dtype(dtype)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        for name in self._readers:
+            yield name, self.read(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._readers
+
+    def read(self, name: str, dtype: str | None = None) -> np.ndarray:
+        """One weight, cast on the way.
+
+        Raises:
+            CheckpointError: there is none of that name, or its bytes cannot be read.
+        """
+        if name not in self._readers:
+            raise CheckpointError(f"{self.origin}: weight {name!r} is missing.")
+        return self._readers[name](self._dtype if dtype is None else float_dtype(dtype))

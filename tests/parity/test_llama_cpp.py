@@ -1,0 +1,55 @@
+"""GGUF written here, run by llama.cpp: `make test-all` tries to build `llama-cpp-python` and skips these tests where it does not."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import numpy_gemma
+from test_gguf_transformers import CONFIGS, CONTINUATION, IDS, PROMPT, SIZES
+
+from gemma_keras.checkpoints import gguf_writer, names
+from gemma_keras.config import GemmaConfig
+from gemma_keras.tokenizer import GemmaTokenizer
+from pipelines import cli
+
+pytestmark = [pytest.mark.no_backend, pytest.mark.slow]
+llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: pip install 'gemma-keras[llama-cpp]'")
+
+ALL = {"gemma": GemmaConfig(**{**SIZES, "use_post_norms": False, "sliding_window": None}), **CONFIGS}
+FLOAT32 = 0  # of the key-value cache, GGML's number
+
+
+def opened(file, context):
+    return llama_cpp.Llama(str(file), n_ctx=context, logits_all=True, verbose=False, n_threads=2, type_k=FLOAT32, type_v=FLOAT32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0"])
+@pytest.mark.parametrize("family", list(ALL))
+def test_logits_and_ids_are_those_of_the_equations(family, dtype, tmp_path):
+    config, rng = ALL[family], np.random.default_rng(3)
+    tokenizer = GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, family)
+    weights = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in names.expected_shapes(config).items()}
+    gguf_writer.write(tmp_path / "model.gguf", config, weights.items(), tokenizer, dtype)
+    model = opened(tmp_path / "model.gguf", 64)
+    model.eval(IDS.tolist())
+    found, expected = np.array(model.scores[: len(IDS)]), numpy_gemma.logits(IDS, weights, config)
+    error = np.abs(found - expected)
+    print(f"{family} {dtype}: largest difference {error.max():.4f}, mean {error.mean():.4f} of logits that spread by {expected.std():.2f}")
+    # llama.cpp takes GELU from a table in half precision; with Q8_0 it keeps 8 bits of each weight and of what it multiplies with.
+    assert error.mean() < {"float32": 0.002, "float16": 0.004, "q8_0": 0.15}[dtype]
+    if dtype != "q8_0":
+        np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    for text in ("red cat  two\n\nlines", "é 🦙 <b>"):
+        assert model.tokenize(text.encode(), add_bos=True) == [2, *tokenizer.encode(text)]
+
+
+def test_the_real_model_written_here_continues_as_transformers_does(real_gguf, tmp_path):
+    folder, file = tmp_path / "folder", tmp_path / "again.gguf"
+    assert cli.main(["convert", str(real_gguf), str(folder), "--dtype", "float32"]) == 0
+    assert cli.main(["convert", str(folder), str(file), "--dtype", "float16"]) == 0
+    model = opened(file, 64)
+    answer = model.create_completion(PROMPT, max_tokens=24, temperature=0.0)
+    assert PROMPT + answer["choices"][0]["text"] == PROMPT + CONTINUATION
