@@ -20,6 +20,7 @@ REWARD_MODEL_PREFIX = "reward_model:"
 FUNCTION_PREFIX = "function:"
 
 Backend = Literal["jax", "tensorflow", "torch"]
+Bits = Literal["int8", "int4"]
 DtypePolicy = Literal["float32", "mixed_bfloat16", "bfloat16"]
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Columns = ("prompt", "completion", "answer", "text", "messages", "chosen", "rejected")
@@ -131,7 +132,7 @@ class Lora(Settings):
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs set to zero in training.")
     rank_stabilized: bool = Field(False, description="Scale by alpha / sqrt(rank), arXiv:2312.03732.")
     targets: list[str] | None = Field(None, description="Projections that get one, e.g. [q_proj, v_proj]; default all linear ones.")
-    quantize: Literal["int8", "int4"] | None = Field(None, description="Hold the frozen kernels in 8 or 4 bits.")
+    quantize: Bits | None = Field(None, description="Hold the frozen kernels in 8 or 4 bits.")
 
     def options(self) -> LoraOptions:
         """The same for a model.
@@ -201,6 +202,7 @@ class PreferenceCollection(ModelStage):
     rater: str = Field("gold", description="gold, a function such as exact_answer, or reward_model:<stage>.")
     noise: Literal["bradley_terry", "none"] = Field("bradley_terry", description="bradley_terry draws the winner, none takes the better.")
     noise_scale: float = Field(1.0, gt=0, description="Temperature of the draw: p = sigmoid(score difference / noise_scale).")
+    quantize_reward_model: Bits | None = Field(None, description="Hold the kernels of a reward model that scores in 8 or 4 bits.")
     export: bool = Field(False, description="Write the pairs for human raters.")
     ratings: str | None = Field(None, min_length=1, description="File with the human ratings of exported pairs.")
 
@@ -236,6 +238,7 @@ class PolicyOptimization(OptimizerOptions):
 
     kind: Literal["policy_optimization"]
     reward: Reward = Field(description="Stage, model folder, function, or a list of {reward, weight}.")
+    quantize_reward_model: Bits | None = Field(None, description="Hold the kernels of a reward model that scores in 8 or 4 bits.")
     data: Data = Field(description="Prompts, with answers where a function needs them.")
     algorithm: Literal["rloo", "reinforce"] = Field("rloo", description="Baseline: the other samples of the prompt, or a running mean.")
     kl_weight: float = Field(0.05, ge=0, description="Weight of the KL to the starting model.")
@@ -259,6 +262,7 @@ class Evaluation(StageConfig):
     compare: list[str] = Field(min_length=1, description="Stages or model folders; the first is the baseline.")
     data: Data = Field(description="Held-out prompts.")
     judge: str = Field("gold", description="gold, exact_answer, function:<name> or reward_model:<stage>.")
+    quantize_reward_model: Bits | None = Field(None, description="Hold the kernels of a reward model that scores in 8 or 4 bits.")
     prompts: int = Field(512, ge=1, description="At most so many prompts.")
     max_new_tokens: int = Field(64, ge=1, description="Tokens a response.")
     temperature: float = Field(1.0, ge=0, description="0 is greedy.")

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.configs import FUNCTION_PREFIX, REWARD_MODEL_PREFIX, Data, TaskData, WeightedReward
+from pipelines.configs import (
+    FUNCTION_PREFIX,
+    REWARD_MODEL_PREFIX,
+    Data,
+    Evaluation,
+    PolicyOptimization,
+    PreferenceCollection,
+    TaskData,
+    WeightedReward,
+)
 from pipelines.data.columns import Prompt
 from pipelines.errors import ConfigError, DataError
 from pipelines.prompts import prompt_text
@@ -19,6 +28,8 @@ from pipelines.reward_scoring import SequenceScorer
 from pipelines.rewards import REWARD_FUNCTIONS, reward_function
 from pipelines.rollout import Rollout
 from pipelines.tasks import Task, task
+
+Rated = PreferenceCollection | PolicyOptimization | Evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,31 +129,31 @@ class WeightedRater(Rater):
         return Scores(np.asarray(total), parts)
 
 
-def make_rater(name: str | Sequence[WeightedReward], context, data: Data, micro_batch_size: int, dtype: str, vocabulary_size: int) -> Rater:
+def make_rater(name: str | Sequence[WeightedReward], context, config: Rated, micro_batch_size: int, vocabulary_size: int) -> Rater:
     """The rater that a workflow names.
 
     Args:
         name: `gold`, a function (bare or behind `function:`), a stage or model folder (bare or behind `reward_model:`), or a
             list of weighted ones.
         context: StageContext, which finds stages and folders.
-        data: the stage's `data`, which says whose gold reward is meant.
-        micro_batch_size: sequences a forward pass of a reward model. dtype: its Keras dtype policy.
+        config: the stage's options. `data` says whose gold reward is meant, `dtype` and `quantize_reward_model` how reward models are held.
+        micro_batch_size: sequences a forward pass of a reward model.
         vocabulary_size: of the policy, whose ids a reward model must understand.
 
     Raises:
         ConfigError: an unknown name, gold without the built-in task, or a model that is no reward model of this vocabulary.
     """
     if not isinstance(name, str):
-        raters = [make_rater(part.reward, context, data, micro_batch_size, dtype, vocabulary_size) for part in name]
+        raters = [make_rater(part.reward, context, config, micro_batch_size, vocabulary_size) for part in name]
         return WeightedRater(raters, [part.weight for part in name])
     if name == "gold":
-        return gold_rater(data)
+        return gold_rater(config.data)
     if name.startswith(FUNCTION_PREFIX) or name in REWARD_FUNCTIONS:
         return FunctionRater(name.removeprefix(FUNCTION_PREFIX))
-    return _reward_model_rater(name.removeprefix(REWARD_MODEL_PREFIX), context, micro_batch_size, dtype, vocabulary_size)
+    return _reward_model_rater(name.removeprefix(REWARD_MODEL_PREFIX), context, config, micro_batch_size, vocabulary_size)
 
 
-def _reward_model_rater(name: str, context, micro_batch_size: int, dtype: str, vocabulary_size: int) -> RewardModelRater:
+def _reward_model_rater(name: str, context, config: Rated, micro_batch_size: int, vocabulary_size: int) -> RewardModelRater:
     from gemma_keras import GemmaRewardModel
     from gemma_keras.checkpoints.hugging_face import read_reward
 
@@ -150,12 +161,14 @@ def _reward_model_rater(name: str, context, micro_batch_size: int, dtype: str, v
     # A language model's folder would load too, under a random head.
     if not folder.is_dir() or read_reward(folder) is None:
         raise ConfigError(f"{name!r} holds no reward model ({folder}). Name a reward_modeling stage or its folder.")
-    model = GemmaRewardModel.from_preset(folder, dtype=dtype)
+    model = GemmaRewardModel.from_preset(folder, dtype=config.dtype)
     if model.config.vocabulary_size != vocabulary_size:
         raise ConfigError(
             f"The reward model {name!r} has another vocabulary than the policy: expected {vocabulary_size} ids, got "
             f"{model.config.vocabulary_size}. It scores token ids, so it must come from the same tokenizer."
         )
+    if config.quantize_reward_model is not None:
+        model.quantize(config.quantize_reward_model)
     return RewardModelRater(name if name in context.inputs else folder.name, model, micro_batch_size)
 
 

@@ -55,7 +55,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
 
 def _measure_all(reference_name: str, reference, prompts: Prompts, config: Evaluation, context: StageContext) -> dict[str, PolicyResult]:
     """Each policy in turn; besides the reference and a reward model only one of them is in memory."""
-    judge = make_rater(config.judge, context, config.data, config.batch_size, config.dtype, reference.config.vocabulary_size)
+    judge = make_rater(config.judge, context, config, config.batch_size, reference.config.vocabulary_size)
     gold = gold_rater(config.data) if isinstance(config.data, TaskData) else None
     demonstrations = load_demonstrations(config, context)
     results = {}

@@ -151,7 +151,7 @@ def _players(config: PolicyOptimization, context: StageContext, policy, referenc
         policy_scorer=ResponseScorer(policy, config.temperature, micro_batch_size),
         reference=reference,
         reference_scorer=ResponseScorer(reference.model, config.temperature, micro_batch_size),
-        rater=make_rater(config.reward, context, config.data, micro_batch_size, config.dtype, policy.config.vocabulary_size),
+        rater=make_rater(config.reward, context, config, micro_batch_size, policy.config.vocabulary_size),
         trainer=Trainer(
             policy, loss, config, config.steps * config.inner_updates, count_units=count_responses, summarize=ratio_figures
         ),

@@ -43,9 +43,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
     by_people = config.export or config.ratings is not None
     # Whatever is wrong with the raters must show before hours of sampling.
     ratings = None if config.ratings is None else _ratings_path(config.ratings, context)
-    rater = (
-        None if by_people else make_rater(config.rater, context, config.data, config.batch_size, config.dtype, model.config.vocabulary_size)
-    )
+    rater = None if by_people else make_rater(config.rater, context, config, config.batch_size, model.config.vocabulary_size)
     rollout = _sample(model, prompts, config, context)
     pairs, identical = make_pairs(rollout, config.samples_per_prompt, context.seed, context.name)
     final = {

@@ -1,12 +1,15 @@
 """Invariants of the model that no oracle is needed for: padding, packing, windows, parameter counts, keyed weights."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
+from keras.src.backend.common import global_state
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaRewardModel
 from gemma_keras.backends import to_host
 from gemma_keras.checkpoints.names import expected_shapes
+from gemma_keras.config import PUBLISHED_SIZES
 from gemma_keras.random import generator
 
 
@@ -20,6 +23,18 @@ def test_weights_are_those_of_the_checkpoint_names(tiny_config):
     assert shapes == expected_shapes(tiny_config)
     assert sum(int(np.prod(v.shape)) for v in backbone.variables) == tiny_config.parameter_count
     assert len({variable.path for variable in backbone.variables}) == len(backbone.variables)
+
+
+@pytest.mark.parametrize("name", PUBLISHED_SIZES)
+def test_published_sizes_have_their_parameters_without_any_being_allocated(name):
+    config = PUBLISHED_SIZES[name]
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            backbone = GemmaBackbone(config, seed=None)
+        assert backbone.count_params() == config.parameter_count  # and that is the published number, see test_config.py
+    finally:
+        # Keras would allocate them at the end of the next scope.
+        global_state.set_global_attribute("uninitialized_variables", [])
 
 
 def test_initial_weights_are_keyed_by_seed_and_name(tiny_configs):

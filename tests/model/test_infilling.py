@@ -5,6 +5,7 @@ import pytest
 import transformers
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer, infilling, tokenizer_files
+from pipelines import cli
 
 PREFIX, SUFFIX = "import ", "\nif __name__ == '__main__':\n    sys.exit(0)"
 PROMPT = {"prefix": PREFIX, "suffix": SUFFIX}
@@ -58,6 +59,14 @@ def test_generate_gives_the_middle(model):
     expected = model.tokenizer.decode(by_ids["token_ids"][0][by_ids["padding_mask"][0]])
     assert model.generate(PROMPT, max_length=len(ids) + 8, seed=4) == expected
     assert model.generate([PROMPT, PROMPT], max_length=len(ids) + 8, seed=4)[0] == expected
+
+
+def test_the_command_line_fills_in_too(model, tmp_path, capsys):
+    model.save_to_preset(tmp_path / "model")
+    options = ["--prompt", PREFIX, "--suffix", SUFFIX, "--max-new-tokens", "8", "--temperature", "0"]
+    assert cli.main(["generate", str(tmp_path / "model"), *options]) == 0
+    length = len(infilling.encode_infilling(model.tokenizer, PREFIX, SUFFIX)) + 8
+    assert capsys.readouterr().out == model.generate(PROMPT, max_length=length, sampler="greedy") + "\n"
 
 
 @pytest.mark.parametrize("mark", [300, 301, 302, 303])

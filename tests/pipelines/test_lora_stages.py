@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 - registers bfloat16 with numpy
 import numpy as np
 import pytest
 from keras import ops
@@ -116,6 +117,19 @@ def test_dropout_does_not_depend_on_the_micro_batches(tmp_path, tuned):
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)
     # `b` starts at zero, so that dropping the inputs shows from the second update on.
     assert losses[2][0] == pytest.approx(losses[0][0], rel=1e-5) and np.abs(np.subtract(losses[0], losses[2])[2:]).min() > 1e-5
+
+
+def test_adapters_stay_float32_over_bfloat16_weights(tmp_path, tuned):
+    figures, context = tune(tmp_path, tuned, dtype="bfloat16", eval_every=6)
+    assert figures["eval_loss"] < 0.95 * figures["eval_loss_curve"][0][1]
+    before, after, adapter = weights(tuned / "model"), weights(context.output / "model"), weights(context.output / "adapter")
+    assert {values.dtype.name for values in [*after.values(), *adapter.values()]} == {"float32"}
+    name = "model.layers.0.mlp.down_proj"
+    a, b = (adapter[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+    # What is saved is the sum over the rounded base, itself not rounded again.
+    rounded = before[f"{name}.weight"].astype("bfloat16").astype(np.float32)
+    np.testing.assert_allclose(after[f"{name}.weight"], rounded + 4 * (b @ a), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(after["model.norm.weight"], before["model.norm.weight"].astype("bfloat16").astype(np.float32))
 
 
 def test_a_row_draws_by_seed_stage_step_and_number():

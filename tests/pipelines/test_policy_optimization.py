@@ -16,7 +16,7 @@ from gemma_keras import GemmaCausalLM
 from pipelines.adapters import ReferencePolicy
 from pipelines.errors import ConfigError, DataError
 from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures, update_batches
-from pipelines.raters import FunctionRater, Rater, RewardModelRater, Scores, WeightedRater
+from pipelines.raters import FunctionRater, Rater, RewardModelRater, Scores, WeightedRater, make_rater
 from pipelines.rollout import ResponseScorer
 from pipelines.stages import policy_optimization
 from pipelines.training_loop import Trainer
@@ -198,6 +198,19 @@ def test_weighted_rewards_add_up_and_keep_their_parts():
     assert rater.source == "2 function:exact_answer + 0.5 function:answer_format"
     with pytest.raises(DataError, match="data.jsonl:1: The reward `exact_answer` needs an answer"):
         rater.score(prompts_of([[2], [2]]).examples, rollout)
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+def test_a_reward_model_can_score_with_quantized_kernels(inputs, tmp_path, bits):
+    context = make_context(tmp_path, "policy", "policy_optimization", inputs=inputs)
+    rollout = rollout_of([[2, 90, 91], [2, 100], [2, 7, 8]], [[50, 60], [51, 61], [52, 1]], [False, False, True], ["", "", ""])
+    exact, rough = (make_rater("reward", context, config(quantize_reward_model=mode), 4, rater_vocabulary(inputs)) for mode in (None, bits))
+    difference = np.abs(rough.score([None] * 3, rollout).total - exact.score([None] * 3, rollout).total)
+    assert 0 < difference.max() < {"int8": 0.3, "int4": 3}[bits]
+
+
+def rater_vocabulary(inputs):
+    return GemmaCausalLM.from_preset(inputs["sft"] / "model").config.vocabulary_size
 
 
 def test_settings_that_cannot_work_are_refused(inputs, tmp_path):
