@@ -44,16 +44,17 @@ def policy_table(source: str, rows: list[dict], columns: list[str]) -> Iterator[
     texts = [[tokenizer.bos_token_id, *tokenizer.encode("\n".join(row[column] for column in columns))][:MOST_TOKENS] for row in rows]
     yield "| kernels | MiB | loss (nats a token) | KL(full, this) | same likeliest token |"
     yield "|---|---|---|---|---|"
-    full = None
+    full = compare = None
     for mode in MODES:
         model = GemmaCausalLM.from_preset(source, dtype="float32")
         if mode is not None:
             model.quantize(mode)
         hidden = _hidden_of(model)
-        full = full or (hidden, model)
+        if full is None:
+            full, compare = hidden, _comparison(model)
         sums = np.zeros(4)
         for ids, is_token in _batches(texts):
-            sums += _compare(full[1], full[0](ids, is_token), hidden(ids, is_token), ids, is_token)
+            sums += _sums(compare, full(ids, is_token), hidden(ids, is_token), ids, is_token)
         loss, kl, same = sums[:3] / sums[3]
         yield f"| {mode or 'float32'} | {_kernel_mib(model):,.0f} | {loss:.4f} | {kl:.5f} | {same:.2%} |"
 
@@ -89,23 +90,33 @@ def _hidden_of(model) -> Callable:
     return backends.compile_forward(lambda ids, is_token: model.backbone({"token_ids": ids, "padding_mask": is_token}), [model])
 
 
-def _compare(model, full, quantized, ids: np.ndarray, is_token: np.ndarray) -> np.ndarray:
-    """Sums over positions that have a next token: loss of the quantized states, KL, agreements, and their number."""
+def _comparison(model) -> Callable:
+    """(exact states, other states, ids), each of one row → per position: loss of the other ones, KL, and whether they agree."""
     from keras import ops
 
-    from gemma_keras.backends import to_host
+    from gemma_keras import backends
     from gemma_keras.head import full_logits
+    from pipelines.algorithms.kl import exact_token_kl
 
-    matrix, cap = model.backbone.token_embedding.as_output_matrix(), model.config.final_logit_soft_cap
+    def compare(exact, other, ids):
+        matrix, cap = model.backbone.token_embedding.as_output_matrix(), model.config.final_logit_soft_cap
+        exact, other = (ops.log_softmax(full_logits(states, matrix, cap), axis=-1)[0] for states in (exact, other))
+        loss = -ops.take_along_axis(other, ops.roll(ids, -1, axis=1)[0][:, None], axis=1)[:, 0]
+        return loss, exact_token_kl(exact, other), ops.argmax(exact, axis=-1) == ops.argmax(other, axis=-1)
+
+    return backends.compile_forward(compare, [model])
+
+
+def _sums(compare: Callable, exact, other, ids: np.ndarray, is_token: np.ndarray) -> np.ndarray:
+    """Over positions that have a next token: loss, KL, agreements, and their number."""
+    from gemma_keras.backends import to_host
+
     sums = np.zeros(4)
     for row in range(len(ids)):  # all logits of a batch would be gigabytes
-        count = int(is_token[row].sum()) - 1
-        log_probs = [ops.log_softmax(full_logits(states[row : row + 1, :count], matrix, cap), axis=-1)[0] for states in (full, quantized)]
-        exact, found = (np.asarray(to_host(part), np.float64) for part in log_probs)
-        sums[0] -= found[np.arange(count), ids[row, 1 : count + 1]].sum()
-        sums[1] += (np.exp(exact) * (exact - found)).sum()
-        sums[2] += (exact.argmax(axis=1) == found.argmax(axis=1)).sum()
-        sums[3] += count
+        part = slice(row, row + 1)
+        counted = is_token[row] & np.append(is_token[row, 1:], False)
+        figures = [np.asarray(to_host(values), np.float64)[counted] for values in compare(exact[part], other[part], ids[part])]
+        sums += [*(values.sum() for values in figures), counted.sum()]
     return sums
 
 
@@ -117,7 +128,7 @@ def _batches(texts: list[list[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         is_token[:, 0] = True  # attention over no key is 0/0
         for row, text in enumerate(part):
             ids[row, : len(text)], is_token[row, : len(text)] = text, True
-        yield ids[: len(part)], is_token[: len(part)]
+        yield ids, is_token
 
 
 def _kernel_mib(model) -> float:
