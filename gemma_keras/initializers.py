@@ -4,7 +4,6 @@ A weight is made with its final value. Zeros that a checkpoint then replaces wou
 """
 
 import abc
-from typing import Any
 
 import keras
 import numpy as np
@@ -81,7 +80,7 @@ class _Stored(keras.initializers.Initializer):
         self.stored = stored
         self.name = name
 
-    def __call__(self, shape, dtype=None) -> Any:
+    def __call__(self, shape, dtype=None):
         # Cast while reading, so that neither the host nor the backend ever holds the weight in another dtype.
         values = self.stored.read(self.name, keras.backend.standardize_dtype(dtype))
         if tuple(values.shape) != tuple(shape):

@@ -30,9 +30,6 @@ class StoredWeights:
         for name in self._readers:
             yield name, self.read(name)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._readers
-
     def read(self, name: str, dtype: str | None = None) -> np.ndarray:
         """One weight, cast on the way.
 

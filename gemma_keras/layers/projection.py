@@ -56,6 +56,7 @@ class Projection(keras.layers.Dense):
         self.full_name = full_name
         self.active: Adapter | None = None
         self.build((None, inputs))
+        self.kernel_initializer = keras.initializers.Zeros()  # Dense would hold on to the checkpoint, or to another library's model
 
     def call(self, x, dropout_keys=None):
         return self._adapted(backends.linear(x, self.kernel), x, dropout_keys)
