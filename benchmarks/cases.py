@@ -35,6 +35,7 @@ class Case:
         prompt_length, new_tokens: tokens; a "train" case has `new_tokens` 0 and sequences of `prompt_length`.
         samples_per_prompt: answers a prompt ("reinforce").
         steps: steps a sample; the time is divided by it.
+        lora_rank: train adapters of this rank beside queries and values, KerasHub's choice, in place of all weights; 0 for none.
         peers: backend → libraries measured beside ours.
     """
 
@@ -47,6 +48,7 @@ class Case:
     new_tokens: int = 0
     samples_per_prompt: int = 1
     steps: int = 1
+    lora_rank: int = 0
     peers: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -70,6 +72,14 @@ CASES = (
     Case(
         "train_large_vocabulary", "train", "training step, vocabulary 256,000, 2 layers, 2 × 256",
         _LARGE_VOCABULARY, 2, 256, steps=2, peers=_KERAS_AND_TORCH,
+    ),
+    Case(
+        "train_lora", "train", "LoRA step, rank 16 on queries and values, 34M parameters, 8 × 256",
+        ModelSize(), 8, 256, steps=4, lora_rank=16, peers=_KERAS_AND_TORCH,
+    ),
+    Case(
+        "train_lora_large_vocabulary", "train", "LoRA step, rank 16 on queries and values, vocabulary 256,000, 2 layers, 2 × 256",
+        _LARGE_VOCABULARY, 2, 256, steps=2, lora_rank=16, peers=_KERAS_AND_TORCH,
     ),
     Case("generate_16", "generate", "generation, 64 + 128 tokens, batch 16", ModelSize(), 16, 64, 128, peers=_KERAS_AND_TORCH),
     Case("generate_1", "generate", "generation, 64 + 128 tokens, batch 1", ModelSize(), 1, 64, 128, peers=_KERAS_AND_TORCH),

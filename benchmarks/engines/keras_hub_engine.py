@@ -28,6 +28,8 @@ def build(case):
         head_dim=size.head_dim,
         dtype="float32",
     )
+    if case.lora_rank:
+        backbone.enable_lora(case.lora_rank)
     model = keras_hub.models.GemmaCausalLM(backbone, preprocessor=None)
     model.compile(
         optimizer=keras.optimizers.AdamW(1e-4),

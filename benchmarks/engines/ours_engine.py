@@ -29,6 +29,8 @@ def build(case) -> gemma_keras.GemmaCausalLM:
         head_dim=size.head_dim,
     )
     model = gemma_keras.GemmaCausalLM(gemma_keras.GemmaBackbone(config, dtype="float32"))
+    if case.lora_rank:
+        model.enable_lora(case.lora_rank, ["q_proj", "v_proj"])
     model.compile(optimizer=keras.optimizers.AdamW(1e-4), sampler="random")
     return model
 

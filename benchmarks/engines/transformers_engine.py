@@ -1,5 +1,6 @@
 """transformers' Gemma on PyTorch: a plain training loop and `generate`, with its fastest attention and optimizer."""
 
+import peft
 import torch
 from transformers import GemmaConfig, GemmaForCausalLM
 
@@ -33,12 +34,16 @@ def build(case) -> GemmaForCausalLM:
     model = GemmaForCausalLM(config).float()
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
+    if case.lora_rank:
+        model = peft.get_peft_model(
+            model, peft.LoraConfig(r=case.lora_rank, lora_alpha=case.lora_rank, target_modules=["q_proj", "v_proj"])
+        )
     return model
 
 
 def training(case, model):
     """A function that runs `case.steps` steps of AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-4, fused=True)
     rows = torch.from_numpy(training_rows(case)).long()
     mask = torch.ones_like(rows)
     model.train()

@@ -79,6 +79,19 @@ def test_chunked_logsumexp_and_its_gradients_equal_the_dense_ones(chunk, soft_ca
         np.testing.assert_allclose(backends.to_host(ours), backends.to_host(expected), atol=2e-5)
 
 
+def test_a_frozen_matrix_leaves_the_gradient_of_the_states_as_it_is():
+    model = Table(normal(2, 7, 5, key="h"), normal(11, 5, key="w"))
+
+    def loss():
+        total, _ = backends.chunked_logsumexp(ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix), None, 1.0, 4)
+        return ops.sum(total), {}
+
+    both = backends.compile_gradients(loss, model)()[2]
+    model.matrix.trainable = False
+    (alone,) = backends.compile_gradients(loss, model)()[2]
+    np.testing.assert_array_equal(backends.to_host(alone), backends.to_host(both[0]))
+
+
 def test_update_clips_to_the_global_norm_and_skips_what_is_not_finite():
     model = Table(np.zeros((1, 1, 2), np.float32), np.zeros((1, 2), np.float32))
     optimizer = keras.optimizers.SGD(1.0)
