@@ -102,7 +102,7 @@ class Trainer:
         summarize: {name of an array in aux: all micro-batches' rows, concatenated} -> dict of floats to log; default nothing.
 
     Each `update` and `evaluate` takes numpy arrays; every new set of shapes is compiled once, so keep shapes fixed and fill
-    rows up with units that do not count.
+    rows up with units that do not count. With an adapter that drops inputs a batch to learn from has `row_index`, int (b,).
     """
 
     def __init__(self, model, loss_function, options, total_steps, context=None, count_units=count_target_tokens, summarize=None):
