@@ -41,16 +41,16 @@ def adapter_figures(model) -> dict[str, int]:
     return {"trainable_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)}
 
 
-def save_trained(model, context: StageContext, source: str | Path) -> None:
+def save_trained(model, context: StageContext, from_: str | None) -> None:
     """Write a stage's `model/`, and where an adapter was trained also `adapter/`.
 
     Args:
-        source: what the stage started from; the adapter names it as its base, a folder by its path from `adapter/`.
+        from_: the stage's `from`. The adapter names what it means as its base, a folder by its path from `adapter/`.
     """
     save_model(model, context.output / "model")
     if model.active_adapter is None:
         return
-    folder = context.output / "adapter"
+    folder, source = context.output / "adapter", context.model_source(from_)
     base = os.path.relpath(source, folder) if isinstance(source, Path) else source
     write_folder(folder, lambda temporary: model.save_adapter(temporary, base=base))
 

@@ -95,32 +95,55 @@ def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy
 
 
 def _chunked_logsumexp_forward(hidden, matrix, soft_cap, temperature, chunk, with_entropy):
-    total, entropy = chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy)
-    return (total, entropy), (hidden, matrix, total)
+    is_frozen = not matrix.perturbed
+    hidden, matrix = hidden.value, matrix.value
+    if not is_frozen:
+        total, entropy = chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy)
+        return (total, entropy), (hidden, matrix, total, None)
+
+    # As with an adapter: the states' gradient is all there is, and taken here it spares the second pass over the logits.
+    def one_chunk(_, part):
+        logits = _logits(part, matrix, soft_cap, temperature)
+        total = jax.nn.logsumexp(logits, axis=-1)
+        shares = jnp.exp(logits - total[..., None])
+        entropy = total - jnp.sum(shares * logits, axis=-1) if with_entropy else None
+        slope = (shares * _steepness(logits, soft_cap, temperature)).astype(hidden.dtype)
+        part_slopes = jnp.einsum("bmv,vd->bmd", slope, matrix, preferred_element_type=jnp.float32).astype(hidden.dtype)
+        return None, (total, entropy, part_slopes)
+
+    _, found = jax.lax.scan(one_chunk, None, _in_chunks(hidden, chunk))
+    total, entropy, slopes = (None if each is None else _from_chunks(each, hidden.shape[1]) for each in found)
+    return (total, entropy), (None, None, None, slopes)
+
+
+def _steepness(logits, soft_cap, temperature):
+    """What a step of the raw product moves the capped and tempered logits by: a number, or with a cap (b, m, v)."""
+    return 1.0 / temperature if soft_cap is None else (1.0 - jnp.square(logits * temperature / soft_cap)) / temperature
 
 
 def _chunked_logsumexp_backward(soft_cap, temperature, chunk, with_entropy, saved, cotangents):
     del with_entropy  # it has no gradient
-    hidden, matrix, total = saved
+    hidden, matrix, total, slopes = saved
+    total_gradient = cotangents[0]
+    if slopes is not None:
+        return slopes * total_gradient[..., None].astype(slopes.dtype), None
 
     def one_chunk(matrix_gradient, parts):
         part, part_total, weight = parts
         logits = _logits(part, matrix, soft_cap, temperature)
-        slope = jnp.exp(logits - part_total[..., None]) * (weight / temperature)[..., None]
-        if soft_cap is not None:
-            slope = slope * (1.0 - jnp.square(logits * temperature / soft_cap))
+        slope = jnp.exp(logits - part_total[..., None]) * weight[..., None] * _steepness(logits, soft_cap, temperature)
         slope = slope.astype(hidden.dtype)
         part_gradient = jnp.einsum("bmv,vd->bmd", slope, matrix, preferred_element_type=jnp.float32).astype(hidden.dtype)
         matrix_gradient += jnp.einsum("bmv,bmd->vd", slope, part, preferred_element_type=jnp.float32)
         return matrix_gradient, part_gradient
 
     start = jnp.zeros(matrix.shape, jnp.float32)
-    parts = (_in_chunks(hidden, chunk), _in_chunks(total, chunk), _in_chunks(cotangents[0], chunk))
+    parts = (_in_chunks(hidden, chunk), _in_chunks(total, chunk), _in_chunks(total_gradient, chunk))
     matrix_gradient, hidden_gradient = jax.lax.scan(one_chunk, start, parts)
     return _from_chunks(hidden_gradient, hidden.shape[1]), matrix_gradient.astype(matrix.dtype)
 
 
-chunked_logsumexp.defvjp(_chunked_logsumexp_forward, _chunked_logsumexp_backward)
+chunked_logsumexp.defvjp(_chunked_logsumexp_forward, _chunked_logsumexp_backward, symbolic_zeros=True)
 
 
 def compile_forward(function, models):

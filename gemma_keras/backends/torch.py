@@ -55,10 +55,13 @@ class _ChunkedLogSumExp(torch.autograd.Function):
     def forward(context, hidden, matrix, soft_cap, temperature, chunk, with_entropy):
         total = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
         entropy = torch.empty_like(total) if with_entropy else None
+        # Under a frozen matrix, as with an adapter, the states' gradient is all there is: taken here it spares the second pass.
+        slopes = torch.empty_like(hidden) if context.needs_input_grad[:2] == (True, False) else None
         buffer = _buffer(hidden, matrix, chunk)
         weights = torch.empty_like(buffer) if with_entropy else None
         for part, rows in _chunks(hidden, chunk):
             logits = _logits(rows, matrix, soft_cap, temperature, buffer)
+            steepness = _steepness(logits, soft_cap, temperature) if slopes is not None else None
             largest = logits.amax(dim=-1, keepdim=True)
             logits.sub_(largest)
             powers = torch.exp(logits, out=weights[: len(rows)] if with_entropy else logits)
@@ -67,7 +70,11 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             total[:, part] = (mass.log() + largest[:, 0]).reshape(shape)
             if with_entropy:
                 entropy[:, part] = (mass.log() - torch.linalg.vecdot(powers, logits) / mass).reshape(shape)
-        context.save_for_backward(hidden, matrix, total)
+            if slopes is not None:
+                slope = powers.div_(mass[:, None]).mul_(steepness).to(hidden.dtype)
+                slopes[:, part] = (slope @ matrix).reshape(slopes[:, part].shape)
+        context.is_frozen = slopes is not None
+        context.save_for_backward(*((slopes,) if context.is_frozen else (hidden, matrix, total)))
         context.settings = (soft_cap, temperature, chunk)
         if with_entropy:
             context.mark_non_differentiable(entropy)
@@ -75,29 +82,24 @@ class _ChunkedLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def backward(context, total_gradient, _):
+        if context.is_frozen:
+            (slopes,) = context.saved_tensors
+            return slopes * total_gradient[:, :, None].to(slopes.dtype), None, None, None, None, None
         hidden, matrix, total = context.saved_tensors
         soft_cap, temperature, chunk = context.settings
         hidden_gradient = torch.empty_like(hidden)
-        # A frozen matrix, as under an adapter, spares half of this pass.
-        matrix_gradient = torch.zeros(matrix.shape, dtype=torch.float32, device=matrix.device) if context.needs_input_grad[1] else None
+        matrix_gradient = torch.zeros(matrix.shape, dtype=torch.float32, device=matrix.device)
         buffer = _buffer(hidden, matrix, chunk)
         for part, rows in _chunks(hidden, chunk):
             logits = _logits(rows, matrix, soft_cap, temperature, buffer)
-            scale = (total_gradient[:, part] / temperature).reshape(-1, 1)
-            if soft_cap is not None:
-                # d capped / d raw = 1 - tanh^2, and logits = soft_cap * tanh / temperature.
-                scale = scale * (1.0 - (logits * (temperature / soft_cap)).square_())
+            scale = total_gradient[:, part].reshape(-1, 1) * _steepness(logits, soft_cap, temperature)
             slope = logits.sub_(total[:, part].reshape(-1, 1)).exp_().mul_(scale).to(hidden.dtype)
             hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
-            if matrix_gradient is None:
-                continue
             if slope.dtype == torch.float32:
                 matrix_gradient.addmm_(slope.t(), rows)
             else:
                 matrix_gradient += slope.t() @ rows
-        if matrix_gradient is not None:
-            matrix_gradient = matrix_gradient.to(matrix.dtype)
-        return hidden_gradient, matrix_gradient, None, None, None, None
+        return hidden_gradient, matrix_gradient.to(matrix.dtype), None, None, None, None
 
 
 def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
@@ -128,6 +130,14 @@ def _logits(rows, matrix, soft_cap, temperature, buffer):
     if soft_cap is not None:
         logits.div_(soft_cap).tanh_().mul_(soft_cap)
     return logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def _steepness(logits, soft_cap, temperature):
+    """What a step of the raw product moves the capped and tempered logits by: a number, or with a cap (n, v)."""
+    if soft_cap is None:
+        return 1.0 / temperature
+    # d capped / d raw = 1 - tanh^2, and logits = soft_cap * tanh / temperature.
+    return (logits * (temperature / soft_cap)).square_().neg_().add_(1.0).div_(temperature)
 
 
 def _tensors(arrays):

@@ -19,15 +19,14 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
         Figures of `Trainer.fit` and of `adapter_figures`, and `examples`, `heldout_examples`, `dropped_rows`, `truncated_rows`.
     """
     rows = context.examples(config.data, "instruction")
-    source = context.model_source(config.from_)
-    model = GemmaCausalLM.from_preset(source, dtype=config.dtype)
+    model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     attach(model, config.lora, context.seed)
     encoded = encode_instructions(model.tokenizer, rows, config.max_length, config.overlong)
     train_rows, heldout_rows = split_heldout(len(encoded.examples), config.eval_fraction, context.seed, context.name)
     training = [encoded.examples[i] for i in train_rows]
     heldout = [encoded.examples[i] for i in heldout_rows]
     figures = train_language_model(model, training, heldout, config, context)
-    save_trained(model, context, source)
+    save_trained(model, context, config.from_)
     return {
         **figures,
         **adapter_figures(model),

@@ -78,7 +78,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         context.output / "samples.jsonl",
     )
     first, last = _train(players, evaluation, training_rows, config, context)
-    save_trained(policy, context, source)
+    save_trained(policy, context, config.from_)
     gold = {"gold_start": first["eval_gold"], "gold_end": last["eval_gold"]} if config.gold else {}
     return {
         "reward_start": first["eval_reward"],

@@ -4,8 +4,6 @@ The texts are packed side by side into rows of `max_length` tokens; segment ids 
 model to start from, `workflow.model.config` gives the sizes and the tokenizer is trained on the texts of this stage.
 """
 
-from pathlib import Path
-
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
 from pipelines.adapters import adapter_figures, attach, save_trained
 from pipelines.configs import Pretraining, ScratchModel
@@ -28,7 +26,7 @@ def run(config: Pretraining, context: StageContext) -> dict:
     """
     texts = context.examples(config.data, "text")
     train_rows, heldout_rows = split_heldout(len(texts), config.eval_fraction, context.seed, context.name)
-    model, source = starting_model(config, context, [texts[i].text for i in train_rows])
+    model = starting_model(config, context, [texts[i].text for i in train_rows])
     attach(model, config.lora, context.seed)
     encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
     is_heldout = set(heldout_rows.tolist())
@@ -37,7 +35,7 @@ def run(config: Pretraining, context: StageContext) -> dict:
         parts[row in is_heldout].append(example)
     training, heldout = (pack(part, config.max_length) for part in parts)
     figures = train_language_model(model, training, heldout, config, context)
-    save_trained(model, context, source)
+    save_trained(model, context, config.from_)
     return {
         **figures,
         **adapter_figures(model),
@@ -50,17 +48,12 @@ def run(config: Pretraining, context: StageContext) -> dict:
     }
 
 
-def starting_model(config: Pretraining, context: StageContext, texts: list[str]) -> tuple[GemmaCausalLM, str | Path]:
-    """The model of `from`, or of the workflow; from scratch with random weights keyed by the seed and a tokenizer trained on `texts`.
-
-    Returns:
-        The model, and where it came from, "" for random weights.
-    """
+def starting_model(config: Pretraining, context: StageContext, texts: list[str]) -> GemmaCausalLM:
+    """The model of `from`, or of the workflow; from scratch with random weights keyed by the seed and a tokenizer trained on `texts`."""
     scratch = context.workflow.model
     if config.from_ is not None or not isinstance(scratch, ScratchModel):
-        source = context.model_source(config.from_)
-        return GemmaCausalLM.from_preset(source, dtype=config.dtype), source
+        return GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     family = scratch.gemma_config().family
     tokenizer = GemmaTokenizer.train(texts, scratch.tokenizer.vocabulary_size, family)
     gemma_config = scratch.gemma_config(scratch.config.vocabulary_size or tokenizer.vocabulary_size)
-    return GemmaCausalLM(GemmaBackbone(gemma_config, dtype=config.dtype, seed=context.seed), tokenizer), ""
+    return GemmaCausalLM(GemmaBackbone(gemma_config, dtype=config.dtype, seed=context.seed), tokenizer)

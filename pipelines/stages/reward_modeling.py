@@ -35,8 +35,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         `normalized_on` ("preferences" or "samples"), `normalization_samples`, `training_pairs`, `dropped_rows`, `truncated_rows`.
     """
     rows = context.examples(config.data, "preference")
-    source = context.model_source(config.from_)
-    tuned = GemmaCausalLM.from_preset(source, dtype=config.dtype)
+    tuned = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     encoded = encode_preferences(tuned.tokenizer, rows, config.max_length, config.overlong)
     train_rows, heldout_rows = split_by_prompt(encoded.examples, config.heldout_fraction, context.seed, context.name)
     if not heldout_rows:
@@ -56,7 +55,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     figures = train_on_pairs(model, training, heldout, config, context)
     scorer = SequenceScorer(model)
     set_normalization(model, scorer, samples)
-    save_trained(model, context, source)
+    save_trained(model, context, config.from_)
     return {
         **figures,
         **adapter_figures(model),

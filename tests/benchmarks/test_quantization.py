@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,6 +13,8 @@ from stage_fixture import sentences
 
 from benchmarks import quantization
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaRewardModel, GemmaTokenizer
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the script knows no backend; once is enough")
 
 SIZES = {
     "num_layers": 2, "num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "hidden_dim": 32, "intermediate_dim": 64,

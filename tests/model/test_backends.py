@@ -79,17 +79,24 @@ def test_chunked_logsumexp_and_its_gradients_equal_the_dense_ones(chunk, soft_ca
         np.testing.assert_allclose(backends.to_host(ours), backends.to_host(expected), atol=2e-5)
 
 
-def test_a_frozen_matrix_leaves_the_gradient_of_the_states_as_it_is():
+@pytest.mark.parametrize("with_entropy", [False, True])
+@pytest.mark.parametrize("soft_cap", [None, 3.0])
+def test_a_frozen_matrix_leaves_the_gradient_of_the_states_as_it_is(soft_cap, with_entropy):
     model = Table(normal(2, 7, 5, key="h"), normal(11, 5, key="w"))
-
-    def loss():
-        total, _ = backends.chunked_logsumexp(ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix), None, 1.0, 4)
-        return ops.sum(total), {}
-
-    both = backends.compile_gradients(loss, model)()[2]
     model.matrix.trainable = False
-    (alone,) = backends.compile_gradients(loss, model)()[2]
-    np.testing.assert_array_equal(backends.to_host(alone), backends.to_host(both[0]))
+    weights = ops.convert_to_tensor(normal(2, 7, key="g"))
+
+    def gradient_with(function):
+        def loss():
+            hidden, matrix = ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix)
+            total, entropy = function(hidden, matrix, soft_cap, 0.7, 4, with_entropy)
+            return ops.sum(total * weights), {"entropy": entropy} if with_entropy else {}
+
+        _, aux, (gradient,) = backends.compile_gradients(loss, model)()
+        return [backends.to_host(value) for value in (gradient, *aux.values())]
+
+    for ours, expected in zip(gradient_with(backends.chunked_logsumexp), gradient_with(reference.chunked_logsumexp), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=2e-5)
 
 
 def test_update_clips_to_the_global_norm_and_skips_what_is_not_finite():

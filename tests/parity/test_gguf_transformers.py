@@ -52,6 +52,7 @@ def test_a_gguf_file_gives_the_logits_of_the_equations_there(family, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_real_model_goes_from_gguf_into_a_folder_that_transformers_runs(real_gguf, tmp_path):
     folder = tmp_path / "converted"
     assert cli.main(["convert", str(real_gguf), str(folder), "--dtype", "float32"]) == 0

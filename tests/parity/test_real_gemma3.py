@@ -54,6 +54,7 @@ def test_logits_equal_transformers(logits_at, oracle, row):
     np.testing.assert_array_equal(ours.argmax(axis=1), oracle[f"{row}_indices"][:, 0])
 
 
+@pytest.mark.slow
 def test_bfloat16_chooses_the_same_token(model, oracle):
     """At 99 % of 600 positions; logits within a tenth of their spread, root mean square."""
     half = GemmaCausalLM(GemmaBackbone(model.config, dtype="bfloat16", seed=None))

@@ -200,17 +200,12 @@ def test_weighted_rewards_add_up_and_keep_their_parts():
         rater.score(prompts_of([[2], [2]]).examples, rollout)
 
 
-@pytest.mark.parametrize("bits", ["int8", "int4"])
-def test_a_reward_model_can_score_with_quantized_kernels(inputs, tmp_path, bits):
+def test_a_reward_model_can_score_with_quantized_kernels(inputs, tmp_path):
     context = make_context(tmp_path, "policy", "policy_optimization", inputs=inputs)
     rollout = rollout_of([[2, 90, 91], [2, 100], [2, 7, 8]], [[50, 60], [51, 61], [52, 1]], [False, False, True], ["", "", ""])
-    exact, rough = (make_rater("reward", context, config(quantize_reward_model=mode), 4, rater_vocabulary(inputs)) for mode in (None, bits))
+    exact, rough = (make_rater("reward", context, config(quantize_reward_model=mode), 4, 300) for mode in (None, "int8"))
     difference = np.abs(rough.score([None] * 3, rollout).total - exact.score([None] * 3, rollout).total)
-    assert 0 < difference.max() < {"int8": 0.3, "int4": 3}[bits]
-
-
-def rater_vocabulary(inputs):
-    return GemmaCausalLM.from_preset(inputs["sft"] / "model").config.vocabulary_size
+    assert 0 < difference.max() < 0.3
 
 
 def test_settings_that_cannot_work_are_refused(inputs, tmp_path):
