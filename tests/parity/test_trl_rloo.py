@@ -14,6 +14,7 @@ from stage_fixture import stage_config
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.chat import encode_pair
+from pipelines.adapters import ReferencePolicy
 from pipelines.data.batches import make_batch
 from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures
 from pipelines.raters import Rater, Scores
@@ -68,7 +69,13 @@ def ours(folders):
     judge = baseline.advantages
     baseline.advantages = lambda rewards: advantages.append(judge(rewards)) or advantages[-1]
     players = policy_optimization.Players(
-        prompts, None, ResponseScorer(policy, TEMPERATURE, 4), ResponseScorer(reference, TEMPERATURE, 4), IdsRater(), trainer
+        prompts,
+        None,
+        ResponseScorer(policy, TEMPERATURE, 4),
+        ReferencePolicy(reference),
+        ResponseScorer(reference, TEMPERATURE, 4),
+        IdsRater(),
+        trainer,
     )
     config = stage_config(
         "policy_optimization", reward="exact_answer", data={"task": "small_world", "split": "rl", "size": 1}, kl_weight=KL_WEIGHT,
