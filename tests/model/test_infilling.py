@@ -69,7 +69,7 @@ def test_the_command_line_fills_in_too(model, tmp_path, capsys):
     assert capsys.readouterr().out == model.generate(PROMPT, max_length=length, sampler="greedy") + "\n"
 
 
-@pytest.mark.parametrize("mark", [300, 301, 302, 303])
+@pytest.mark.parametrize("mark", [*(pytest.param(mark, marks=pytest.mark.slow) for mark in (300, 301, 302)), 303])
 def test_every_mark_ends_the_middle(model, mark):
     """All weights but the embedding are zero, so that greedy decoding chooses the longest row of one direction at once."""
     only_mark = GemmaCausalLM(GemmaBackbone(model.config, seed=None), model.tokenizer)

@@ -82,7 +82,7 @@ def test_presets_go_both_ways(name, tmp_path):
         np.testing.assert_array_equal(values, expected[key], err_msg=key)
 
 
-@pytest.mark.parametrize("name", list(CONFIGS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "gemma_multi_head" else pytest.mark.slow) for name in CONFIGS])
 def test_a_merged_adapter_goes_both_ways_bit_for_bit(name):
     ours = shaken(GemmaCausalLM(GemmaBackbone(CONFIGS[name], seed=5)))
     ours.enable_lora(rank=2)

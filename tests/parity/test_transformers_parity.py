@@ -41,7 +41,7 @@ def test_logits_equal_transformers(name, dialect, tmp_path):
     np.testing.assert_allclose(ours[real], oracle["logits"][real], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(half, marks=pytest.mark.slow) for half in ("bfloat16", "float16"))])
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_tensors_equal_the_source_byte_for_byte(name, dtype, tmp_path):
     from safetensors.numpy import load_file, save_file

@@ -200,6 +200,7 @@ def test_weighted_rewards_add_up_and_keep_their_parts():
         rater.score(prompts_of([[2], [2]]).examples, rollout)
 
 
+@pytest.mark.slow
 def test_a_reward_model_can_score_with_quantized_kernels(inputs, tmp_path):
     context = make_context(tmp_path, "policy", "policy_optimization", inputs=inputs)
     rollout = rollout_of([[2, 90, 91], [2, 100], [2, 7, 8]], [[50, 60], [51, 61], [52, 1]], [False, False, True], ["", "", ""])
