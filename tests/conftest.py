@@ -67,14 +67,6 @@ TINY_CONFIGS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """With several test processes a file stays in one of them, for its fixtures' sake, and so does the folder that shares one long run."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "chain" else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def tiny_configs() -> dict[str, GemmaConfig]:
     """One small config a family, sliding windows of 4 and every switch of the family on."""

@@ -5,6 +5,7 @@
 #   BIN=.venv/bin BACKENDS="jax torch" WORKERS=2 bash tests/run_all.sh "not slow" [pytest arguments]
 #
 # WORKERS: test processes side by side. Most of a test's time is compiling on one core.
+# A file stays in one of them, for its fixtures' sake; by file, as pytest-xdist 3.8 forms no groups under pytest 9.2.
 # First argument: a pytest marker expression that every part adds to its own; empty for all tests.
 set -u
 
@@ -35,7 +36,7 @@ part() {
 pytest_with() {
     local backend=$1 selection=$2 status
     shift 2
-    KERAS_BACKEND=$backend "$bin/python" -m pytest -q -n "$workers" --dist loadgroup --durations=10 -m "$selection${markers:+ and $markers}" "$@"
+    KERAS_BACKEND=$backend "$bin/python" -m pytest -q -n "$workers" --dist loadfile --durations=10 -m "$selection${markers:+ and $markers}" "$@"
     status=$?
     # 5: no test was selected, e.g. when PYTEST_ARGS names a file without a backend.
     [ "$status" -eq 0 ] || { [ "$status" -eq 5 ] && [ $# -gt 0 ]; }
