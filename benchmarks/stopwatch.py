@@ -2,10 +2,10 @@
 
 import json
 import os
-import pathlib
-import resource
 import sys
 import time
+
+from pipelines.process_memory import peak_memory_gib
 
 
 class Stopwatch:
@@ -34,13 +34,3 @@ class Stopwatch:
 
     def _send(self, **message) -> None:
         self._answers.write(json.dumps(message) + "\n")
-
-
-def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far, in GiB."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -7,7 +7,6 @@ descriptors: one whose closing means that the runner is gone, and the run folder
 import argparse
 import importlib
 import os
-import resource
 import signal
 import sys
 import threading
@@ -21,6 +20,7 @@ from pipelines import yaml_reader
 from pipelines.configs import KINDS, Workflow
 from pipelines.errors import InternalError, Stopped
 from pipelines.files import read_json, write_json
+from pipelines.process_memory import peak_memory_gib
 from pipelines.stage_context import StageContext
 from pipelines.stage_errors import ERROR_FILE, error_record, known_error
 
@@ -55,12 +55,6 @@ def execute(output: Path, quiet: bool) -> None:
     about["seconds"] = round(time.perf_counter() - started, 3)
     about["peak_memory_gib"] = round(peak_memory_gib(), 3)
     write_json(output / "stage.json", about)
-
-
-def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far, GiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
 
 
 def stop_on_signals() -> None:

@@ -6,13 +6,13 @@ TOKENS in four rows, of which "all" bear loss, or a "few" of each row: the base,
 computes the logits of all tokens at once, for comparison by hand. Prints the peak resident memory in bytes.
 """
 
-import resource
 import sys
 
 import keras
 import numpy as np
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, head
+from pipelines.process_memory import peak_memory_gib
 
 
 def main(tokens: int, vocabulary: int, which: str) -> None:
@@ -31,7 +31,7 @@ def main(tokens: int, vocabulary: int, which: str) -> None:
     loss = model.fit({"token_ids": token_ids, "is_target": is_target}, batch_size=4, verbose=0).history["loss"][0]
     if abs(loss - np.log(vocabulary)) > 0.01:  # zero embeddings: the uniform distribution
         raise SystemExit(f"the loss is {loss}, expected log {vocabulary}")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(round(peak_memory_gib() * 2**30))
 
 
 if __name__ == "__main__":

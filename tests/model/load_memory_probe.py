@@ -6,8 +6,9 @@
 Prints the peak resident memory of this process in bytes, the framework's own included.
 """
 
-import resource
 import sys
+
+from pipelines.process_memory import peak_memory_gib
 
 
 def main(action: str, *arguments: str) -> None:
@@ -25,7 +26,7 @@ def main(action: str, *arguments: str) -> None:
         source, target, dtype = arguments
         if cli.main(["convert", source, target, "--dtype", dtype]):
             raise SystemExit("convert failed")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(round(peak_memory_gib() * 2**30))
 
 
 if __name__ == "__main__":
