@@ -214,6 +214,8 @@ def _checked_tensors(file: Path, header: GGUFHeader, config: GemmaConfig, packag
                 "The file is cut short: download it again."
             )
         spans.append((tensor.start, tensor.start + size, tensor.name))
+    for tensor in {tensor.kind: tensor for tensor in found.values()}.values():
+        _dequantized(file, tensor, bytes(_row_bytes(file, tensor, package)), 1, package)  # tells the types that are only stored
     spans.sort()
     for (_, end, before), (start, _, name) in zip(spans, spans[1:], strict=False):
         if start < end:

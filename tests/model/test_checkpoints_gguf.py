@@ -94,18 +94,53 @@ def test_configuration_and_float32_weights(family, tmp_path):
         np.testing.assert_allclose(read[name], values, rtol=0, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q5_1", "Q4_0"])
-def test_types_against_the_gguf_package(kind, tmp_path):
-    config, file = CONFIGS["gemma3"], tmp_path / "model.gguf"
-    weights = random_weights(config)
-    quantization = gguf.GGMLQuantizationType[kind]
-    write_gguf(file, config, weights, quantization)
+# All that gguf 0.19 has a formula for; what it only stores is refused.
+DEQUANTIZED = (
+    "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_NL IQ4_XS "
+    "TQ1_0 TQ2_0 MXFP4 NVFP4"
+).split()
+STORED_ONLY = "Q8_1 Q8_K I8 I16 I32 I64 F64".split()
+
+
+@pytest.fixture
+def file_of_a_kind(tmp_path, monkeypatch):
+    """Makes a file of one type; its bytes are drawn, as the package cannot write all types that it reads."""
+
+    def write(kind):
+        values, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+        generator = np.random.default_rng(5)
+
+        def drawn(array, kind):
+            if kind == gguf.GGMLQuantizationType.F32 and array.ndim == 1:
+                return array
+            # At most 48: whatever half a block's bytes hold, as float16 or float32 they are small numbers.
+            return generator.integers(0, 49, (*array.shape[:-1], array.shape[-1] // values * size), np.uint8)
+
+        monkeypatch.setattr(gguf, "quantize", drawn)
+        config = CONFIGS["gemma3"].replace(num_layers=1, local_layers=(True,), head_dim=64, hidden_dim=256, intermediate_dim=256)
+        write_gguf(tmp_path / "model.gguf", config, random_weights(config), gguf.GGMLQuantizationType[kind])
+        return tmp_path / "model.gguf", config
+
+    return write
+
+
+@pytest.mark.parametrize("kind", DEQUANTIZED)
+def test_types_against_the_gguf_package(kind, file_of_a_kind):
+    file, config = file_of_a_kind(kind)
     read = dict(checkpoints_gguf.read_weights(file))
     for tensor in gguf.GGUFReader(file).tensors:
         name = names.our_name_from_gguf(tensor.name, config)
         expected = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
         expected = expected - 1 if names.is_norm(name) else expected
+        assert np.isfinite(expected).all() and expected.max() > expected.min()
         np.testing.assert_array_equal(read[name], expected.T if names.is_transposed(name) else expected, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", STORED_ONLY)
+def test_types_without_a_formula_are_refused_before_a_weight_is_read(kind, file_of_a_kind):
+    file, _ = file_of_a_kind(kind)
+    with pytest.raises(CheckpointError, match=f"has the type {kind}, which the gguf package cannot dequantize"):
+        checkpoints_gguf.read_weights(file)
 
 
 def test_norms_of_a_bfloat16_model_are_exact(tmp_path):
