@@ -300,7 +300,6 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             ValueError: the name is taken.
         """
         presets.read_adapter(folder, self.backbone, name)
-        self._forward_changed()
 
     def get_config(self):
         return {"backbone": keras.saving.serialize_keras_object(self.backbone)}

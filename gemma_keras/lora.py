@@ -9,7 +9,9 @@ Source: Hu et al. 2021, arXiv:2106.09685.
 
 import abc
 import contextlib
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import keras
 import numpy as np
@@ -18,10 +20,40 @@ from gemma_keras.layers.dropout import mixed_bits
 from gemma_keras.layers.projection import Projection
 from gemma_keras.lora_options import ALL_LINEAR, LoraOptions
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
-class AdapterHost:
+class ProgramsOfAdapters:
+    """Keras keeps the programs of fit, evaluate and predict; here they last as long as the adapters that they were made for.
+
+    A mixin for a Keras model with `adapter_state`. The state is asked when a program is wanted, as adapters may be changed through the
+    backbone or through any model around it.
+    """
+
+    _state_of_programs: tuple[str | None, int] | None = None
+
+    def make_train_function(self, force=False):
+        self._drop_old_programs()
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        self._drop_old_programs()
+        return super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
+        self._drop_old_programs()
+        return super().make_predict_function(force)
+
+    def _drop_old_programs(self) -> None:
+        state = self.adapter_state  # type: ignore[attr-defined]
+        if state != self._state_of_programs:
+            self.train_function = self.test_function = self.predict_function = None
+            self._state_of_programs = state
+
+
+class AdapterHost(ProgramsOfAdapters):
     """What a backbone does with adapters: a mixin for a Keras model that has `projections()`.
 
     At most one adapter is active; it alone is trainable. Nothing here touches a kernel but `merge_adapter` and `unmerge_adapter`.
@@ -221,53 +253,27 @@ class AdapterHost:
         self._changed(self._active_adapter)
 
 
-class AdaptedModel:
-    """A task model that hands these calls to its backbone: a mixin for a Keras model with `backbone` and `config`."""
+def _handed_on(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """A method of a task model that is its backbone's, under the same signature and documentation."""
 
-    def enable_lora(self, rank: int = 8, target_layer_names=None, **options) -> None:
-        """See `AdapterHost.enable_lora`. Layers above the backbone, such as a reward head, stay trainable."""
-        self.backbone.enable_lora(rank, target_layer_names, **options)  # type: ignore[attr-defined]
-        self._forward_changed()
+    @functools.wraps(method)
+    def call(self: Any, *arguments: P.args, **options: P.kwargs) -> R:
+        return getattr(self.backbone, method.__name__)(*arguments, **options)
 
-    def add_adapter(self, name: str, options: LoraOptions, seed: int = 0) -> None:
-        """See `AdapterHost.add_adapter`."""
-        self.backbone.add_adapter(name, options, seed)  # type: ignore[attr-defined]
-        self._forward_changed()
+    return call
 
-    def set_adapter(self, name: str | None) -> None:
-        """See `AdapterHost.set_adapter`."""
-        self.backbone.set_adapter(name)  # type: ignore[attr-defined]
-        self._forward_changed()
 
-    def delete_adapter(self, name: str) -> None:
-        """See `AdapterHost.delete_adapter`."""
-        self.backbone.delete_adapter(name)  # type: ignore[attr-defined]
-        self._forward_changed()
+class AdaptedModel(ProgramsOfAdapters):
+    """A mixin for a Keras model with a `backbone`, which holds the adapters. Layers above it, such as a reward head, stay trainable."""
 
-    def merge_adapter(self) -> None:
-        """See `AdapterHost.merge_adapter`."""
-        self.backbone.merge_adapter()  # type: ignore[attr-defined]
-        self._forward_changed()
-
-    def unmerge_adapter(self) -> None:
-        """See `AdapterHost.unmerge_adapter`."""
-        self.backbone.unmerge_adapter()  # type: ignore[attr-defined]
-        self._forward_changed()
-
-    def quantize(self, mode: str, config=None, **kwargs) -> None:
-        """See `AdapterHost.quantize`."""
-        self.backbone.quantize(mode, config, **kwargs)  # type: ignore[attr-defined]
-        self._forward_changed()
-
-    @contextlib.contextmanager
-    def adapters_off(self) -> Iterator[None]:
-        """See `AdapterHost.adapters_off`."""
-        with self.backbone.adapters_off():  # type: ignore[attr-defined]
-            self._forward_changed()
-            try:
-                yield
-            finally:
-                self._forward_changed()
+    enable_lora = _handed_on(AdapterHost.enable_lora)
+    add_adapter = _handed_on(AdapterHost.add_adapter)
+    set_adapter = _handed_on(AdapterHost.set_adapter)
+    delete_adapter = _handed_on(AdapterHost.delete_adapter)
+    merge_adapter = _handed_on(AdapterHost.merge_adapter)
+    unmerge_adapter = _handed_on(AdapterHost.unmerge_adapter)
+    adapters_off = _handed_on(AdapterHost.adapters_off)
+    quantize = _handed_on(AdapterHost.quantize)
 
     @property
     def adapters(self) -> dict[str, LoraOptions]:
@@ -299,7 +305,3 @@ class AdaptedModel:
                     "was added, chosen or removed since. Call compile() with a new optimizer"
                 )
         return super().make_train_function(force)
-
-    def _forward_changed(self) -> None:
-        # Keras keeps the programs of fit, evaluate and predict: they would go on with the old paths.
-        self.train_function = self.test_function = self.predict_function = None

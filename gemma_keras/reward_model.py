@@ -94,7 +94,6 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         score = presets.read_adapter(folder, self.backbone, name)
         if score is not None:
             self.score.kernel.assign(score)
-        self._forward_changed()
 
     def get_config(self):
         return {"backbone": keras.saving.serialize_keras_object(self.backbone)}

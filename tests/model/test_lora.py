@@ -96,6 +96,19 @@ def test_off_is_the_base_model_in_scoring_and_in_generation(trained):
     assert len(model.trainable_variables) == 42
 
 
+def test_programs_follow_adapters_that_the_backbone_was_given(model):
+    """KerasHub's way, `model.backbone.enable_lora`, after Keras made its programs."""
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    base, states = model.evaluate({"token_ids": IDS}, verbose=0), model.backbone.predict(INPUTS, verbose=0)
+    model.backbone.enable_lora(4, target_layer_names=["q_proj", "down_proj"])
+    random_adapter(model)
+    assert abs(model.evaluate({"token_ids": IDS}, verbose=0) - base) > 1e-3
+    assert np.abs(model.backbone.predict(INPUTS, verbose=0) - states).max() > 1e-2
+    with model.backbone.adapters_off():
+        assert model.evaluate({"token_ids": IDS}, verbose=0) == pytest.approx(base, abs=1e-6)
+        np.testing.assert_allclose(model.backbone.predict(INPUTS, verbose=0), states, atol=1e-5)
+
+
 def test_off_ends_with_an_error_too(trained):
     model, *_, after = trained
     with pytest.raises(RuntimeError), model.adapters_off():
