@@ -67,6 +67,24 @@ TINY_CONFIGS = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _arithmetic_of_tensorflow_is_settled():
+    """TensorFlow asks for TF_DETERMINISTIC_OPS once: before a test that runs a command here, which sets it, not after."""
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow
+
+        tensorflow.random.uniform([])
+
+
+@pytest.fixture(autouse=True)
+def _environment_stays(_arithmetic_of_tensorflow_is_settled):
+    """Commands that run in the test's process set variables for their own; the next test starts with what was there."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_configs() -> dict[str, GemmaConfig]:
     """One small config a family, sliding windows of 4 and every switch of the family on."""
