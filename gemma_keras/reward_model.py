@@ -73,10 +73,10 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         reward = hugging_face.read_reward(loaded.folder) if loaded.folder is not None else None
         backbone = GemmaBackbone(loaded.config, dtype=dtype, weights=loaded.first_weights(seed))
         model = cls(backbone, loaded.tokenizer, seed=seed)
-        if reward is not None and loaded.weights is not None:
-            model.score.kernel.assign(np.ascontiguousarray(loaded.weights.read("score", "float32")))
         if reward is not None:
             model.reward_mean, model.reward_std = reward["reward_mean"], reward["reward_std"]
+            if loaded.weights is not None:
+                model.score.kernel.assign(np.ascontiguousarray(loaded.weights.read("score", "float32")))
         return model
 
     def save_to_preset(self, folder, dtype: str = "float32") -> None:

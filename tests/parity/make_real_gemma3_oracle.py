@@ -14,10 +14,10 @@ import sys
 
 import numpy as np
 import torch
+from real_gemma3_text import PROMPT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 OUTPUT = pathlib.Path(__file__).with_name("real_gemma3_oracle.npz")
-PROMPT = "The capital of France is"
 NEW_TOKENS = 24
 LONG_TOKENS = 600
 PARAGRAPH = (

@@ -13,6 +13,7 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parent))
 import numpy_gemma
+from real_gemma3_text import CONTINUATION, PROMPT
 
 from gemma_keras.checkpoints import gguf_writer, names
 from gemma_keras.config import GemmaConfig, every_nth_global
@@ -34,8 +35,6 @@ CONFIGS = {
     ),
 }
 IDS = np.random.default_rng(7).integers(10, 300, 13).astype(np.int32)
-PROMPT = "The capital of France is"
-CONTINUATION = " the capital of the country of France. It is the largest city in France and the second largest city in Europe. It"
 
 
 @pytest.mark.parametrize("family", list(CONFIGS))

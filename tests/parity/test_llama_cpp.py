@@ -8,7 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import numpy_gemma
-from test_gguf_transformers import CONFIGS, CONTINUATION, IDS, PROMPT, SIZES
+from real_gemma3_text import CONTINUATION, PROMPT
+from test_gguf_transformers import CONFIGS, IDS, SIZES
 
 from gemma_keras.checkpoints import gguf_writer, names
 from gemma_keras.config import GemmaConfig

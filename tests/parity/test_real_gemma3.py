@@ -4,17 +4,19 @@ The oracle is stored, see make_real_gemma3_oracle.py.
 """
 
 import pathlib
+import sys
 
 import keras
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from real_gemma3_text import CONTINUATION, PROMPT
+
 from gemma_keras import GemmaBackbone, GemmaCausalLM, backends
 from gemma_keras.head import full_logits
 
 ORACLE = pathlib.Path(__file__).with_name("real_gemma3_oracle.npz")
-PROMPT = "The capital of France is"
-CONTINUATION = " the capital of the country of France. It is the largest city in France and the second largest city in Europe. It"
 
 
 @pytest.fixture(scope="module")
