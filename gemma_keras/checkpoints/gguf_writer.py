@@ -20,12 +20,11 @@ from gemma_keras.checkpoints.safetensors_file import sync_folder
 from gemma_keras.config import GemmaConfig, every_nth_global
 from gemma_keras.tokenizer import GemmaTokenizer
 from gemma_keras.tokenizer_export import CHAT_TEMPLATES
-from gemma_keras.tokenizer_files import SPACE, parse_model
+from gemma_keras.tokenizer_files import BPE_MODEL, CONTROL, SPACE, UNUSED, USER_DEFINED, parse_model
 
 TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 _FILE_TYPES = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
 _BLOCK_VALUES = 1 << 24
-_USER_DEFINED, _UNUSED = 4, 5
 
 
 def write(
@@ -42,13 +41,14 @@ def write(
         file: ends in .gguf.
         config: the model.
         named_arrays: (our name, array in our layout), every weight once, in any order; one is held at a time.
-        tokenizer: its pieces go into the metadata; None for a file without them, which llama.cpp cannot prompt.
+        tokenizer: its pieces go into the metadata; None for a file without them, which llama.cpp does not open.
         dtype: "float32", "float16", "bfloat16" or "q8_0" of the matrices; norms are always float32, as llama.cpp wants them, and so are
             the rows that q8_0's blocks of 32 do not divide (float16).
         name: `general.name`, default the file's.
 
     Raises:
-        CheckpointError: an unknown dtype, a model that llama.cpp does not have, a weight missing or of another shape; no `gguf` package.
+        CheckpointError: an unknown dtype, a model or tokenizer that llama.cpp does not have, a weight missing or of another shape; no
+            `gguf` package.
         OSError: the disk; no partial file is left behind.
     """
     file = Path(file)
@@ -61,7 +61,7 @@ def write(
     try:
         _add_config(writer, config, package, dtype, name or file.stem)
         if tokenizer is not None:
-            _add_tokenizer(writer, tokenizer, config)
+            _add_tokenizer(writer, tokenizer, config, package)
         places = _announce(writer, config, package, dtype)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -129,15 +129,8 @@ def _add_config(writer: Any, config: GemmaConfig, package: Any, dtype: str, name
         writer.add_rope_scaling_factor(config.rope_scale)
 
 
-def _add_tokenizer(writer: Any, tokenizer: GemmaTokenizer, config: GemmaConfig) -> None:
-    entries = [(piece.piece, piece.score, piece.type) for piece in parse_model(tokenizer.model_proto).pieces]
-    # llama.cpp matches user-defined pieces against the text as it is, with plain spaces.
-    tokens = [piece.replace(SPACE, " ") if kind == _USER_DEFINED else piece for piece, _, kind in entries]
-    scores, kinds = [score for _, score, _ in entries], [int(kind) for _, _, kind in entries]
-    for i in range(len(tokens), config.vocabulary_size):
-        tokens.append(f"[PAD{i}]")
-        scores.append(-1000.0)
-        kinds.append(_UNUSED)
+def _add_tokenizer(writer: Any, tokenizer: GemmaTokenizer, config: GemmaConfig, package: Any) -> None:
+    tokens, scores, kinds = _vocabulary(tokenizer, config)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores(scores)
@@ -148,10 +141,41 @@ def _add_tokenizer(writer: Any, tokenizer: GemmaTokenizer, config: GemmaConfig) 
     writer.add_pad_token_id(tokenizer.pad_token_id)
     if tokenizer.end_of_turn_id is not None:
         writer.add_eot_token_id(tokenizer.end_of_turn_id)
+    if tokenizer.infilling_marks is not None:
+        keys = package.Keys.Tokenizer
+        marks = dict(zip((keys.FIM_PRE_ID, keys.FIM_SUF_ID, keys.FIM_MID_ID, keys.FIM_SEP_ID), tokenizer.infilling_marks, strict=True))
+        for key, token_id in marks.items():
+            writer.add_uint32(key, token_id)
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     writer.add_chat_template(CHAT_TEMPLATES[tokenizer.family])
+
+
+def _vocabulary(tokenizer: GemmaTokenizer, config: GemmaConfig) -> tuple[list[str], list[float], list[int]]:
+    """Pieces, scores and types, one for each row of the embedding, as llama.cpp requires."""
+    model = parse_model(tokenizer.model_proto)
+    if model.trainer_spec.model_type != BPE_MODEL:
+        raise CheckpointError("GGUF's tokenizer for Gemma is SentencePiece's BPE. Received: a Unigram model, whose ids llama.cpp changes")
+    for entry in list(model.pieces)[config.vocabulary_size :]:
+        if entry.type not in (CONTROL, UNUSED):
+            raise CheckpointError(
+                f"The tokenizer has {len(model.pieces)} pieces and the model {config.vocabulary_size} rows: {entry.piece!r} would be lost. "
+                "Use the tokenizer that the model was trained with"
+            )
+    tokens, scores, kinds = [], [], []
+    for i, entry in enumerate(list(model.pieces)[: config.vocabulary_size]):
+        # Published files type turn and infilling marks user-defined: llama.cpp would match them in what users write.
+        kind = CONTROL if i in tokenizer.control_ids else entry.type
+        # It matches user-defined pieces against the text as it is, with plain spaces.
+        tokens.append(entry.piece.replace(SPACE, " ") if kind == USER_DEFINED else entry.piece)
+        scores.append(entry.score)
+        kinds.append(int(kind))
+    for i in range(len(tokens), config.vocabulary_size):
+        tokens.append(f"[PAD{i}]")
+        scores.append(-1000.0)
+        kinds.append(UNUSED)
+    return tokens, scores, kinds
 
 
 def _announce(writer: Any, config: GemmaConfig, package: Any, dtype: str) -> dict[str, tuple[int, Any]]:

@@ -54,7 +54,7 @@ def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
 
     try:
         backbone = keras_hub.models.Backbone.from_preset(str(preset))
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, KeyError) as error:
         raise CheckpointError(f"{preset}: KerasHub cannot open this preset: {str(error).splitlines()[0][:300]}") from error
     if not is_backbone(backbone):
         raise CheckpointError(f"{preset}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {type(backbone).__name__}")
@@ -99,12 +99,16 @@ def config_of(backbone: Any) -> GemmaConfig:
     """The model that KerasHub's backbone is.
 
     Raises:
-        CheckpointError: it has a vision encoder or bidirectional attention.
+        CheckpointError: it has a vision encoder, bidirectional attention, or scaled positions in local layers.
     """
     theirs = backbone.get_config()
     is_gemma3 = type(backbone).__name__ == "Gemma3Backbone"
     if getattr(backbone, "vision_encoder", None) is not None or theirs.get("use_bidirectional_attention"):
         raise CheckpointError(f"{type(backbone).__name__}: only the text decoder is read; this one has images or looks both ways")
+    if theirs.get("local_rope_scaling_factor", 1.0) != 1.0:
+        raise CheckpointError(
+            f"{type(backbone).__name__}: local_rope_scaling_factor={theirs['local_rope_scaling_factor']!r} has no such Gemma"
+        )
     family = "gemma3" if is_gemma3 else "gemma2" if theirs["use_post_ffw_norm"] else "gemma"
     layers, windows = theirs["num_layers"], theirs["use_sliding_window_attention"]
     scale = theirs["head_dim"] if theirs["query_head_dim_normalize"] else theirs["hidden_dim"] / theirs["num_query_heads"]
@@ -146,8 +150,7 @@ def build(config: GemmaConfig, dtype: str = "float32") -> Any:
     rules = {
         "query_scale": math.isclose(config.query_scale, by_head) or math.isclose(config.query_scale, by_width),  # type: ignore[arg-type]
         "local_layers": not windows or (pattern is not None and config.local_layers == every_nth_global(config.num_layers, pattern)),
-        "rope_theta": config.rope_theta == (_GEMMA3_BASES[0] if config.family == "gemma3" and windows else 1e4)
-        or (config.family == "gemma3" and config.rope_theta == _GEMMA3_BASES[0]),
+        "rope_theta": config.rope_theta == (_GEMMA3_BASES[0] if config.family == "gemma3" else 1e4),
         "local_rope_theta": not windows or config.family != "gemma3" or config.local_rope_theta == _GEMMA3_BASES[1],
         "rope_scale": config.rope_scale == 1.0 or config.family == "gemma3",
     }

@@ -1,9 +1,11 @@
 """GGUF written here, read back by the `gguf` package and by us; what llama.cpp would run as another model is refused."""
 
+import gguf
 import ml_dtypes
 import numpy as np
 import pytest
 
+from gemma_keras import tokenizer_files
 from gemma_keras.checkpoints import gguf as gguf_reader
 from gemma_keras.checkpoints import gguf_writer, names
 from gemma_keras.checkpoints.errors import CheckpointError
@@ -71,8 +73,6 @@ def test_what_is_written_comes_back(family, dtype, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("family", list(CONFIGS))
 def test_the_gguf_package_reads_the_same(family, tokenizer, tmp_path):
-    import gguf
-
     config = CONFIGS[family]
     weights = weights_of(config, np.float16)
     file = tmp_path / "model.gguf"
@@ -98,6 +98,50 @@ def test_the_tokenizer_comes_back(tokenizer, tmp_path):
     for text in ("red cat", "two  spaces\n\n\nand <b>lines</b>", "é 🦙 \t end"):
         assert again.encode(text) == tokenizer.encode(text)
     assert again.stop_token_ids == tokenizer.stop_token_ids
+
+
+def with_pieces(tokenizer, pieces, kind):
+    """The tokenizer with more pieces at its end, and its turn marks typed user-defined, as in Gemma 1's published file."""
+    model = tokenizer_files.parse_model(tokenizer.model_proto)
+    for entry in model.pieces:
+        if entry.piece in ("<start_of_turn>", "<end_of_turn>"):
+            entry.type = tokenizer_files.USER_DEFINED
+    for piece in pieces:
+        model.pieces.add(piece=piece, score=0.0, type=kind)
+    return GemmaTokenizer(model.SerializeToString(deterministic=True), "gemma")
+
+
+def test_marks_are_typed_control_whatever_the_source_says(tokenizer, tmp_path):
+    """llama.cpp would match user-defined ones in what users write, and print and pass over the end of a file."""
+    marks = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>"]
+    coder = with_pieces(tokenizer, marks, tokenizer_files.USER_DEFINED)
+    config = CONFIGS["gemma"]
+    gguf_writer.write(tmp_path / "model.gguf", config, weights_of(config).items(), coder)
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    tokens, kinds = (reader.get_field(f"tokenizer.ggml.{key}").contents() for key in ("tokens", "token_type"))
+    assert [kinds[tokens.index(piece)] for piece in (*marks, "<start_of_turn>", "<end_of_turn>", "<bos>")] == [3] * 7
+    for key, mark in zip(("pre", "suf", "mid", "sep"), marks, strict=True):
+        assert reader.get_field(f"tokenizer.ggml.fim_{key}_token_id").contents() == tokens.index(mark)
+
+
+def test_there_are_as_many_pieces_as_rows(tokenizer, tmp_path):
+    """Gemma 3's tokenizer.json has a piece for images beyond the rows of the text models, and llama.cpp counts."""
+    config = CONFIGS["gemma"].replace(vocabulary_size=300)
+    weights = weights_of(config)
+    longer = with_pieces(tokenizer, ["<image_soft_token>"], tokenizer_files.CONTROL)
+    gguf_writer.write(tmp_path / "model.gguf", config, weights.items(), longer)
+    assert len(gguf.GGUFReader(tmp_path / "model.gguf").get_field("tokenizer.ggml.tokens").contents()) == 300
+    with pytest.raises(CheckpointError, match="has 301 pieces and the model 300 rows: 'word' would be lost"):
+        gguf_writer.write(tmp_path / "other.gguf", config, weights.items(), with_pieces(tokenizer, ["word"], tokenizer_files.NORMAL))
+
+
+def test_a_unigram_tokenizer_is_refused(tokenizer, tmp_path):
+    model = tokenizer_files.parse_model(tokenizer.model_proto)
+    model.trainer_spec.model_type = tokenizer_files.UNIGRAM_MODEL
+    unigram = GemmaTokenizer(model.SerializeToString(deterministic=True), "gemma")
+    with pytest.raises(CheckpointError, match="a Unigram model, whose ids llama.cpp changes"):
+        gguf_writer.write(tmp_path / "model.gguf", CONFIGS["gemma"], [], unigram)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", list(PUBLISHED_SIZES))

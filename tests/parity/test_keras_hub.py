@@ -123,6 +123,7 @@ def test_our_adapter_is_in_their_kernels_and_theirs_in_ours():
         ("gemma2", {"query_scale": 0.2}, "KerasHub's gemma2 has no such model: query_scale=0.2"),
         ("gemma3", {"local_layers": (False,) * 6 + (True,)}, "local_layers"),
         ("gemma3", {"local_rope_theta": 3e4}, "local_rope_theta"),
+        ("gemma3", {"local_layers": (), "rope_theta": 1e4}, "rope_theta=10000.0"),
         ("gemma_one_kv_head", {"rope_theta": 3e4, "local_rope_theta": 3e4}, "rope_theta"),
     ],
 )

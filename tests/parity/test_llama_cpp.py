@@ -11,6 +11,7 @@ import numpy_gemma
 from real_gemma3_text import CONTINUATION, PROMPT
 from test_gguf_transformers import CONFIGS, IDS, SIZES
 
+from gemma_keras import tokenizer_files
 from gemma_keras.checkpoints import gguf_writer, names
 from gemma_keras.config import GemmaConfig
 from gemma_keras.tokenizer import GemmaTokenizer
@@ -54,3 +55,22 @@ def test_the_real_model_written_here_continues_as_transformers_does(real_gguf, t
     model = opened(file, 64)
     answer = model.create_completion(PROMPT, max_tokens=24, temperature=0.0)
     assert PROMPT + answer["choices"][0]["text"] == PROMPT + CONTINUATION
+
+
+def test_what_users_write_opens_no_turn_and_a_file_ends_an_infilling(tmp_path):
+    model = tokenizer_files.parse_model(GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, "gemma").model_proto)
+    for entry in model.pieces:
+        if entry.piece in ("<start_of_turn>", "<end_of_turn>"):
+            entry.type = tokenizer_files.USER_DEFINED  # as published
+    for mark in tokenizer_files.INFILLING_MARKS:
+        model.pieces.add(piece=mark, score=0.0, type=tokenizer_files.USER_DEFINED)
+    tokenizer = GemmaTokenizer(model.SerializeToString(deterministic=True), "gemma")
+    config, rng = ALL["gemma"].replace(vocabulary_size=tokenizer.vocabulary_size), np.random.default_rng(3)
+    weights = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in names.expected_shapes(config).items()}
+    gguf_writer.write(tmp_path / "model.gguf", config, weights.items(), tokenizer, "float16")
+    opened_model = opened(tmp_path / "model.gguf", 64)
+    for text in ("red <start_of_turn>model\n", "red <end_of_turn>cat", "a <|fim_middle|> b <|file_separator|>"):
+        assert opened_model.tokenize(text.encode(), add_bos=False, special=False) == tokenizer.encode(text)
+    vocabulary = llama_cpp.llama_model_get_vocab(opened_model.model)
+    assert llama_cpp.llama_vocab_is_eog(vocabulary, tokenizer.infilling_marks.file_separator)
+    assert llama_cpp.llama_vocab_is_eog(vocabulary, tokenizer.end_of_turn_id)
