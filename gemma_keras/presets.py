@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import tempfile
 from collections.abc import Iterable
 
 import keras
@@ -48,16 +49,18 @@ def read(preset, load_weights: bool = True) -> Preset:
     name = str(preset)
     if size_name(name) and not pathlib.Path(name).exists():
         if load_weights:
-            raise InputError(f"{name!r} is a size without weights. Pass load_weights=False, or a folder, a hub id or a .gguf file")
+            raise InputError(
+                f"{name!r} is a size without weights. Name a folder, a hub id or a .gguf file; load_weights=False gives random weights"
+            )
         return Preset(GemmaConfig.from_name(name), None, None)
     if name.startswith("kaggle://") or keras_hub.is_preset(pathlib.Path(name)):
         return from_keras_hub(*keras_hub.open_preset(name), load_weights)
     path = resolve.resolve(name)
     if path.is_file():
         config = gguf.read_config(path)
-        return Preset(config, gguf.read_weights(path) if load_weights else None, read_tokenizer(path, config.family))
+        return Preset(config, gguf.read_weights(path) if load_weights else None, read_tokenizer(path, config))
     config = hugging_face.read_config(path)
-    return Preset(config, hugging_face.read_weights(path) if load_weights else None, read_tokenizer(path, config.family), path)
+    return Preset(config, hugging_face.read_weights(path) if load_weights else None, read_tokenizer(path, config), path)
 
 
 def from_keras_hub(backbone, tokenizer_proto: bytes | None, load_weights: bool = True) -> Preset:
@@ -70,6 +73,8 @@ def from_keras_hub(backbone, tokenizer_proto: bytes | None, load_weights: bool =
 def write(folder, config: GemmaConfig, arrays: Iterable[tuple[str, np.ndarray]], tokenizer, dtype: str = "float32", reward=None) -> None:
     """Write a Hugging Face folder: configuration, weights, tokenizer, chat template, stop ids.
 
+    The files take their names when all of them are complete: an error or a full disk leaves a model that stood there as it was.
+
     Args:
         folder: made where it is missing.
         arrays: (our name, array), as `GemmaBackbone.named_arrays`, with "score" for a reward model.
@@ -78,11 +83,14 @@ def write(folder, config: GemmaConfig, arrays: Iterable[tuple[str, np.ndarray]],
         reward: {"reward_mean", "reward_std"} for a reward model.
     """
     folder = pathlib.Path(folder)
-    stops = None if tokenizer is None else tokenizer.stop_token_ids
-    hugging_face.write_config(folder, config, dtype, reward, stops)
-    hugging_face.write_weights(folder, arrays)
-    if tokenizer is not None:
-        tokenizer.save(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+        stops = None if tokenizer is None else tokenizer.stop_token_ids
+        hugging_face.write_config(temporary, config, dtype, reward, stops)
+        hugging_face.write_weights(temporary, arrays)
+        if tokenizer is not None:
+            tokenizer.save(temporary)
+        hugging_face.publish(temporary, folder)
 
 
 def write_adapter(folder, backbone, name: str | None, base: str | None = None, score=None) -> None:

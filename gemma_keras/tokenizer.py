@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 
 import sentencepiece
 
-from gemma_keras import tokenizer_export, tokenizer_files, tokenizer_training
-
-MODEL_FILE, JSON_FILE, CONFIG_FILE = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
-_FAMILY_OF_MODEL_TYPE = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
+from gemma_keras import tokenizer_export, tokenizer_files, tokenizer_folder, tokenizer_training
+from gemma_keras.tokenizer_folder import CONFIG_FILE, JSON_FILE, MODEL_FILE
 
 
 class InfillingMarks(NamedTuple):
@@ -39,20 +37,26 @@ class GemmaTokenizer:
         family: "gemma", "gemma2" or "gemma3", which decides on the chat template. Default: "gemma3" if the pieces are Gemma 3's,
             else "gemma".
         tokenizer_json: bytes of the `tokenizer.json` that came along, to be handed on by `save`.
+        chat_template: the Jinja template that came along, to be handed on; default Gemma's. It is for other engines: conversations are
+            written here by `chat`, in Gemma's turns.
+        more_stop_ids: ids that end a response beside eos and end of turn; those outside the vocabulary are left out.
 
     Attributes:
         vocabulary_size: v, pieces in all.
         pad_token_id, eos_token_id, bos_token_id, unknown_token_id: int.
         start_of_turn_id, end_of_turn_id: int, or None where the model has no turn marks.
         infilling_marks: `InfillingMarks`, None but for CodeGemma.
-        stop_token_ids: ids that end a response: eos and end of turn.
+        stop_token_ids: ids that end a response: eos, end of turn, and what the source names beside them.
         control_ids: frozenset of ids that text never yields.
 
     Raises:
         ValueError: the bytes are no SentencePiece model or lack pad, eos, bos or unk.
     """
 
-    def __init__(self, model_proto: bytes, family: str | None = None, tokenizer_json: bytes | None = None):
+    def __init__(
+        self, model_proto: bytes, family: str | None = None, tokenizer_json: bytes | None = None, chat_template: str | None = None,
+        more_stop_ids: Iterable[int] = (),
+    ):  # fmt: skip
         if family is not None and family not in tokenizer_export.CHAT_TEMPLATES:
             raise ValueError(f"`family` must be one of {tuple(tokenizer_export.CHAT_TEMPLATES)}. Received: family={family!r}")
         model = tokenizer_files.parse_model(model_proto)
@@ -75,49 +79,59 @@ class GemmaTokenizer:
             raise ValueError(f"The tokenizer lacks the special pieces {', '.join(missing)}. Use the tokenizer of a Gemma model.")
         self.start_of_turn_id = self._find(tokenizer_files.START_OF_TURN)
         self.end_of_turn_id = self._find(tokenizer_files.END_OF_TURN)
-        self.stop_token_ids: tuple[int, ...] = (self.eos_token_id,)
-        if self.end_of_turn_id is not None:
-            self.stop_token_ids += (self.end_of_turn_id,)
+        stops = (self.eos_token_id, self.end_of_turn_id, *(i for i in more_stop_ids if 0 <= i < self.vocabulary_size))
+        self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(i for i in stops if i is not None))
         marks = [i for i in map(self._find, tokenizer_files.INFILLING_MARKS) if i is not None]
         self.infilling_marks = InfillingMarks(*marks) if len(marks) == len(tokenizer_files.INFILLING_MARKS) else None
         self.family: str = family or ("gemma" if self._find("<start_of_image>") is None else "gemma3")
+        self.chat_template: str = chat_template or tokenizer_export.CHAT_TEMPLATES[self.family]
 
     def _find(self, piece: str) -> int | None:
         i: int = self._processor.piece_to_id(piece)
         return None if i == self.unknown_token_id else i
 
     @classmethod
-    def from_file(cls, file: str | pathlib.Path, family: str | None = None) -> "GemmaTokenizer":
-        """Reads a `tokenizer.model`, or a `tokenizer.json` if the name ends so."""
+    def from_file(cls, file: str | pathlib.Path, family: str | None = None, **options: Any) -> "GemmaTokenizer":
+        """Reads a `tokenizer.model`, or a `tokenizer.json` if the name ends so; `options` as the class takes them."""
         path = pathlib.Path(file)
         data = path.read_bytes()
         try:
             if path.suffix == ".json":
-                return cls(tokenizer_files.model_from_tokenizer_json(data), family, tokenizer_json=data)
-            return cls(data, family)
+                return cls(tokenizer_files.model_from_tokenizer_json(data), family, **{**options, "tokenizer_json": data})
+            return cls(data, family, **options)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
-    def from_folder(cls, folder: str | pathlib.Path, family: str | None = None) -> "GemmaTokenizer":
-        """Reads a Hugging Face folder: `tokenizer.model`, else `tokenizer.json`; the family from `config.json` if there is one.
+    def from_folder(cls, folder: str | pathlib.Path, family: str | None = None, rows: int | None = None) -> "GemmaTokenizer":
+        """Reads a Hugging Face folder: `tokenizer.model`, or `tokenizer.json` where that is alone or has other tokens; the chat template
+        and the ids that end a response from the files beside.
+
+        Args:
+            family: default by `config.json`, if there is one.
+            rows: of the model's embedding; tokens of `tokenizer.json` beyond them do not count. Default: those of `tokenizer.model`.
 
         Raises:
-            FileNotFoundError: the folder has neither.
+            FileNotFoundError: the folder has neither file.
+            ValueError: a damaged file.
         """
         folder = pathlib.Path(folder)
-        if family is None:
-            family = _family_of_folder(folder)
-        if (folder / MODEL_FILE).is_file():
-            tokenizer = cls.from_file(folder / MODEL_FILE, family)
-            if (folder / JSON_FILE).is_file():
-                tokenizer.tokenizer_json = (folder / JSON_FILE).read_bytes()
-            return tokenizer
-        if (folder / JSON_FILE).is_file():
-            return cls.from_file(folder / JSON_FILE, family)
-        raise FileNotFoundError(
-            f"No tokenizer in {folder}: expected {MODEL_FILE} or {JSON_FILE}. Copy one of them there from the model's source."
-        )
+        model_file, json_file = folder / tokenizer_folder.MODEL_FILE, folder / tokenizer_folder.JSON_FILE
+        options: dict[str, Any] = {
+            "family": family or tokenizer_folder.family_of_folder(folder),
+            "chat_template": tokenizer_folder.chat_template(folder),
+            "more_stop_ids": tokenizer_folder.stop_token_ids(folder),
+        }
+        tokenizer_json = json_file.read_bytes() if json_file.is_file() else None
+        if not model_file.is_file() and tokenizer_json is None:
+            raise FileNotFoundError(
+                f"No tokenizer in {folder}: expected {model_file.name} or {json_file.name}. Copy one of them there from the model's source."
+            )
+        if not model_file.is_file():
+            return cls.from_file(json_file, **options)
+        if tokenizer_json is not None and tokenizer_folder.has_other_pieces(tokenizer_json, model_file.read_bytes(), rows):
+            return cls.from_file(json_file, **options)
+        return cls.from_file(model_file, tokenizer_json=tokenizer_json, **options)
 
     @classmethod
     def from_gguf_metadata(cls, metadata: Mapping[str, Any], family: str | None = None) -> "GemmaTokenizer":
@@ -125,11 +139,17 @@ class GemmaTokenizer:
 
         Args:
             metadata: plain dict with `tokenizer.ggml.tokens` (v strings), `.scores` (v floats), `.token_type` (v ints) and the special
-                ids; `general.architecture` gives the family if there.
+                ids; `tokenizer.chat_template`, and `general.architecture`, which gives the family, if there.
             family: see the class.
         """
-        family = family or _FAMILY_OF_MODEL_TYPE.get(str(metadata.get("general.architecture")))
-        return cls(tokenizer_files.model_from_gguf(metadata), family)
+        template = metadata.get("tokenizer.chat_template")
+        stops = (metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
+        return cls(
+            tokenizer_files.model_from_gguf(metadata),
+            family or tokenizer_folder.family_of(metadata.get("general.architecture")),
+            chat_template=template if isinstance(template, str) else None,
+            more_stop_ids=[i for i in stops if isinstance(i, int)],
+        )
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int, family: str | None = None) -> "GemmaTokenizer":
@@ -191,13 +211,5 @@ class GemmaTokenizer:
             (folder / JSON_FILE).write_bytes(self.tokenizer_json)
         names = {"pad": self.pad_token_id, "eos": self.eos_token_id, "bos": self.bos_token_id, "unk": self.unknown_token_id}
         pieces = {name: self.piece(i) for name, i in names.items()}
-        config = tokenizer_export.tokenizer_config(pieces, self.family)
+        config = tokenizer_export.tokenizer_config(pieces, self.chat_template)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _family_of_folder(folder: pathlib.Path) -> str | None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # the tokenizer can be read without it, and whoever reads the weights names what is wrong with it
-    return _FAMILY_OF_MODEL_TYPE.get(str(config.get("model_type"))) if isinstance(config, dict) else None

@@ -55,7 +55,7 @@ _WITH_SYSTEM = (
 CHAT_TEMPLATES = {"gemma": _WITHOUT_SYSTEM, "gemma2": _WITHOUT_SYSTEM, "gemma3": _WITH_SYSTEM}
 
 
-def tokenizer_config(special_pieces: dict[str, str], family: str) -> dict[str, Any]:
+def tokenizer_config(special_pieces: dict[str, str], chat_template: str) -> dict[str, Any]:
     """Content of `tokenizer_config.json`; `special_pieces` names the pieces of pad, eos, bos and unk."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -64,7 +64,7 @@ def tokenizer_config(special_pieces: dict[str, str], family: str) -> dict[str, A
         **{f"{name}_token": piece for name, piece in special_pieces.items()},
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",
-        "chat_template": CHAT_TEMPLATES[family],
+        "chat_template": chat_template,
     }
 
 

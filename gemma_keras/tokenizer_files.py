@@ -8,8 +8,9 @@
    stay as they are.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
@@ -17,8 +18,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM_MODEL, BPE_MODEL = 1, 2
 SPACE = "\u2581"  # how a piece spells a space
+TAB_BYTE = "<0x09>"  # in Gemma 1's tokenizer.json the tab itself stands in its place
 
-START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
+EOS, START_OF_TURN, END_OF_TURN = "<eos>", "<start_of_turn>", "<end_of_turn>"
 # CodeGemma's, in the order of `tokenizer.InfillingMarks`.
 INFILLING_MARKS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>")
 # Pieces that some models type user-defined, so that SentencePiece would match them in text.
@@ -155,20 +157,31 @@ def model_from_gguf(metadata: Mapping[str, Any]) -> bytes:
     kind = metadata.get(prefix + "model", "llama")
     if kind != "llama":
         raise ValueError(f"`{prefix}model` must be 'llama' (SentencePiece). Received: {kind!r}. Use a GGUF file of a Gemma 1, 2 or 3.")
-    tokens = [piece.replace(" ", SPACE) for piece in metadata[prefix + "tokens"]]
-    scores = [float(score) for score in metadata[prefix + "scores"]]
-    types = [int(kind) for kind in metadata[prefix + "token_type"]]
+    try:
+        tokens = [piece.replace(" ", SPACE) for piece in metadata[prefix + "tokens"]]
+        scores = [float(score) for score in metadata[prefix + "scores"]]
+        types = [int(kind) for kind in metadata[prefix + "token_type"]]
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"`{prefix}tokens`, `scores` and `token_type` must be lists of strings, numbers and integers: {error}") from error
     if not len(tokens) == len(scores) == len(types):
         raise ValueError(
             "The GGUF tokenizer's lists must have one length. "
             f"Received: {len(tokens)} tokens, {len(scores)} scores, {len(types)} token types. The file is damaged; download it again."
         )
     keys = {"pad": ("padding_token_id", 0), "eos": ("eos_token_id", 1), "bos": ("bos_token_id", 2), "unk": ("unknown_token_id", 3)}
-    special_ids = {name: int(metadata.get(prefix + key, default)) for name, (key, default) in keys.items()}
+    special_ids = {name: _id(prefix + key, metadata.get(prefix + key, default)) for name, (key, default) in keys.items()}
+    if EOS in tokens:  # files of tuned models name the end of a turn in its place
+        special_ids["eos"] = tokens.index(EOS)
     for name, i in special_ids.items():
         if not 0 <= i < len(tokens):
             raise ValueError(f"`{prefix}{keys[name][0]}` must be an id below {len(tokens)}. Received: {i}")
     return build_model(tokens, scores, types, BPE_MODEL, special_ids)
+
+
+def _id(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"`{key}` must be an integer. Received: {str(value)[:100]!r}")
+    return value
 
 
 def model_from_tokenizer_json(text: str | bytes) -> bytes:
@@ -179,8 +192,24 @@ def model_from_tokenizer_json(text: str | bytes) -> bytes:
     Raises:
         ValueError: no JSON, no BPE or Unigram model, or ids with gaps.
     """
-    try:
+    with _tokenizer_json_errors():
         return _model_from_json(json.loads(text))
+
+
+def added_tokens(text: str | bytes) -> list[dict[str, Any]]:
+    """`added_tokens` of a `tokenizer.json`: objects with `id` (int) and `content` (str), among others.
+
+    Raises:
+        ValueError: no JSON, or no such list.
+    """
+    with _tokenizer_json_errors():
+        return [{**token, "id": int(token["id"]), "content": str(token["content"])} for token in json.loads(text).get("added_tokens") or []]
+
+
+@contextlib.contextmanager
+def _tokenizer_json_errors() -> Iterator[None]:
+    try:
+        yield
     except json.JSONDecodeError as error:
         raise ValueError(f"Not a tokenizer.json: it is no JSON: {error}. Download it again.") from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -213,9 +242,8 @@ def _model_from_json(data: Mapping[str, Any]) -> bytes:
         i = ids.get(f"<0x{value:02X}>")
         if i is not None:
             types[i] = BYTE
-    # In Gemma 1's file the tab stands in the place of its byte piece; SentencePiece wants all 256.
-    if "<0x09>" not in ids and "\t" in ids:
-        pieces[ids["\t"]], types[ids["\t"]] = "<0x09>", BYTE
+    if TAB_BYTE not in ids and "\t" in ids:  # SentencePiece wants all 256
+        pieces[ids["\t"]], types[ids["\t"]] = TAB_BYTE, BYTE
     for token in added:
         if types[token["id"]] != BYTE:
             types[token["id"]] = CONTROL if token.get("special") else USER_DEFINED

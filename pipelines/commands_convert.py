@@ -36,6 +36,19 @@ def convert(options: argparse.Namespace) -> int:
     The target decides on the format: a name that ends in .gguf, with `--keras-hub` a KerasHub preset, else a Hugging Face folder.
     """
     target: Path = options.destination
+    signals = stage_process.StopSignals()
+    try:
+        # A signal too must leave no half-written file of many gigabytes.
+        with signals.installed(), signals.raising():
+            _convert(options, target)
+    except OSError as error:
+        if is_disk_error(error):
+            raise disk_error(error, target) from error
+        raise ConfigError(f"{error.filename or target}: {error.strerror or error}. Name another place") from error
+    return 0
+
+
+def _convert(options: argparse.Namespace, target: Path) -> None:
     if target.exists():
         raise ConfigError(f"{target}: exists already; name a file or folder that does not")
     to_gguf = target.suffix == ".gguf"
@@ -50,31 +63,32 @@ def convert(options: argparse.Namespace) -> int:
         backend = backend_choice.choose_backend(options.backend)
         stage_process.set_environment(backend)
         backend_choice.set_backend(backend)
-    source = _open_keras_hub(name) if from_hub else _open(resolve.resolve(name))
+    source = _open_keras_hub(name) if from_hub else _open(resolve.resolve(name), None if to_gguf else options.dtype)
+    if source.reward is not None and (to_gguf or options.keras_hub):
+        raise ConfigError(f"{name}: a reward model; {'llama.cpp' if to_gguf else 'KerasHub'} has no scalar head. Convert it to a folder")
     dtype = options.dtype or source.dtype
     if to_gguf:
         dtype = options.dtype or ("bfloat16" if source.dtype == "bfloat16" else "float16")
-        if source.reward is not None:
-            raise ConfigError(f"{name}: a reward model; llama.cpp has no scalar head. Convert it to a folder")
-        _write_gguf(target, source, dtype)
+        if source.tokenizer is None:
+            raise ConfigError(f"{name}: has no tokenizer, without which llama.cpp opens no file. Put its tokenizer.model into the folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        gguf_writer.write(target, source.config, source.weights, source.tokenizer, dtype)
     elif options.keras_hub:
-        if source.reward is not None:
-            raise ConfigError(f"{name}: a reward model; KerasHub has no scalar head. Convert it to a folder")
         proto = None if source.tokenizer is None else source.tokenizer.model_proto
         write_folder(target, lambda folder: keras_hub.task_of(source.config, source.weights, proto, dtype).save_to_preset(str(folder)))
     else:
         write_folder(target, lambda folder: _write_hugging_face(folder, source, dtype))
     print(f"{target}: {source.config.family}, {source.config.parameter_count:,} parameters, {dtype}")
-    return 0
 
 
-def _open(path: Path) -> _Source:
+def _open(path: Path, dtype: str | None) -> _Source:
+    """`dtype`: of the target, where rows of a GGUF file may be rounded as they are read."""
     if path.is_file():
         config = gguf.read_config(path)
-        return _Source(config, gguf.read_weights(path), read_tokenizer(path, config.family), "float32", None)
+        return _Source(config, gguf.read_weights(path, dtype), read_tokenizer(path, config), "float32", None)
     config = hugging_face.read_config(path)
-    dtype = hugging_face.read_dtype(path) or "float32"
-    return _Source(config, hugging_face.read_weights(path), read_tokenizer(path, config.family), dtype, hugging_face.read_reward(path))
+    stored = hugging_face.read_dtype(path) or "float32"
+    return _Source(config, hugging_face.read_weights(path), read_tokenizer(path, config), stored, hugging_face.read_reward(path))
 
 
 def _open_keras_hub(name: str) -> _Source:
@@ -83,16 +97,6 @@ def _open_keras_hub(name: str) -> _Source:
     tokenizer = None if proto is None else GemmaTokenizer(proto, config.family)
     dtype = backbone.dtype_policy.variable_dtype
     return _Source(config, keras_hub.weights_of(backbone), tokenizer, dtype if dtype in _DTYPES else "float32", None)
-
-
-def _write_gguf(file: Path, source: _Source, dtype: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        gguf_writer.write(file, source.config, source.weights, source.tokenizer, dtype)
-    except OSError as error:
-        if is_disk_error(error):
-            raise disk_error(error, file) from error
-        raise
 
 
 def _write_hugging_face(folder: Path, source: _Source, dtype: str) -> None:

@@ -19,7 +19,6 @@ from gemma_keras.checkpoints.gguf import LAYERS_OF_27B, WINDOW_PATTERN, gguf_pac
 from gemma_keras.checkpoints.safetensors_file import sync_folder
 from gemma_keras.config import GemmaConfig, every_nth_global
 from gemma_keras.tokenizer import GemmaTokenizer
-from gemma_keras.tokenizer_export import CHAT_TEMPLATES
 from gemma_keras.tokenizer_files import BPE_MODEL, CONTROL, SPACE, UNUSED, USER_DEFINED, parse_model
 
 TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
@@ -149,7 +148,7 @@ def _add_tokenizer(writer: Any, tokenizer: GemmaTokenizer, config: GemmaConfig, 
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
-    writer.add_chat_template(CHAT_TEMPLATES[tokenizer.family])
+    writer.add_chat_template(tokenizer.chat_template)
 
 
 def _vocabulary(tokenizer: GemmaTokenizer, config: GemmaConfig) -> tuple[list[str], list[float], list[int]]:

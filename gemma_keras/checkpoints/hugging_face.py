@@ -6,7 +6,8 @@ shape and dtype before the first array is allocated. Tokenizer files are the tok
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -286,16 +287,38 @@ def _plan_shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, shard_byt
 
 
 def _finish_folder(folder: Path, shards: Mapping[str, list[str]], data_bytes: int) -> None:
-    """Writes the index where there are shards, then removes weight files of an earlier save that this one does not name."""
+    """Writes the index where there are shards, then removes what an earlier save left."""
     if len(shards) > 1:
         weight_map = {tensor: file for file, tensors in shards.items() for tensor in tensors}
         table = {"metadata": {"total_size": data_bytes}, "weight_map": dict(sorted(weight_map.items()))}
         st.write_text_atomically(folder / INDEX_FILE, _pretty(table))
     else:
         (folder / INDEX_FILE).unlink(missing_ok=True)
+    _remove_weights(folder, set(shards))
+
+
+def publish(written: str | Path, folder: str | Path) -> None:
+    """Move a complete model's files into a folder of the same file system, over those of a model that stands there.
+
+    Args:
+        written: holds what `write_config` and `write_weights` wrote, and perhaps a tokenizer; is empty afterwards.
+        folder: other files in it stay.
+    """
+    written, folder = Path(written), Path(folder)
+    new = {file.name for file in written.iterdir()}
+    for name in sorted(new, key=lambda name: (name == CONFIG_FILE, name)):  # without its config.json it is no model
+        os.replace(written / name, folder / name)
+    if INDEX_FILE not in new:
+        (folder / INDEX_FILE).unlink(missing_ok=True)
+    _remove_weights(folder, new)
+    st.sync_folder(folder)
+
+
+def _remove_weights(folder: Path, kept: Container[str]) -> None:
+    """Remove the weight files of an earlier save that this one does not name."""
     for pattern in (WEIGHTS_FILE, "model-*-of-*.safetensors"):
         for file in folder.glob(pattern):
-            if file.name not in shards:
+            if file.name not in kept:
                 file.unlink()
 
 

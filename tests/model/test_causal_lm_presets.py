@@ -1,11 +1,13 @@
 """Models to disk and back, published sizes by name, and prompts of every kind."""
 
 import dataclasses
+import itertools
+import shutil
 
 import numpy as np
 import pytest
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, chat
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, chat, presets
 from gemma_keras import config as config_module
 from gemma_keras.backends import to_host
 from gemma_keras.checkpoints.errors import CheckpointError
@@ -64,6 +66,24 @@ def test_weights_are_made_once_with_their_final_values(folder, monkeypatch):
 
     monkeypatch.setattr(KeyedNormal, "__call__", made)
     GemmaCausalLM.from_preset(folder)
+
+
+def test_a_failed_save_over_a_model_leaves_that_model(model, folder, tmp_path, tiny_configs):
+    shutil.copytree(folder, tmp_path / "saved")
+    (tmp_path / "saved/notes.txt").write_text("mine")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "saved").iterdir()}
+    other = GemmaBackbone(tiny_configs["gemma3"].replace(vocabulary_size=model.tokenizer.vocabulary_size, hidden_dim=24), seed=1)
+
+    def failing():
+        yield from itertools.islice(other.named_arrays(), 4)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        presets.write(tmp_path / "saved", other.config, failing(), model.tokenizer)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "saved").iterdir()} == before
+    presets.write(tmp_path / "saved", other.config, other.named_arrays(), model.tokenizer)
+    assert GemmaCausalLM.from_preset(tmp_path / "saved").config == other.config
+    assert {file.name for file in (tmp_path / "saved").iterdir()} == set(before)
 
 
 def test_a_folder_without_a_tokenizer_loads_and_text_is_refused_in_plain_words(model, folder, tmp_path):
