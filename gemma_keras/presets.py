@@ -50,7 +50,7 @@ def read(preset, load_weights: bool = True) -> Preset:
     if size_name(name) and not pathlib.Path(name).exists():
         if load_weights:
             raise InputError(
-                f"{name!r} is a size without weights. Name a folder, a hub id or a .gguf file; load_weights=False gives random weights"
+                f"{name!r} is a size without weights. Pass load_weights=False for random ones, or name a folder, a hub id or a .gguf file"
             )
         return Preset(GemmaConfig.from_name(name), None, None)
     if name.startswith("kaggle://") or keras_hub.is_preset(pathlib.Path(name)):

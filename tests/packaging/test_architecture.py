@@ -23,7 +23,7 @@ BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
 # config ← layers ← lora ← backbone ← {sampling, generation, checkpoints, losses, distribution, ...} ← {causal_lm, reward_model}
 RANKS = {
     **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "chat"), 0),
-    **dict.fromkeys(("tokenizer", "tokenizer_export", "tokenizer_files", "tokenizer_training"), 0),
+    **dict.fromkeys(("tokenizer", "tokenizer_export", "tokenizer_files", "tokenizer_folder", "tokenizer_training"), 0),
     **{"backends": 1, "initializers": 1, "layers": 2, "lora": 3, "backbone": 4, "causal_lm": 6, "reward_model": 6},
 }
 MIDDLE = 5
