@@ -1,5 +1,6 @@
 """The decoder without its head: token ids, positions and segments to hidden states."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import keras
@@ -16,6 +17,7 @@ from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
 from gemma_keras.layers.rotary import rotary_tables
 from gemma_keras.lora import AdapterHost
+from gemma_keras.lora_options import LoraOptions
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
@@ -135,11 +137,17 @@ class GemmaBackbone(AdapterHost, keras.Model):
         return {name: layer for name, layer in self.named_layers().items() if isinstance(layer, Projection)}
 
     def get_config(self):
-        return {"config": self.config.to_dict(), "dtype": self.dtype_policy.name}
+        adapters = {name: dataclasses.asdict(options) for name, options in self.adapters.items()}
+        return {"config": self.config.to_dict(), "dtype": self.dtype_policy.name, "adapters": adapters, "active": self.active_adapter}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(GemmaConfig(**config["config"]), dtype=config["dtype"])
+        backbone = cls(GemmaConfig(**config["config"]), dtype=config["dtype"])
+        for name, options in config["adapters"].items():
+            backbone.add_adapter(name, LoraOptions(**options))
+        if config["adapters"]:
+            backbone.set_adapter(config["active"])
+        return backbone
 
 
 def _weight_of(layer: keras.layers.Layer) -> keras.Variable:

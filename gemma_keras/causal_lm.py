@@ -53,23 +53,25 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         """The backbone's `GemmaConfig`."""
         return self.backbone.config
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
+        # Passed on by hand: without a call context, as in JAX's training step, Keras tells inner layers nothing.
         if inputs.get("target_ids") is not None:
-            return self.score(inputs)
-        return full_logits(self.backbone(inputs), self._output_matrix(), self.config.final_logit_soft_cap)
+            return self.score(inputs, training=training)
+        return full_logits(self.backbone(inputs, training=training), self._output_matrix(), self.config.final_logit_soft_cap)
 
-    def score(self, inputs, temperature: float = 1.0, with_entropy: bool = False):
+    def score(self, inputs, temperature: float = 1.0, with_entropy: bool = False, training=None):
         """Differentiable log-probabilities of `inputs["target_ids"]` under `softmax(logits / temperature)`.
 
         Args:
             inputs: as the call, with `target_ids` and perhaps `target_positions`, int (b, m).
             temperature: float > 0, the sampling temperature.
             with_entropy: also return the entropy at each position, float32 (b, m) in nats, without gradient.
+            training: True lets adapters drop inputs without `dropout_keys`.
 
         Returns:
             float32 (b, m), or a pair of them.
         """
-        hidden = self.backbone(inputs)
+        hidden = self.backbone(inputs, training=training)
         if inputs.get("target_positions") is not None:
             # Only positions that bear loss reach the head.
             hidden = ops.take_along_axis(hidden, ops.cast(inputs["target_positions"], "int32")[:, :, None], axis=1)

@@ -9,6 +9,7 @@ Source: Hu et al. 2021, arXiv:2106.09685.
 
 import abc
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -32,25 +33,24 @@ class ProgramsOfAdapters:
     backbone or through any model around it.
     """
 
-    _state_of_programs: tuple[str | None, int] | None = None
-
     def make_train_function(self, force=False):
-        self._drop_old_programs()
+        self._drop_if_old("train_function")
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        self._drop_old_programs()
+        self._drop_if_old("test_function")
         return super().make_test_function(force)
 
     def make_predict_function(self, force=False):
-        self._drop_old_programs()
+        self._drop_if_old("predict_function")
         return super().make_predict_function(force)
 
-    def _drop_old_programs(self) -> None:
-        state = self.adapter_state  # type: ignore[attr-defined]
-        if state != self._state_of_programs:
-            self.train_function = self.test_function = self.predict_function = None
-            self._state_of_programs = state
+    def _drop_if_old(self, program: str) -> None:
+        # That one alone: `evaluate` under `adapters_off` may run in a callback of `fit`.
+        state, attribute = self.adapter_state, f"_adapters_of_{program}"  # type: ignore[attr-defined]
+        if state != getattr(self, attribute, None):
+            setattr(self, program, None)
+            setattr(self, attribute, state)
 
 
 class AdapterHost(ProgramsOfAdapters):
@@ -59,8 +59,13 @@ class AdapterHost(ProgramsOfAdapters):
     At most one adapter is active; it alone is trainable. Nothing here touches a kernel but `merge_adapter` and `unmerge_adapter`.
     """
 
+    # A reward model's head belongs to its adapter and there is one head.
+    holds_one_adapter = False
+
     def _start_without_adapters(self) -> None:
         self._adapter_options: dict[str, LoraOptions] = {}
+        self._trainable_before: dict[str, bool] = {}
+        self._adapters_are_off = False
         self._active_adapter: str | None = None
         self._kept_kernels: dict[str, np.ndarray] | None = None
         self._adapter_version = 0
@@ -110,11 +115,15 @@ class AdapterHost(ProgramsOfAdapters):
 
     def add_adapter(self, name: str, options: LoraOptions, seed: int = 0) -> None:
         """`enable_lora` from options."""
-        self._refuse_while_merged("add an adapter")
+        self._refuse_now("add an adapter")
         if not name or set(name) - _NAME_CHARACTERS:
             raise ValueError(f"An adapter's name has letters, digits, - and _. Received: name={name!r}")
         if name in self._adapter_options:
             raise ValueError(f"There is an adapter {name!r} already. Choose another name, or delete_adapter({name!r}) first")
+        if self._adapter_options and self.holds_one_adapter:
+            raise ValueError("A reward model has one head and so one adapter. Call delete_adapter first, or load the model again")
+        if not self._adapter_options:
+            self._trainable_before = {variable.path: variable.trainable for variable in self.variables}  # type: ignore[attr-defined]
         for full_name, projection in self.projections().items():
             if options.applies_to(full_name):
                 projection.add_adapter(name, options, seed)
@@ -134,13 +143,18 @@ class AdapterHost(ProgramsOfAdapters):
         self._dropout_counter.assign_add(1)
         return keys
 
+    def load_own_variables(self, store) -> None:
+        """From Keras' own files; one of a model without dropout leaves the counter as it is."""
+        if self._dropout_counter is not None and "0" in store.keys():  # noqa: SIM118 - Keras' stores are no mappings
+            self._dropout_counter.assign(store["0"])
+
     def set_adapter(self, name: str | None) -> None:
         """Make one adapter active and trainable and freeze all else; None: the base model alone, frozen.
 
         Raises:
             ValueError: there is none of that name, or one is merged.
         """
-        self._refuse_while_merged("choose another one")
+        self._refuse_now("choose another one")
         if name is not None:
             self._require(name)
         for variable in self.variables:  # type: ignore[attr-defined]
@@ -155,7 +169,8 @@ class AdapterHost(ProgramsOfAdapters):
         """The base model for a while, without a second copy of it; what is trainable stays as it is."""
         self._refuse_while_merged("switch adapters off")
         active = [(projection, projection.active) for projection in self.projections().values()]
-        name = self._active_adapter
+        name, were_off = self._active_adapter, self._adapters_are_off
+        self._adapters_are_off = True
         for projection, _ in active:
             projection.active = None
         self._active_adapter = None
@@ -164,19 +179,20 @@ class AdapterHost(ProgramsOfAdapters):
         finally:
             for projection, adapter in active:
                 projection.active = adapter
-            self._active_adapter = name
+            self._active_adapter, self._adapters_are_off = name, were_off
 
     def delete_adapter(self, name: str) -> None:
-        """Forget an adapter. With the last one gone the base weights are trainable again, unless they are quantized."""
-        self._refuse_while_merged("delete one")
+        """Forget an adapter. With the last one gone the weights that were trainable before the first are so again, quantized ones never."""
+        self._refuse_now("delete one")
         self._require(name)
         self.set_adapter(None if name == self._active_adapter else self._active_adapter)
         for projection in self.projections().values():
             projection.remove_adapter(name)
         del self._adapter_options[name]
         if not self._adapter_options:
+            quantized = {id(v) for p in self.projections().values() if p.quantization_mode is not None for v in p.variables}
             for variable in self.variables:  # type: ignore[attr-defined]
-                variable.trainable = keras.backend.is_float_dtype(variable.dtype)
+                variable.trainable = id(variable) not in quantized and self._trainable_before.get(variable.path, False)
         self._changed(self._active_adapter)
 
     def merge_adapter(self) -> None:
@@ -185,7 +201,7 @@ class AdapterHost(ProgramsOfAdapters):
         Raises:
             ValueError: no adapter is active, one is merged already, or the kernels are quantized and cannot hold the sum.
         """
-        self._refuse_while_merged("merge")
+        self._refuse_now("merge")
         if self._active_adapter is None:
             raise ValueError("No adapter is active: nothing to merge. Call set_adapter(name) first")
         adapted = {name: projection for name, projection in self.projections().items() if projection.active is not None}
@@ -198,7 +214,7 @@ class AdapterHost(ProgramsOfAdapters):
         self._kept_kernels = {name: np.array(keras.ops.convert_to_numpy(p.kernel)) for name, p in adapted.items()}
         for projection in adapted.values():
             projection.kernel.assign(projection.effective_kernel())
-            projection.active = None
+            projection.active, projection.is_merged = None, True
         self._changed(self._active_adapter)
 
     def unmerge_adapter(self) -> None:
@@ -212,13 +228,23 @@ class AdapterHost(ProgramsOfAdapters):
         projections = self.projections()
         for name, kernel in self._kept_kernels.items():
             projections[name].kernel.assign(kernel)
+            projections[name].is_merged = False
             projections[name].activate(self._active_adapter)
         self._kept_kernels = None
         self._changed(self._active_adapter)
 
+    def refuse_training(self) -> None:
+        """Raise ValueError where training would move an adapter that takes no part in the forward pass."""
+        self._refuse_now("train")
+
     def _require(self, name: str) -> None:
         if name not in self._adapter_options:
             raise ValueError(f"There is no adapter {name!r}. Known: {', '.join(self._adapter_options) or 'none'}")
+
+    def _refuse_now(self, what: str) -> None:
+        self._refuse_while_merged(what)
+        if self._adapters_are_off:
+            raise ValueError(f"Adapters are off: leave `adapters_off` before you {what}")
 
     def _refuse_while_merged(self, what: str) -> None:
         if self._kept_kernels is not None:
@@ -228,26 +254,26 @@ class AdapterHost(ProgramsOfAdapters):
         self._active_adapter = active
         self._adapter_version += 1
 
-    def quantize(self, mode: str, config=None, **kwargs) -> None:
+    def quantize(self, mode: str, config=None, *, quantize_activations: bool = False) -> None:
         """Hold every projection's kernel in 8 or 4 bits, for inference or as the frozen base of an adapter. Embedding and norms stay.
 
         Args:
             mode: "int8" (one scale a column) or "int4" (one scale and zero a column and 128 rows).
-            config: a Keras quantization config; default weights only, so that activations keep their precision.
+            config: a Keras quantization config of that mode; default Keras'.
+            quantize_activations: also round what the kernels are multiplied with, as the config says (Keras' int8: 8 bits a row).
 
         Raises:
             ValueError: another mode, or kernels that are quantized or merged already.
         """
-        if kwargs:
-            raise ValueError(f"`quantize` takes a mode and a config. Received: {', '.join(kwargs)}")
         if mode not in ("int8", "int4"):
             raise ValueError(f"`mode` must be int8 or int4. Received: mode={mode!r}")
-        self._refuse_while_merged("quantize")
+        self._refuse_now("quantize")
         if any(projection.quantization_mode is not None for projection in self.projections().values()):
             raise ValueError("The kernels are quantized already. Load the model again to quantize it otherwise")
-        if config is None:
-            kinds = {"int8": keras.quantizers.Int8QuantizationConfig, "int4": keras.quantizers.Int4QuantizationConfig}
-            config = kinds[mode](activation_quantizer=None)
+        if not quantize_activations:
+            # Keras wraps this method and fills in a default, which for int8 has activations in it: ours and the user's look alike.
+            config = copy.copy(config)
+            config.activation_quantizer = None
         for projection in self.projections().values():
             projection.quantize(mode, config=config)
         self._changed(self._active_adapter)
@@ -294,14 +320,15 @@ class AdaptedModel(ProgramsOfAdapters):
         """As Keras'; an optimizer that holds state for other weights would apply it to the wrong ones.
 
         Raises:
-            ValueError: the adapters changed since the optimizer was built.
+            ValueError: the adapters changed since the optimizer was built, or one is merged.
         """
+        self.backbone.refuse_training()
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if optimizer is not None and optimizer.built:
             known, trainable = ({id(v) for v in found} for found in (optimizer._trainable_variables, self.trainable_variables))
             if known != trainable:
                 raise ValueError(
                     f"The optimizer holds state for {len(known)} weights, but other ones are trainable now ({len(trainable)}): an adapter "
-                    "was added, chosen or removed since. Call compile() with a new optimizer"
+                    "was added, chosen or removed since, or the kernels were quantized. Call compile() with a new optimizer"
                 )
         return super().make_train_function(force)

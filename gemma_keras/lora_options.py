@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Iterable
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -37,10 +38,11 @@ class LoraOptions:
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
+        if isinstance(self.rank, bool) or not isinstance(self.rank, numbers.Integral) or self.rank < 1:
             raise ValueError(f"`rank` must be an integer >= 1. Received: rank={self.rank!r}")
+        object.__setattr__(self, "rank", int(self.rank))
         alpha = self.rank if self.alpha is None else self.alpha
-        if not (math.isfinite(alpha) and alpha > 0):
+        if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real) or not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"`alpha` must be a number > 0. Received: alpha={self.alpha!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={self.dropout}")
@@ -70,9 +72,9 @@ def target_names(targets: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: an unknown name, or none.
     """
-    if targets == ALL_LINEAR:
-        return TARGETS
     wanted = [targets] if isinstance(targets, str) else list(targets)
+    if wanted == [ALL_LINEAR]:
+        return TARGETS
     known = {_ALIASES.get(name, name) for name in wanted}
     unknown = sorted(known - set(TARGETS))
     if unknown or not known:

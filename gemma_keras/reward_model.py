@@ -35,6 +35,7 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
     def __init__(self, backbone: GemmaBackbone, tokenizer=None, seed: int | None = 0, **kwargs):
         super().__init__(dtype=backbone.dtype_policy, **kwargs)
         self.backbone = backbone
+        self.backbone.holds_one_adapter = True
         self.tokenizer = tokenizer
         self.reward_mean, self.reward_std = 0.0, 1.0
         width = backbone.config.hidden_dim
@@ -50,8 +51,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         """The backbone's `GemmaConfig`."""
         return self.backbone.config
 
-    def call(self, inputs):
-        hidden = self.backbone(inputs)
+    def call(self, inputs, training=None):
+        hidden = self.backbone(inputs, training=training)
         positions = inputs.get("reward_positions")
         if positions is None:
             positions = last_token_positions(inputs["token_ids"], inputs.get("padding_mask"))
@@ -96,11 +97,14 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             self.score.kernel.assign(score)
 
     def get_config(self):
-        return {"backbone": keras.saving.serialize_keras_object(self.backbone)}
+        backbone = keras.saving.serialize_keras_object(self.backbone)
+        return {"backbone": backbone, "reward_mean": self.reward_mean, "reward_std": self.reward_std}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(keras.saving.deserialize_keras_object(config["backbone"]))
+        model = cls(keras.saving.deserialize_keras_object(config["backbone"]))
+        model.reward_mean, model.reward_std = config["reward_mean"], config["reward_std"]
+        return model
 
 
 def last_token_positions(token_ids, padding_mask=None):

@@ -28,6 +28,9 @@ _UNSUPPORTED = {
     "use_qalora": False, "use_bdlora": None, "arrow_config": None, "kasa_config": None, "velora_config": None, "monteclora_config": None,
 }  # fmt: skip
 
+# Initialisations that take a part of the base weights away.
+_OTHER_BASES = ("pissa", "corda", "olora", "loftq", "lora_ga")
+
 
 def write_adapter(
     folder: str | Path,
@@ -131,7 +134,8 @@ def read_adapter(
         sides = found.get(full_name, {})
         for side, shape in ((0, (options.rank, inputs)), (1, (outputs, options.rank))):
             if side not in sides:
-                raise CheckpointError(f"{weights}: tensor {_tensor_names(full_name, config)[side]!r} is missing.")
+                missing = _tensor_names(full_name, config)[side]
+                raise CheckpointError(f"{weights}: tensor {missing!r} is missing. Every adapted layer must have the same targets.")
             _check(sides[side], shape)
     if score is not None:
         _check(score, (1, config.hidden_dim))
@@ -150,7 +154,14 @@ def _check_kind(table: Mapping[str, Any], file: Path) -> None:
     for key, plain in _UNSUPPORTED.items():
         if table.get(key, plain) not in (plain, None):
             raise CheckpointError(f"{file}: `{key}` changes what LoRA computes and is not supported. Received: {str(table[key])[:100]}")
-    extra = [name for name in table.get("modules_to_save") or [] if name != "score"]
+    start = table.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_OTHER_BASES):
+        raise CheckpointError(
+            f"{file}: `init_lora_weights` {start[:100]!r} has changed the base model's weights, which the base model here does not have. "
+            "Convert the adapter: peft's save_pretrained(..., path_initial_model_for_weight_conversion=...)."
+        )
+    # PEFT names both for every classifier, whichever the model has.
+    extra = [name for name in table.get("modules_to_save") or [] if name not in ("score", "classifier")]
     if extra:
         raise CheckpointError(f"{file}: `modules_to_save` may name the reward head `score` only. Received: {str(extra)[:200]}")
 

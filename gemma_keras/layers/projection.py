@@ -55,6 +55,7 @@ class Projection(keras.layers.Dense):
         self.inputs = inputs
         self.full_name = full_name
         self.active: Adapter | None = None
+        self.is_merged = False
         self.build((None, inputs))
         self.kernel_initializer = keras.initializers.Zeros()  # Dense would hold on to the checkpoint, or to another library's model
 
@@ -127,6 +128,37 @@ class Projection(keras.layers.Dense):
             rows = super().quantized_call(ops.convert_to_tensor(np.eye(count, self.inputs, start, dtype=np.float32)))
             kernel[start : start + count] = ops.convert_to_numpy(rows)
         return kernel
+
+    def save_own_variables(self, store) -> None:
+        """For Keras' own files: the kernel, and both factors of every adapter under their names."""
+        self._refuse_keras_files()
+        store["0"] = self.kernel
+        for attribute, variable in self._factors().items():
+            store[attribute] = variable
+
+    def load_own_variables(self, store) -> None:
+        """The kernel, and the adapters that both this projection and the file have."""
+        self._refuse_keras_files()
+        factors, stored = self._factors(), set(store.keys())
+        if "0" not in stored or stored - set(factors) - {"0"}:
+            # Keras asks a second time, without the file's part, and shows that error.
+            raise ValueError(
+                f"{self.full_name}: the file lacks its kernel, or has adapters that this model has not: call enable_lora with their names "
+                "and options first"
+            )
+        self.kernel.assign(store["0"])
+        for attribute in stored - {"0"}:
+            factors[attribute].assign(store[attribute])
+
+    def _factors(self) -> dict[str, keras.Variable]:
+        attributes = [name for name in vars(self) if name.startswith(("lora_a_", "lora_b_"))]
+        return {attribute: getattr(self, attribute) for attribute in attributes}
+
+    def _refuse_keras_files(self) -> None:
+        if self.is_merged:
+            raise ValueError("An adapter is merged: unmerge_adapter() first, or save_to_preset, which writes the sum")
+        if self.quantization_mode is not None:
+            raise ValueError("Keras' files do not hold quantized kernels of Gemma. Use save_to_preset and quantize again, or save_adapter")
 
     def quantize(self, mode, type_check=True, config=None):
         super().quantize(mode, type_check=False, config=config)  # Keras refuses subclasses, this one keeps Dense's layout

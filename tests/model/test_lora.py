@@ -216,6 +216,11 @@ def test_quantized_kernels_stay_near_and_serve_an_adapter(tiny_configs, mode):
         error = np.abs(projection.effective_kernel() - exact[name]).max(axis=0)
         assert (error <= 1.01 * span / levels).all(), name
     quantized = logits(model)
+    # Kernels alone: the model computes with what it writes.
+    for name, projection in model.backbone.projections().items():
+        x = np.random.default_rng(1).normal(size=(3, projection.inputs)).astype(np.float32)
+        found = to_host(projection(keras.ops.convert_to_tensor(x)))
+        np.testing.assert_allclose(found, x @ projection.effective_kernel(), atol=1e-4, err_msg=name)
     assert 0 < np.abs(quantized - base).max() < {"int8": 0.5, "int4": 6}[mode]
     model.enable_lora(rank=4)
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
@@ -267,6 +272,7 @@ def test_saved_adapter_comes_back_bit_equal_and_a_saved_model_holds_the_sum(mode
     [
         ({"rank": 0}, "`rank` must be an integer >= 1"),
         ({"alpha": -1.0}, "`alpha` must be a number > 0"),
+        ({"alpha": "8"}, "`alpha` must be a number > 0"),
         ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
         ({"target_layer_names": ["q_proj", "head"]}, r"Received: \['head'\]"),
         ({"name": "a/b"}, "letters, digits"),

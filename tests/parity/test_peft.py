@@ -93,6 +93,24 @@ def test_a_reward_models_adapter_carries_its_head(tmp_path):
     np.testing.assert_allclose(their_logits(adapted)[:, 0], scores, atol=1e-4, rtol=0)
 
 
+def test_we_open_pefts_reward_adapter(tmp_path):
+    """It names two heads to save, "classifier" and "score", whichever the model has."""
+    import peft
+    import torch
+
+    torch.manual_seed(4)
+    base = theirs(ORACLE / "gemma3", "AutoModelForSequenceClassification", num_labels=1)
+    base.config.pad_token_id = 0
+    adapted = peft.get_peft_model(
+        base, peft.LoraConfig(r=3, init_lora_weights=False, target_modules="all-linear", task_type="SEQ_CLS")
+    ).eval()
+    adapted.save_pretrained(tmp_path)
+    model = GemmaRewardModel.from_preset(ORACLE / "gemma3")
+    model.load_adapter(tmp_path)
+    scores = keras.ops.convert_to_numpy(model(INPUTS))
+    np.testing.assert_allclose(scores, their_logits(adapted)[:, 0], atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -101,6 +119,8 @@ def test_a_reward_models_adapter_carries_its_head(tmp_path):
         ({"modules_to_save": ["embed_tokens"]}, "may name the reward head"),
         ({"r": 5}, "expected floats of shape"),
         ({"lora_alpha": "x"}, "`lora_alpha` must be a number"),
+        ({"init_lora_weights": "pissa_niter_4"}, "'pissa_niter_4' has changed the base model's weights"),
+        ({"init_lora_weights": "olora"}, "'olora' has changed the base model's weights"),
     ],
 )
 def test_other_kinds_of_adapters_are_refused(change, message, tmp_path):
