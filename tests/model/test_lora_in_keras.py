@@ -97,12 +97,6 @@ def test_weights_of_a_plain_model_load_under_an_adapter(model, config, tmp_path)
         np.testing.assert_array_equal(logits(model), logits(GemmaCausalLM(GemmaBackbone(config, seed=9))))
 
 
-def test_quantized_kernels_are_no_matter_for_keras_files(model, tmp_path):
-    model.quantize("int8")
-    with pytest.raises(ValueError, match="do not hold quantized kernels"):
-        model.save(tmp_path / "model.keras")
-
-
 def test_a_reward_models_keras_file_holds_its_scale(config, tmp_path):
     model = GemmaRewardModel(GemmaBackbone(config, seed=3))
     model.reward_mean, model.reward_std = 3.0, 2.0
@@ -121,7 +115,7 @@ def test_a_reward_models_head_belongs_to_one_adapter(config):
     model.enable_lora(rank=2, name="two")
 
 
-@pytest.mark.parametrize("mode", [None, "int4"])
+@pytest.mark.parametrize("mode", [None, pytest.param("int4", marks=pytest.mark.slow)])
 def test_what_was_frozen_before_is_frozen_after(model, mode):
     model.backbone.token_embedding.trainable = False
     if mode is not None:
@@ -132,9 +126,11 @@ def test_what_was_frozen_before_is_frozen_after(model, mode):
     assert [variable.path for variable in model.trainable_variables] == before
 
 
-def test_kernels_quantized_under_an_adapter_stay_frozen(model):
+def test_kernels_quantized_under_an_adapter_stay_frozen_and_out_of_keras_files(model, tmp_path):
     model.enable_lora(rank=2)
     model.quantize("int8")
+    with pytest.raises(ValueError, match="do not hold quantized kernels"):
+        model.save(tmp_path / "model.keras")
     model.delete_adapter("default")
     assert {v.path.rsplit("/", 1)[-1] for v in model.trainable_variables} == {"embeddings", "scale"}
 
