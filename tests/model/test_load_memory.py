@@ -15,6 +15,7 @@ import pytest
 
 from gemma_keras.checkpoints import hugging_face, names
 from gemma_keras.config import GemmaConfig
+from gemma_keras.tokenizer import GemmaTokenizer
 
 PROBE = pathlib.Path(__file__).with_name("load_memory_probe.py")
 CONFIG = GemmaConfig.from_name("gemma_2b")
@@ -23,7 +24,8 @@ BYTES = 2 * CONFIG.parameter_count  # in bfloat16: 5.0 GB
 
 
 def write_sparse(folder, code):
-    """A folder of Gemma 2B's shape, its header written here by hand."""
+    """A folder of Gemma 2B's shape, its header written here by hand, with a small tokenizer."""
+    GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, "gemma").save(folder)
     hugging_face.write_config(folder, CONFIG, "bfloat16", None, None)
     header, end = {}, 0
     for name, shape in names.expected_shapes(CONFIG).items():
