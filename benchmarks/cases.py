@@ -35,7 +35,8 @@ class Case:
         prompt_length, new_tokens: tokens; a "train" case has `new_tokens` 0 and sequences of `prompt_length`.
         samples_per_prompt: answers a prompt ("reinforce").
         steps: steps a sample; the time is divided by it.
-        lora_rank: train adapters of this rank beside queries and values, KerasHub's choice, in place of all weights; 0 for none.
+        lora_rank: train adapters of this rank beside queries and values, KerasHub's choice, in place of all weights; 0
+            for none.
         peers: backend → libraries measured beside ours.
     """
 
@@ -68,7 +69,8 @@ _KERAS_AND_TORCH = {"jax": ("keras_hub",), "tensorflow": ("keras_hub",), "torch"
 _LARGE_VOCABULARY = ModelSize(vocabulary_size=256_000, num_layers=2)
 
 CASES = (
-    Case("train", "train", "training step, 34M parameters, 8 × 256", ModelSize(), 8, 256, steps=4, peers=_KERAS_AND_TORCH),
+    Case("train", "train", "training step, 34M parameters, 8 × 256", ModelSize(), 8, 256, steps=4,
+        peers=_KERAS_AND_TORCH),
     Case(
         "train_large_vocabulary", "train", "training step, vocabulary 256,000, 2 layers, 2 × 256",
         _LARGE_VOCABULARY, 2, 256, steps=2, peers=_KERAS_AND_TORCH,
@@ -78,11 +80,14 @@ CASES = (
         ModelSize(), 8, 256, steps=4, lora_rank=16, peers=_KERAS_AND_TORCH,
     ),
     Case(
-        "train_lora_large_vocabulary", "train", "LoRA step, rank 16 on queries and values, vocabulary 256,000, 2 layers, 2 × 256",
-        _LARGE_VOCABULARY, 2, 256, steps=2, lora_rank=16, peers=_KERAS_AND_TORCH,
+        "train_lora_large_vocabulary", "train",
+        "LoRA step, rank 16 on queries and values, vocabulary 256,000, 2 layers, 2 × 256", _LARGE_VOCABULARY, 2, 256,
+        steps=2, lora_rank=16, peers=_KERAS_AND_TORCH,
     ),
-    Case("generate_16", "generate", "generation, 64 + 128 tokens, batch 16", ModelSize(), 16, 64, 128, peers=_KERAS_AND_TORCH),
-    Case("generate_1", "generate", "generation, 64 + 128 tokens, batch 1", ModelSize(), 1, 64, 128, peers=_KERAS_AND_TORCH),
+    Case("generate_16", "generate", "generation, 64 + 128 tokens, batch 16", ModelSize(), 16, 64, 128,
+        peers=_KERAS_AND_TORCH),
+    Case("generate_1", "generate", "generation, 64 + 128 tokens, batch 1", ModelSize(), 1, 64, 128,
+        peers=_KERAS_AND_TORCH),
     Case(
         "reinforce", "reinforce", "RL step (RLOO with KL), 16 prompts × 4 answers, 64 + 128 tokens",
         ModelSize(), 16, 64, 128, samples_per_prompt=4, peers={"torch": ("trl",)},
@@ -93,7 +98,9 @@ CASES = (
 def tiny(case: Case) -> Case:
     """The same case at a size that runs in seconds: to try the benchmark itself, not to measure."""
     size = ModelSize(128 if case.size.vocabulary_size < 100_000 else 512, 2, 32, 4, 1, 8, 64)
-    return dataclasses.replace(case, size=size, batch_size=min(case.batch_size, 2), prompt_length=8, new_tokens=min(case.new_tokens, 4))
+    return dataclasses.replace(
+        case, size=size, batch_size=min(case.batch_size, 2), prompt_length=8, new_tokens=min(case.new_tokens, 4)
+    )
 
 
 def case_named(name: str) -> Case:

@@ -61,12 +61,27 @@ class Worker:
         self.timeout = timeout
         self.log = tempfile.TemporaryFile(mode="w+")
         read_end, write_end = os.pipe()
-        command = [sys.executable, "-m", "benchmarks.worker", "--engine", engine, "--case", case.name, "--answers", str(write_end)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.worker",
+            "--engine",
+            engine,
+            "--case",
+            case.name,
+            "--answers",
+            str(write_end),
+        ]
         environ = {name: value for name, value in os.environ.items() if name not in _REMOVED}
-        environ |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environ |= {
+            "KERAS_BACKEND": backend,
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         self.process = subprocess.Popen(
-            command + ["--tiny"] * tiny,
-            stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, text=True, cwd=ROOT, env=environ, pass_fds=(write_end,),
+            command + ["--tiny"] * tiny, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, text=True, cwd=ROOT,
+            env=environ, pass_fds=(write_end,),
         )  # fmt: skip
         os.close(write_end)
         self.answers = os.fdopen(read_end)
@@ -104,7 +119,9 @@ class Worker:
         raise WorkerFailed(f"{what}: {reason[:300]}")
 
 
-def measure(case: Case, backend: str, samples: int, tiny: bool = False, timeout: float = 600.0, say=print) -> list[Measurement]:
+def measure(
+    case: Case, backend: str, samples: int, tiny: bool = False, timeout: float = 600.0, say=print
+) -> list[Measurement]:
     """Measure ours and its peers on one backend, in turns: A B A B.
 
     Args:
@@ -115,14 +132,17 @@ def measure(case: Case, backend: str, samples: int, tiny: bool = False, timeout:
         say: called with a line of progress.
 
     Returns:
-        One measurement a library, ours first. A library that fails is left out of the further turns and carries its error.
+        One measurement a library, ours first. A library that fails is left out of the further turns and carries its
+        error.
     """
     results, workers = [], {}
     try:
         for engine in (OURS, *case.peers[backend]):
             result = Measurement(case.name, backend, engine)
             results.append(result)
-            _guarded(result, lambda e=engine, r=result: workers.__setitem__(e, _start(case, backend, e, tiny, timeout, r)))
+            _guarded(
+                result, lambda e=engine, r=result: workers.__setitem__(e, _start(case, backend, e, tiny, timeout, r))
+            )
         for turn in range(samples + 1):
             for result in results:
                 if result.error is None:
@@ -158,4 +178,6 @@ def _guarded(result, work):
 
 def _progress(result, turn, samples):
     last = result.error or f"{result.seconds[-1] if result.seconds else result.first_call:.3f} s"
-    return f"{result.case} {result.backend} {result.engine} {'first call' if turn == 0 else f'{turn}/{samples}'}: {last}"
+    return (
+        f"{result.case} {result.backend} {result.engine} {'first call' if turn == 0 else f'{turn}/{samples}'}: {last}"
+    )

@@ -1,10 +1,11 @@
 """What 8 and 4 bits a kernel weight cost in accuracy: a language model on texts, a reward model on preference pairs.
 
     python -m benchmarks.quantization policy gemma-3-270m questions.jsonl --columns question answer
-    python -m benchmarks.quantization reward runs/quickstart/stages/reward/model runs/quickstart/stages/preferences/preferences.jsonl
+    python -m benchmarks.quantization reward runs/quickstart/stages/reward/model
+    runs/quickstart/stages/preferences/preferences.jsonl
 
-Prints a table. A policy is compared at every position of the texts over its whole vocabulary; a reward model on pairs of the ids that
-were sampled.
+Prints a table. A policy is compared at every position of the texts over its whole vocabulary; a reward model on pairs
+of the ids that were sampled.
 """
 
 import argparse
@@ -30,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=64, help="use the first so many rows")
     options = parser.parse_args(arguments)
     rows = [json.loads(line) for line in options.data.read_text(encoding="utf-8").splitlines()[: options.rows]]
-    table = policy_table(options.model, rows, options.columns) if options.kind == "policy" else reward_table(options.model, rows)
+    table = (
+        policy_table(options.model, rows, options.columns)
+        if options.kind == "policy"
+        else reward_table(options.model, rows)
+    )
     for line in table:
         print(line, flush=True)
     return 0
@@ -41,7 +46,10 @@ def policy_table(source: str, rows: list[dict], columns: list[str]) -> Iterator[
     from gemma_keras import GemmaCausalLM
 
     tokenizer = GemmaCausalLM.from_preset(source).tokenizer
-    texts = [[tokenizer.bos_token_id, *tokenizer.encode("\n".join(row[column] for column in columns))][:MOST_TOKENS] for row in rows]
+    texts = [
+        [tokenizer.bos_token_id, *tokenizer.encode("\n".join(row[column] for column in columns))][:MOST_TOKENS]
+        for row in rows
+    ]
     yield "| kernels | MiB | loss (nats a token) | KL(full, this) | same likeliest token |"
     yield "|---|---|---|---|---|"
     full = compare = None
@@ -62,8 +70,8 @@ def policy_table(source: str, rows: list[dict], columns: list[str]) -> Iterator[
 def reward_table(source: str, pairs: list[dict]) -> Iterator[str]:
     """Accuracy on the pairs, decisions that stay, and how far normalized rewards move."""
     from gemma_keras import GemmaRewardModel
-    from pipelines.reward_scoring import SequenceScorer
-    from pipelines.statistics import wilson_interval
+    from pipelines.measures.statistics import wilson_interval
+    from pipelines.scoring.reward_models import SequenceScorer
 
     sides = [[pair["prompt_ids"] + pair[side] for pair in pairs] for side in ("chosen_ids", "rejected_ids")]
     length = max(len(ids) for side in sides for ids in side)
@@ -81,17 +89,21 @@ def reward_table(source: str, pairs: list[dict]) -> Iterator[str]:
         low, high = wilson_interval(int(right.sum()), len(right))
         same = (right == (full[0] > full[1])).mean()
         moved = np.abs(scores - full).mean()
-        yield f"| {mode or 'float32'} | {_kernel_mib(model):,.1f} | {right.mean():.1%} [{low:.1%}, {high:.1%}] | {same:.1%} | {moved:.3f} |"
+        accuracy = f"{right.mean():.1%} [{low:.1%}, {high:.1%}]"
+        yield f"| {mode or 'float32'} | {_kernel_mib(model):,.1f} | {accuracy} | {same:.1%} | {moved:.3f} |"
 
 
 def _hidden_of(model) -> Callable:
     from gemma_keras import backends
 
-    return backends.compile_forward(lambda ids, is_token: model.backbone({"token_ids": ids, "padding_mask": is_token}), [model])
+    return backends.compile_forward(
+        lambda ids, is_token: model.backbone({"token_ids": ids, "padding_mask": is_token}), [model]
+    )
 
 
 def _comparison(model) -> Callable:
-    """(exact states, other states, ids), each of one row → per position: loss of the other ones, KL, and whether they agree."""
+    """(exact states, other states, ids), each of one row → per position: loss of the other ones, KL, and whether they
+    agree."""
     from keras import ops
 
     from gemma_keras import backends
@@ -115,7 +127,9 @@ def _sums(compare: Callable, exact, other, ids: np.ndarray, is_token: np.ndarray
     for row in range(len(ids)):  # all logits of a batch would be gigabytes
         part = slice(row, row + 1)
         counted = is_token[row] & np.append(is_token[row, 1:], False)
-        figures = [np.asarray(to_host(values), np.float64)[counted] for values in compare(exact[part], other[part], ids[part])]
+        figures = [
+            np.asarray(to_host(values), np.float64)[counted] for values in compare(exact[part], other[part], ids[part])
+        ]
         sums += [*(values.sum() for values in figures), counted.sum()]
     return sums
 

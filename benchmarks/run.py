@@ -2,8 +2,8 @@
 
     python -m benchmarks.run --only train:jax generate_16 --samples 5
 
-Without `--only` everything is measured, about half an hour on 2 cores. Results go to benchmarks/results.json as they come, and as a table
-into benchmarks/README.md; what is not measured again stays.
+Without `--only` everything is measured, about half an hour on 2 cores. Results go to benchmarks/results.json as they
+come, and as a table into benchmarks/README.md; what is not measured again stays.
 """
 
 import argparse
@@ -30,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     options.write = options.write and not options.tiny
     wanted = [(case, backend) for case in CASES for backend in case.peers if _is_wanted(case, backend, options)]
     if not wanted:
-        print(f"--only {' '.join(options.only)} fits nothing; cases: {', '.join(case.name for case in CASES)}", file=sys.stderr)
+        print(
+            f"--only {' '.join(options.only)} fits nothing; cases: {', '.join(case.name for case in CASES)}",
+            file=sys.stderr,
+        )
         return 2
     if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         print(f"Warning: the machine is busy (load {os.getloadavg()[0]:.1f}); times will be too long", file=sys.stderr)
@@ -55,7 +58,9 @@ def machine() -> dict:
     processor = platform.processor() or platform.machine()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         processor = models[0] if models else processor
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -69,12 +74,22 @@ def machine() -> dict:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="CASE[:BACKEND]", help="cases, with * for any; default all")
-    parser.add_argument("--samples", type=int, default=5, help="samples of each library after its first call; default 5")
-    parser.add_argument("--timeout", type=float, default=900.0, help="seconds that one build or sample may take; default 900")
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="CASE[:BACKEND]", help="cases, with * for any; default all"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=5, help="samples of each library after its first call; default 5"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=900.0, help="seconds that one build or sample may take; default 900"
+    )
     parser.add_argument("--tiny", action="store_true", help="small sizes: tries the benchmark itself; writes nothing")
-    parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where results.json and README.md are; default here")
+    parser.add_argument(
+        "--folder", type=pathlib.Path, default=FOLDER, help="where results.json and README.md are; default here"
+    )
     parser.add_argument("--no-write", dest="write", action="store_false", help="print the table instead")
     parser.set_defaults(write=True)
     return parser

@@ -1,11 +1,12 @@
-"""The worker's side of a measurement: it works only when the parent says so, and reports each sample as a line of JSON."""
+"""The worker's side of a measurement: it works only when the parent says so, and reports each sample as a line of
+JSON."""
 
 import json
 import os
 import sys
 import time
 
-from pipelines.process_memory import peak_memory_gib
+from pipelines.host.process_memory import peak_memory_gib
 
 
 class Stopwatch:

@@ -36,15 +36,20 @@ def render(results: dict) -> str:
         groups[run["case"]].append(run)
     samples = min((len(run["seconds"]) for run in results["runs"] if not run["error"]), default=0)
     lines = [
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']:.0f} GiB, Python {machine['python']}, {versions}; "
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']:.0f} GiB, Python "
+        f"{machine['python']}, {versions}; "
         f"last run {machine['date']}.",
-        f"Medians of at least {samples} samples after the first call, taken in turns (A B A B) within one run, each library in its own "
+        f"Medians of at least {samples} samples after the first call, taken in turns (A B A B) within one run, each "
+        "library in its own "
         "process. “Ours is × as fast” above 1 means that gemma_keras is the faster one.",
     ]
     for name, runs in groups.items():
         case = case_named(name)
         lines += ["", f"### {case.title[0].upper()}{case.title[1:]}", ""]
-        lines += ["| backend | library | s a step (range) | tokens/s | ours is × as fast | first call (s) | peak memory (GiB) |"]
+        lines += [
+            "| backend | library | s a step (range) | tokens/s | ours is × as fast | first call (s) | peak memory "
+            "(GiB) |"
+        ]
         lines += ["|---|---|---|---|---|---|---|"]
         ours = {run["backend"]: run for run in runs if run["engine"] == OURS}
         lines += [_row(case, run, ours.get(run["backend"])) for run in runs]
@@ -62,7 +67,8 @@ def _row(case, run, ours) -> str:
         ratio = f"{median / _median(ours):.2f}"
     low, high = min(run["seconds"]), max(run["seconds"])
     return (
-        f"| {run['backend']} | {label} | {median:.3g} ({low:.3g} to {high:.3g}) | {case.tokens / median:,.0f} | {ratio} | "
+        f"| {run['backend']} | {label} | {median:.3g} ({low:.3g} to {high:.3g}) | {case.tokens / median:,.0f} | "
+        f"{ratio} | "
         f"{run['first_call']:.1f} | {run['memory_gib']:.2f} |"
     )
 

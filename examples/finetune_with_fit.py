@@ -2,7 +2,8 @@
 
     python examples/finetune_with_fit.py
 
-The model is a tiny one with random weights and a tokenizer trained here. With real weights the next line is all that changes:
+The model is a tiny one with random weights and a tokenizer trained here. With real weights the next line is all that
+changes:
 
     model = gemma_keras.GemmaCausalLM.from_preset("google/gemma-3-270m")
 """
@@ -16,13 +17,18 @@ from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenize
 import keras
 
 COLOURS = {
-    "sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red", "lemon": "yellow", "plum": "purple", "ash": "grey"
+    "sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red", "lemon": "yellow",
+    "plum": "purple", "ash": "grey",
 }  # fmt: skip
 
 # Prompt and completion: both are put into Gemma's turn format, and the loss is on the completion only.
-examples = [{"prompt": f"What colour is {thing}?", "completion": f"{thing} is {colour}."} for thing, colour in COLOURS.items()]
+examples = [
+    {"prompt": f"What colour is {thing}?", "completion": f"{thing} is {colour}."} for thing, colour in COLOURS.items()
+]
 
-tokenizer = GemmaTokenizer.train([f"user model {row['prompt']} {row['completion']}" for row in examples] * 4, vocabulary_size=320)
+tokenizer = GemmaTokenizer.train(
+    [f"user model {row['prompt']} {row['completion']}" for row in examples] * 4, vocabulary_size=320
+)
 config = GemmaConfig(
     vocabulary_size=tokenizer.vocabulary_size,
     num_layers=2,

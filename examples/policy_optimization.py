@@ -1,10 +1,12 @@
-"""Policy optimization in its simplest form: sample answers, score them, make the better ones likelier, stay near the start.
+"""Policy optimization in its simplest form: sample answers, score them, make the better ones likelier, stay near the
+start.
 
     python examples/policy_optimization.py
 
-The start is a model with random weights, and the reward a function that anyone can read: the share of the answer that is letters. Each
-step is REINFORCE with the other answers to the same prompt as baseline, and the divergence from the starting model charged to the reward.
-The workflow stage `policy_optimization` adds learned rewards, evaluation, schedules and logs.
+The start is a model with random weights, and the reward a function that anyone can read: the share of the answer that
+is letters. Each step is REINFORCE with the other answers to the same prompt as baseline, and the divergence from the
+starting model charged to the reward. The workflow stage `policy_optimization` adds learned rewards, evaluation,
+schedules and logs.
 """
 
 # gemma_keras comes before Keras: it makes Keras use the backend that is installed, where none is named.
@@ -17,12 +19,12 @@ import numpy as np
 from gemma_keras.backends import to_host
 from pipelines.algorithms.advantages import leave_one_out
 from pipelines.algorithms.kl import sequence_kl
-from pipelines.configs import PolicyOptimization
 from pipelines.data.columns import Prompt
-from pipelines.policy_updates import count_responses, policy_loss, update_batches
-from pipelines.prompts import encode_prompts
-from pipelines.rollout import ResponseScorer, Sampling
-from pipelines.training_loop import Trainer
+from pipelines.sampling.prompts import encode_prompts
+from pipelines.sampling.rollout import ResponseScorer, Sampling
+from pipelines.stages.policy_optimization.updates import count_responses, policy_loss, update_batches
+from pipelines.training.loop import Trainer
+from pipelines.training.optimizers import OptimizerSettings
 
 STEPS, SAMPLES, KL_WEIGHT = 12, 8, 0.02
 QUESTIONS = [f"do you like {thing}?" for thing in ("tea", "rain", "cats", "jazz")]
@@ -46,15 +48,19 @@ def reward(answer: str) -> float:
     return sum("a" <= character <= "z" for character in answer) / max(1, len(answer))
 
 
-prompts = encode_prompts(tokenizer, [Prompt(question, None, "here") for question in QUESTIONS], max_length=64, max_new_tokens=6)
+prompts = encode_prompts(
+    tokenizer, [Prompt(question, None, "here") for question in QUESTIONS], max_length=64, max_new_tokens=6
+)
 rows, batch = range(len(prompts)), len(prompts) * SAMPLES
 sampling = Sampling(policy, max_new_tokens=6, temperature=1.0, batch_size=batch, seed=0, stage="example")
 score_policy, score_reference = ResponseScorer(policy, 1.0, batch), ResponseScorer(reference, 1.0, batch)
-options = PolicyOptimization(kind="policy_optimization", reward="here", data="here", learning_rate=3e-2, schedule="constant")
-trainer = Trainer(policy, policy_loss(1.0, None), options, STEPS, count_units=count_responses)
+settings = OptimizerSettings(learning_rate=3e-2, schedule="constant")
+trainer = Trainer(policy, policy_loss(1.0, None), settings, STEPS, count_units=count_responses)
 
 for step in range(STEPS):
-    rollout = sampling.sample(prompts, rows, SAMPLES, step)  # exactly these token ids are learned from; nothing is encoded again
+    rollout = sampling.sample(
+        prompts, rows, SAMPLES, step
+    )  # exactly these token ids are learned from; nothing is encoded again
     rewards = np.array([reward(text) for text in rollout.texts], np.float32)
     log_probs, reference_log_probs = score_policy(rollout)[0], score_reference(rollout)[0]
     kl = to_host(sequence_kl(log_probs, reference_log_probs, rollout.response_mask))

@@ -42,7 +42,11 @@ def losses_here() -> list[float]:
 def losses_on(backend: str) -> list[float]:
     """`losses_here` in a new process on that backend."""
     done = subprocess.run(
-        [sys.executable, __file__, "--here"], env={**os.environ, "KERAS_BACKEND": backend}, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, __file__, "--here"],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 

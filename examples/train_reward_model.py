@@ -2,8 +2,9 @@
 
     python examples/train_reward_model.py
 
-Here the made-up rater prefers the polite one of two answers. With real weights, start from the tuned model's folder instead:
-`GemmaRewardModel.from_preset(folder)`. The workflow stage `reward_modeling` does the same from a YAML file, with intervals.
+Here the made-up rater prefers the polite one of two answers. With real weights, start from the tuned model's folder
+instead: `GemmaRewardModel.from_preset(folder)`. The workflow stage `reward_modeling` does the same from a YAML file,
+with intervals.
 """
 
 import random
@@ -15,8 +16,8 @@ from gemma_keras import GemmaBackbone, GemmaConfig, GemmaRewardModel, GemmaToken
 import keras
 import numpy as np
 
-from gemma_keras.chat import encode_pair
 from gemma_keras.losses import bradley_terry_loss
+from gemma_keras.text.chat import encode_pair
 
 random.seed(0)
 THINGS = ["tea", "bread", "soap", "rope", "milk", "salt", "paper", "wood"]
@@ -31,7 +32,8 @@ def draw_pair() -> tuple[str, str, str]:
 
 
 def as_arrays(pairs):
-    """Rows 2 i and 2 i + 1 are chosen and rejected of pair i, prompt and answer in the turn format, padded on the right."""
+    """Rows 2 i and 2 i + 1 are chosen and rejected of pair i, prompt and answer in the turn format, padded on the
+    right."""
     rows = [encode_pair(tokenizer, prompt, answer).token_ids for prompt, *answers in pairs for answer in answers]
     token_ids = np.zeros((len(rows), 48), np.int32)
     padding_mask = np.zeros((len(rows), 48), bool)

@@ -1,6 +1,7 @@
 """Gemma models as Keras 3 layers for JAX, TensorFlow and PyTorch.
 
-Importing this package chooses the backend (see `backend_choice`) and loads nothing heavy: the names below are loaded at first use.
+Importing this package chooses the backend (see `backend_choice`) and loads nothing heavy: the names below are loaded at
+first use.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ _MODULE_OF = {
     "GemmaBackbone": "gemma_keras.backbone",
     "GemmaCausalLM": "gemma_keras.causal_lm",
     "GemmaRewardModel": "gemma_keras.reward_model",
-    "GemmaTokenizer": "gemma_keras.tokenizer",
+    "GemmaTokenizer": "gemma_keras.text.tokenizer",
     "Sampler": "gemma_keras.sampling",
 }
 __all__ = ["GemmaConfig", "__version__", *_MODULE_OF]
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gemma_keras.causal_lm import GemmaCausalLM
     from gemma_keras.reward_model import GemmaRewardModel
     from gemma_keras.sampling import Sampler
-    from gemma_keras.tokenizer import GemmaTokenizer
+    from gemma_keras.text.tokenizer import GemmaTokenizer
 
 
 def __getattr__(name):

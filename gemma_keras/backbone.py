@@ -26,7 +26,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
 
     Args:
         config: `GemmaConfig`.
-        dtype: a Keras dtype or policy name; default Keras' global policy. "mixed_bfloat16" computes in bfloat16 over float32 weights.
+        dtype: a Keras dtype or policy name; default Keras' global policy. "mixed_bfloat16" computes in bfloat16 over
+            float32 weights.
         seed: of random initial weights, the same numbers on every backend; None for zeros.
         weights: where initial weights come from otherwise, e.g. `LoadedWeights` of a checkpoint.
 
@@ -36,26 +37,32 @@ class GemmaBackbone(AdapterHost, keras.Model):
         positions: int (b, t); default counts the real tokens of a row from 0.
         segment_ids: int (b, t), 0 is padding, tokens see their own segment only; default 1 for every real token.
         key_positions, key_segments: int (b, s), of every key these tokens may see; default the tokens themselves.
-        dropout_keys: int32 (b,), one a row and step: what an adapter's dropout draws by; default counted up in training.
+        dropout_keys: int32 (b,), one a row and step: what an adapter's dropout draws by; default counted up in
+            training.
     In decoding also
         cache: list of (keys, values) a layer, each (b, s, k, h), from `empty_cache`.
         cache_index: slot of the first of these tokens in the cache.
-    Returns hidden states float (b, t, d) in the compute dtype, with a cache a pair of them and the updated cache; rows of padding hold no
-    meaning.
+    Returns hidden states float (b, t, d) in the compute dtype, with a cache a pair of them and the updated cache; rows
+    of padding hold no meaning.
 
     Source: arXiv:2403.08295, section 2.
     """
 
-    def __init__(self, config: GemmaConfig, dtype=None, seed: int | None = 0, weights: FirstWeights | None = None, **kwargs):
+    def __init__(
+        self, config: GemmaConfig, dtype=None, seed: int | None = 0, weights: FirstWeights | None = None, **kwargs
+    ):
         super().__init__(dtype=dtype, **kwargs)
         self.config = config
         self._start_without_adapters()
         policy = self.dtype_policy
         weights = RandomWeights(seed) if weights is None else weights
-        self.token_embedding = TokenEmbedding(config.vocabulary_size, config.hidden_dim, weights, dtype=policy, name="token_embedding")
+        self.token_embedding = TokenEmbedding(
+            config.vocabulary_size, config.hidden_dim, weights, dtype=policy, name="token_embedding"
+        )
         self.blocks = []
         for i in range(config.num_layers):
-            # Keras on torch registers parameters by path: equal paths would hide all layers but one from zero_grad() and state_dict().
+            # Keras on torch registers parameters by path: equal paths would hide all layers but one from zero_grad()
+            # and state_dict().
             with keras.name_scope(f"layers_{i}"):
                 self.blocks.append(DecoderBlock(config, i, weights, dtype=policy, name=f"block_{i}"))
         first = weights.initializer("final_norm", 0.0)
@@ -65,10 +72,16 @@ class GemmaBackbone(AdapterHost, keras.Model):
     def call(self, inputs, cache=None, cache_index=None, training=None):
         token_ids = inputs["token_ids"]
         padding_mask = inputs.get("padding_mask")
-        padding_mask = ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
+        padding_mask = (
+            ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
+        )
         positions, segments = inputs.get("positions"), inputs.get("segment_ids")
         positions = positions_from_padding(padding_mask) if positions is None else ops.cast(positions, "int32")
-        segments = ops.cast(padding_mask, "int32") if segments is None else ops.where(padding_mask, ops.cast(segments, "int32"), 0)
+        segments = (
+            ops.cast(padding_mask, "int32")
+            if segments is None
+            else ops.where(padding_mask, ops.cast(segments, "int32"), 0)
+        )
         key_positions, key_segments = inputs.get("key_positions", positions), inputs.get("key_segments", segments)
         config = self.config
         rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scale)
@@ -86,7 +99,13 @@ class GemmaBackbone(AdapterHost, keras.Model):
             block_rotary, block_visible = (local_rotary, local_visible) if block.is_local else (rotary, visible)
             block_cache = None if cache is None else cache[index]
             x, block_cache = direct_call(
-                block, x, block_rotary, block_visible, cache=block_cache, cache_index=cache_index, dropout_keys=dropout_keys
+                block,
+                x,
+                block_rotary,
+                block_visible,
+                cache=block_cache,
+                cache_index=cache_index,
+                dropout_keys=dropout_keys,
             )
             new_cache.append(block_cache)
         hidden = direct_call(self.final_norm, x)
@@ -98,7 +117,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
         return [(ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)) for _ in self.blocks]
 
     def named_layers(self) -> dict[str, keras.layers.Layer]:
-        """Every layer that holds a weight under its name in our checkpoints, e.g. "layers.0.q_proj" (see `checkpoints/names.py`)."""
+        """Every layer that holds a weight under its name in our checkpoints, e.g. "layers.0.q_proj" (see
+        `checkpoints/names.py`)."""
         named = {"embedding": self.token_embedding}
         for index, block in enumerate(self.blocks):
             inside = {
@@ -125,7 +145,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
         return {name: _weight_of(layer) for name, layer in self.named_layers().items()}
 
     def named_arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(checkpoint name, array on the host) of what this model computes with: kernels with the active adapter, dequantized."""
+        """(checkpoint name, array on the host) of what this model computes with: kernels with the active adapter,
+        dequantized."""
         for name, layer in self.named_layers().items():
             if isinstance(layer, Projection):
                 yield name, layer.effective_kernel()
@@ -138,7 +159,12 @@ class GemmaBackbone(AdapterHost, keras.Model):
 
     def get_config(self):
         adapters = {name: dataclasses.asdict(options) for name, options in self.adapters.items()}
-        return {"config": self.config.to_dict(), "dtype": self.dtype_policy.name, "adapters": adapters, "active": self.active_adapter}
+        return {
+            "config": self.config.to_dict(),
+            "dtype": self.dtype_policy.name,
+            "adapters": adapters,
+            "active": self.active_adapter,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -1,7 +1,7 @@
 """Chooses the Keras backend before Keras is imported.
 
-Order: a name given by the caller (the workflow file), `KERAS_BACKEND`, the user's Keras configuration file, else the one backend that is
-installed. Keras itself would fall back to TensorFlow and fail where only JAX is installed.
+Order: a name given by the caller (the workflow file), `KERAS_BACKEND`, the user's Keras configuration file, else the
+one backend that is installed. Keras itself would fall back to TensorFlow and fail where only JAX is installed.
 """
 
 import importlib.util
@@ -39,7 +39,9 @@ def choose_backend(requested: str | None = None) -> str:
     installed = installed_backends()
     if name is None:
         if not installed:
-            raise BackendError("No backend is installed: expected jax, tensorflow or torch. Run: pip install 'gemma-keras[jax]'")
+            raise BackendError(
+                "No backend is installed: expected jax, tensorflow or torch. Run: pip install 'gemma-keras[jax]'"
+            )
         return installed[0]
     if name not in BACKENDS:
         raise BackendError(f"Unknown backend {name!r} ({source}): expected one of {', '.join(BACKENDS)}")
@@ -71,7 +73,8 @@ def _configuration_file() -> tuple[str, str | None]:
         value = json.loads(path.read_text()).get("backend")
     except (OSError, ValueError, AttributeError):
         value = None
-    # Keras writes its own default into this file at first import, also where that backend is missing: such a file decides nothing.
+    # Keras writes its own default into this file at first import, also where that backend is missing: such a file
+    # decides nothing.
     if value not in installed_backends():
         value = None
     return str(path), value

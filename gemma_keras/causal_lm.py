@@ -6,16 +6,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from gemma_keras import fit_data, presets, prompt_data
+from gemma_keras import presets
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
 from gemma_keras.generation import generate_tokens
 from gemma_keras.head import full_logits, target_log_probs
-from gemma_keras.infilling import infilling_stop_token_ids
+from gemma_keras.inputs import fit_data, prompt_data
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.losses import next_token_loss
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
+from gemma_keras.text.infilling import infilling_stop_token_ids
 
 _STEP_MULTIPLE = 8  # of decoding steps, so that few loops are compiled
 
@@ -30,8 +31,9 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
 
     Call: the dict of `GemmaBackbone` →
         logits float32 (b, t, v); or, with
-        `target_ids` int (b, m) in the dict, log-probabilities float32 (b, m) of those targets, and the full logits are never stored;
-        `target_positions` int (b, m) names the positions that predict them, by default m = t and the targets are already shifted.
+        `target_ids` int (b, m) in the dict, log-probabilities float32 (b, m) of those targets, and the full logits are
+        never stored; `target_positions` int (b, m) names the positions that predict them, by default m = t and the
+        targets are already shifted.
 
     Example:
         model = GemmaCausalLM.from_preset("path/to/folder")
@@ -57,7 +59,9 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         # Passed on by hand: without a call context, as in JAX's training step, Keras tells inner layers nothing.
         if inputs.get("target_ids") is not None:
             return self.score(inputs, training=training)
-        return full_logits(self.backbone(inputs, training=training), self._output_matrix(), self.config.final_logit_soft_cap)
+        return full_logits(
+            self.backbone(inputs, training=training), self._output_matrix(), self.config.final_logit_soft_cap
+        )
 
     def score(self, inputs, temperature: float = 1.0, with_entropy: bool = False, training=None):
         """Differentiable log-probabilities of `inputs["target_ids"]` under `softmax(logits / temperature)`.
@@ -76,7 +80,12 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             # Only positions that bear loss reach the head.
             hidden = ops.take_along_axis(hidden, ops.cast(inputs["target_positions"], "int32")[:, :, None], axis=1)
         log_probs, entropy = target_log_probs(
-            hidden, self._output_matrix(), inputs["target_ids"], self.config.final_logit_soft_cap, temperature, with_entropy
+            hidden,
+            self._output_matrix(),
+            inputs["target_ids"],
+            self.config.final_logit_soft_cap,
+            temperature,
+            with_entropy,
         )
         return (log_probs, entropy) if with_entropy else log_probs
 
@@ -99,16 +108,19 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
     def _output_matrix(self):
         return self.backbone.token_embedding.as_output_matrix()
 
-    # --- training with Keras -------------------------------------------------------------------------------------------------------
+    # --- training with Keras
 
-    def compile(self, optimizer="auto", loss="auto", *, sampler="random", metrics=None, weighted_metrics=None, **kwargs):
+    def compile(
+        self, optimizer="auto", loss="auto", *, sampler="random", metrics=None, weighted_metrics=None, **kwargs
+    ):
         """Keras' `compile`, with defaults for a language model.
 
         Args:
             optimizer: default AdamW at 2e-5 without weight decay.
-            loss: "auto" for the mean negative log-probability of the loss-bearing tokens, which never stores the full logits. Any other
-                loss, and any metric, gets logits (b, t, v) and the next token ids (b, t), with sample weights (b, t), 1 where the token
-                bears loss; `metrics` see every position, `weighted_metrics` the loss-bearing ones.
+            loss: "auto" for the mean negative log-probability of the loss-bearing tokens, which never stores the full
+                logits. Any other loss, and any metric, gets logits (b, t, v) and the next token ids (b, t), with sample
+                weights (b, t), 1 where the token bears loss; `metrics` see every position, `weighted_metrics` the
+                loss-bearing ones.
             sampler: for `generate`: "greedy", "random", "top_k", "top_p" or a `gemma_keras.Sampler`.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
@@ -117,23 +129,29 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         self._uses_own_loss = isinstance(loss, str) and loss == "auto" and not metrics and not weighted_metrics
         if not self._uses_own_loss:
             warnings.warn(
-                "A user's loss or metric needs the logits of the whole vocabulary: training will take far more memory than `loss='auto'`.",
+                "A user's loss or metric needs the logits of the whole vocabulary: training will take far more memory "
+                "than `loss='auto'`.",
                 stacklevel=2,
             )
         if isinstance(loss, str) and loss in ("auto", "sparse_categorical_crossentropy"):
-            # Keras would cast token ids to its float type (bfloat16 has no 771), divide by padding, and take logits for probabilities.
-            own = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight", dtype="float32")
+            # Keras would cast token ids to its float type (bfloat16 has no 771), divide by padding, and take logits for
+            # probabilities.
+            own = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction="mean_with_sample_weight", dtype="float32"
+            )
             loss = None if self._uses_own_loss else own
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
 
-    def fit(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, validation_data=None, shuffle=True, **kwargs):
+    def fit(
+        self, x=None, y=None, batch_size=None, *, max_length: int = 1024, validation_data=None, shuffle=True, **kwargs
+    ):
         """Keras' `fit` on text, conversations, prompt and response pairs, or ids.
 
         Args:
-            x: strings (bos + text + eos, no template); lists of `{"role", "content"}` (turn format); dicts, or a dict of lists, with
-                "prompt" and "completion" or "prompts" and "responses" (loss on the response only); a `datasets.Dataset`, a
-                `tf.data.Dataset` or a PyTorch `DataLoader` of these; or a dict of arrays with "token_ids", "padding_mask" and perhaps
-                "is_target" (bool (b, t), True where a token bears loss).
+            x: strings (bos + text + eos, no template); lists of `{"role", "content"}` (turn format); dicts, or a dict
+                of lists, with "prompt" and "completion" or "prompts" and "responses" (loss on the response only); a
+                `datasets.Dataset`, a `tf.data.Dataset` or a PyTorch `DataLoader` of these; or a dict of arrays with
+                "token_ids", "padding_mask" and perhaps "is_target" (bool (b, t), True where a token bears loss).
             batch_size: default 32, or the batch size that a `tf.data.Dataset` or `DataLoader` comes with.
             max_length: tokens a row; longer ones are an error that names the row.
             validation_data: the same kinds as x.
@@ -145,23 +163,32 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             self.compile()
         if self.backbone.token_embedding.embeddings.dtype in ("bfloat16", "float16"):
             warnings.warn(
-                "Weights in half precision lose small updates to rounding, and Keras' Adam does nothing to them at all. Load the model "
+                "Weights in half precision lose small updates to rounding, and Keras' Adam does nothing to them at "
+                "all. Load the model "
                 "with dtype='mixed_bfloat16': it computes in bfloat16 over float32 weights.",
                 stacklevel=2,
             )
         if y is not None:
             raise ValueError(
-                "`y` is made from `x`, by shifting it. Received: y. Pass only x, with 'is_target' to choose the loss-bearing tokens"
+                "`y` is made from `x`, by shifting it. Received: y. Pass only x, with 'is_target' to choose the "
+                "loss-bearing tokens"
             )
         features, targets, weights, batch = self._training_arrays(x, max_length, batch_size)
         if validation_data is not None:
             validation_data = self._training_arrays(validation_data, max_length, batch_size)[:3]
         return super().fit(
-            features, targets, batch_size=batch, sample_weight=weights, validation_data=validation_data, shuffle=shuffle, **kwargs
+            features,
+            targets,
+            batch_size=batch,
+            sample_weight=weights,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            **kwargs,
         )
 
     def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, **kwargs):
-        """Keras' `evaluate` on the same kinds of data as `fit`; once prepared arrays with their `y` are given they pass through."""
+        """Keras' `evaluate` on the same kinds of data as `fit`; once prepared arrays with their `y` are given they pass
+        through."""
         if y is None:
             x, y, kwargs["sample_weight"], batch_size = self._training_arrays(x, max_length, batch_size)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
@@ -184,25 +211,35 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         return next_token_loss(y_pred, ops.cast(sample_weight, "float32") > 0)
 
-    # --- generation ------------------------------------------------------------------------------------------------------------------
+    # --- generation
 
-    def generate(self, inputs, max_length: int = 256, stop_token_ids="auto", seed: int = 0, strip_prompt: bool = False, sampler=None):
+    def generate(
+        self,
+        inputs,
+        max_length: int = 256,
+        stop_token_ids="auto",
+        seed: int = 0,
+        strip_prompt: bool = False,
+        sampler=None,
+    ):
         """Continue prompts.
 
         Args:
-            inputs: a string, a list of strings, a conversation (list of `{"role", "content"}`), a list of conversations, a dict of texts
-                "prefix" and "suffix" to fill in between (CodeGemma) or a list of them, a list of id lists, or a dict of arrays with
-                "token_ids" and "padding_mask". Strings are continued as they are, after bos; conversations are put into the turn format.
+            inputs: a string, a list of strings, a conversation (list of `{"role", "content"}`), a list of
+                conversations, a dict of texts "prefix" and "suffix" to fill in between (CodeGemma) or a list of them, a
+                list of id lists, or a dict of arrays with "token_ids" and "padding_mask". Strings are continued as they
+                are, after bos; conversations are put into the turn format.
             max_length: tokens of prompt and answer together.
-            stop_token_ids: "auto" for end of sequence and end of turn, with a prefix and a suffix the infilling marks too; a list of ids;
-                or None to stop only at `max_length`.
+            stop_token_ids: "auto" for end of sequence and end of turn, with a prefix and a suffix the infilling marks
+                too; a list of ids; or None to stop only at `max_length`.
             seed: of the draws; row i of the call draws the same numbers whatever the batch.
             strip_prompt: return the continuation alone.
             sampler: default that of `compile`.
 
         Returns:
-            Text for text, one string for one of them; of conversations the answer alone, of infilling the middle alone; for ids a dict with
-            "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts padded on the left.
+            Text for text, one string for one of them; of conversations the answer alone, of infilling the middle alone;
+            for ids a dict with "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts padded on the
+            left.
 
         Raises:
             ValueError: text without a tokenizer, or a prompt that leaves no room below `max_length`.
@@ -210,7 +247,9 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         prompts, kind = prompt_data.encode(inputs, self.tokenizer, self.config.vocabulary_size)
         longest = max(len(prompt) for prompt in prompts)
         if longest >= max_length:
-            raise ValueError(f"The longest prompt has {longest} tokens and leaves no room. Received: max_length={max_length}")
+            raise ValueError(
+                f"The longest prompt has {longest} tokens and leaves no room. Received: max_length={max_length}"
+            )
         sampler = self.sampler if sampler is None else Sampler.from_name(sampler)
         new_tokens = max_length - longest
         token_ids, is_token = prompt_data.left_padded(prompts, self.config.pad_token_id)
@@ -218,7 +257,9 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         steps = -(-new_tokens // _STEP_MULTIPLE) * _STEP_MULTIPLE
         draws = np.stack([uniforms(seed, "generate", row, shape=steps) for row in range(len(prompts))])
         stops = self._stop_token_ids(stop_token_ids, kind)
-        generated = generate_tokens(self.backbone, token_ids, is_token, steps, draws, sampler, stops).shortened(new_tokens)
+        generated = generate_tokens(self.backbone, token_ids, is_token, steps, draws, sampler, stops).shortened(
+            new_tokens
+        )
         if kind == "ids":
             if strip_prompt:
                 return {"token_ids": generated.token_ids, "padding_mask": generated.response_mask}
@@ -241,11 +282,12 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             return self.tokenizer.stop_token_ids if self.tokenizer is not None else (self.config.eos_token_id,)
         return tuple(stop_token_ids)
 
-    # --- disk ------------------------------------------------------------------------------------------------------------------------
+    # --- disk
 
     @classmethod
     def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaCausalLM":
-        """A model from a Hugging Face folder, a hub id, a `.gguf` file, or, with `load_weights=False`, a published size by name.
+        """A model from a Hugging Face folder, a hub id, a `.gguf` file, or, with `load_weights=False`, a published size
+        by name.
 
         Args:
             preset: path, id or name.
@@ -253,10 +295,13 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             load_weights: False gives random weights, keyed by `seed`.
 
         Raises:
-            gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, incomplete or of another architecture.
+            gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, incomplete or of another
+            architecture.
         """
         loaded = presets.read(preset, load_weights)
-        return cls(GemmaBackbone(loaded.config, dtype=dtype, weights=loaded.first_weights(seed)), loaded.tokenizer)
+        return cls(
+            GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed)), loaded.tokenizer
+        )
 
     @classmethod
     def from_keras_hub(cls, model, dtype=None) -> "GemmaCausalLM":
@@ -265,11 +310,14 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         Raises:
             gemma_keras.checkpoints.errors.CheckpointError: another kind of model, or one with images.
         """
-        loaded = presets.from_keras_hub(*keras_hub.parts_of(model))
-        return cls(GemmaBackbone(loaded.config, dtype=dtype, weights=loaded.first_weights(0)), loaded.tokenizer)
+        loaded = keras_hub.stored_model(*keras_hub.parts_of(model))
+        return cls(
+            GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, 0)), loaded.tokenizer
+        )
 
     def to_keras_hub(self, dtype: str = "float32"):
-        """KerasHub's task model of the same weights, an active adapter in its kernels; `save_to_preset` of it writes a KerasHub preset.
+        """KerasHub's task model of the same weights, an active adapter in its kernels; `save_to_preset` of it writes a
+        KerasHub preset.
 
         Raises:
             gemma_keras.checkpoints.errors.CheckpointError: KerasHub's classes have no such model.
@@ -279,7 +327,8 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         return keras_hub.task_of(self.config, self.backbone.named_arrays(), proto, dtype)
 
     def save_to_preset(self, folder, dtype: str = "float32") -> None:
-        """Write a Hugging Face folder that `transformers` and its kin open; see `presets.write`. An active adapter is in its kernels.
+        """Write a Hugging Face folder that `transformers` and its kin open; see `presets.write`. An active adapter is
+        in its kernels.
 
         Args:
             dtype: of the weights in the file: "float32", "bfloat16" or "float16".
@@ -298,7 +347,8 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         """Add an adapter from PEFT's format under `name` and make it the active one.
 
         Raises:
-            gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, of another kind, or of another base model.
+            gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, of another kind, or of another
+            base model.
             ValueError: the name is taken.
         """
         presets.read_adapter(folder, self.backbone, name)

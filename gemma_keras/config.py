@@ -1,10 +1,11 @@
 """What distinguishes one Gemma from another, as data.
 
 Gemma 1, 2 and 3 (text) are one architecture here: post-norms, soft caps, window pattern, query and key norms,
-rotary bases and attention scale are fields, never subclasses. This module imports no Keras, so that the command line can
-read sizes at once.
+rotary bases and attention scale are fields, never subclasses. This module imports no Keras, so that the command line
+can read sizes at once.
 
-Sources: arXiv:2403.08295 (Gemma), arXiv:2408.00118 (Gemma 2), arXiv:2503.19786 (Gemma 3), and the published `config.json` files.
+Sources: arXiv:2403.08295 (Gemma), arXiv:2408.00118 (Gemma 2), arXiv:2503.19786 (Gemma 3), and the published
+`config.json` files.
 """
 
 import dataclasses
@@ -67,7 +68,15 @@ class GemmaConfig:
     def __post_init__(self):
         if self.family not in FAMILIES:
             raise ValueError(f"`family` must be one of {FAMILIES}. Received: family={self.family!r}")
-        sizes = ("vocabulary_size", "num_layers", "num_query_heads", "num_key_value_heads", "head_dim", "hidden_dim", "intermediate_dim")
+        sizes = (
+            "vocabulary_size",
+            "num_layers",
+            "num_query_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "hidden_dim",
+            "intermediate_dim",
+        )
         for name in sizes:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -78,10 +87,16 @@ class GemmaConfig:
                 f"num_query_heads={self.num_query_heads}, num_key_value_heads={self.num_key_value_heads}"
             )
         if self.head_dim % 2:
-            raise ValueError(f"`head_dim` must be even, rotary embedding turns pairs. Received: head_dim={self.head_dim}")
-        object.__setattr__(self, "local_layers", tuple(bool(x) for x in self.local_layers) or (False,) * self.num_layers)
+            raise ValueError(
+                f"`head_dim` must be even, rotary embedding turns pairs. Received: head_dim={self.head_dim}"
+            )
+        object.__setattr__(
+            self, "local_layers", tuple(bool(x) for x in self.local_layers) or (False,) * self.num_layers
+        )
         if len(self.local_layers) != self.num_layers:
-            raise ValueError(f"`local_layers` needs one entry a layer, {self.num_layers}. Received: {len(self.local_layers)} entries")
+            raise ValueError(
+                f"`local_layers` needs one entry a layer, {self.num_layers}. Received: {len(self.local_layers)} entries"
+            )
         if any(self.local_layers) and (self.sliding_window is None or self.sliding_window < 1):
             raise ValueError(f"Local layers need `sliding_window` >= 1. Received: sliding_window={self.sliding_window}")
         if self.query_scale is None:
@@ -125,7 +140,9 @@ def every_nth_global(num_layers: int, n: int) -> tuple[bool, ...]:
 
 
 def _gemma(layers, width, forward, queries, kv) -> GemmaConfig:
-    return GemmaConfig(num_layers=layers, hidden_dim=width, intermediate_dim=forward, num_query_heads=queries, num_key_value_heads=kv)
+    return GemmaConfig(
+        num_layers=layers, hidden_dim=width, intermediate_dim=forward, num_query_heads=queries, num_key_value_heads=kv
+    )
 
 
 def _gemma2(layers, width, forward, queries, kv, head=256, scale=None) -> GemmaConfig:
@@ -136,11 +153,13 @@ def _gemma2(layers, width, forward, queries, kv, head=256, scale=None) -> GemmaC
     )  # fmt: skip
 
 
-def _gemma3(layers, width, forward, queries, kv, head=256, scale=None, window=1024, rope_scale=8.0, context=131_072) -> GemmaConfig:
+def _gemma3(
+    layers, width, forward, queries, kv, head=256, scale=None, window=1024, rope_scale=8.0, context=131_072
+) -> GemmaConfig:
     return _gemma(layers, width, forward, queries, kv).replace(
-        family="gemma3", vocabulary_size=262_144, head_dim=head, query_scale=(scale or head) ** -0.5, use_post_norms=True,
-        use_query_key_norm=True, sliding_window=window, local_layers=every_nth_global(layers, 6), rope_theta=1e6,
-        local_rope_theta=1e4, rope_scale=rope_scale, context_length=context,
+        family="gemma3", vocabulary_size=262_144, head_dim=head, query_scale=(scale or head) ** -0.5,
+        use_post_norms=True, use_query_key_norm=True, sliding_window=window, local_layers=every_nth_global(layers, 6),
+        rope_theta=1e6, local_rope_theta=1e4, rope_scale=rope_scale, context_length=context,
     )  # fmt: skip
 
 
@@ -160,8 +179,8 @@ PUBLISHED_SIZES = {
 # KerasHub's preset names and the models that share a size: (stem, its size).
 _ALIAS_STEMS = {
     "gemma_1.1_instruct_2b": "gemma_2b", "gemma_1.1_instruct_7b": "gemma_7b", "gemma_instruct_2b": "gemma_2b",
-    "gemma_instruct_7b": "gemma_7b", "code_gemma_2b": "gemma_2b", "code_gemma_1.1_2b": "gemma_2b", "code_gemma_7b": "gemma_7b",
-    "code_gemma_instruct_7b": "gemma_7b", "code_gemma_1.1_instruct_7b": "gemma_7b",
+    "gemma_instruct_7b": "gemma_7b", "code_gemma_2b": "gemma_2b", "code_gemma_1.1_2b": "gemma_2b",
+    "code_gemma_7b": "gemma_7b", "code_gemma_instruct_7b": "gemma_7b", "code_gemma_1.1_instruct_7b": "gemma_7b",
     **{f"gemma2_instruct_{s}": f"gemma2_{s}" for s in ("2b", "9b", "27b")},
     **{f"gemma3_instruct_{s}": f"gemma3_{s}" for s in ("270m", "1b", "4b", "12b", "27b")},
 }  # fmt: skip

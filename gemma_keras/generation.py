@@ -45,12 +45,13 @@ def generate_tokens(
 ) -> Generated:  # fmt: skip
     """Continue left-padded prompts.
 
-    Each row stops at its first stop token; the whole batch stops when every row has. The uniforms are an input, so that a draw depends on
-    what it is for and not on the batch it happens in.
+    Each row stops at its first stop token; the whole batch stops when every row has. The uniforms are an input, so that
+    a draw depends on what it is for and not on the batch it happens in.
 
     Args:
         backbone: `GemmaBackbone`, or a model that has one as `.backbone`.
-        prompt_ids: int (b, p), padded on the left. prompt_is_token: bool (b, p), True for real tokens, at least one a row.
+        prompt_ids: int (b, p), padded on the left. prompt_is_token: bool (b, p), True for real tokens, at least one a
+            row.
         max_new_tokens: r >= 1.
         uniforms: float32 (b, r) in [0, 1), one a step; only its shape matters for greedy sampling.
         sampler: `Sampler`.
@@ -64,7 +65,10 @@ def generate_tokens(
     prompt_is_token = np.asarray(prompt_is_token, bool)
     uniforms = np.asarray(uniforms, np.float32)
     if prompt_ids.ndim != 2 or prompt_ids.shape != prompt_is_token.shape:
-        raise ValueError(f"`prompt_ids` and `prompt_is_token` must be (b, p). Received: {prompt_ids.shape} and {prompt_is_token.shape}")
+        raise ValueError(
+            f"`prompt_ids` and `prompt_is_token` must be (b, p). Received: {prompt_ids.shape} and "
+            f"{prompt_is_token.shape}"
+        )
     if not prompt_is_token[:, -1].all():
         raise ValueError("Prompts must be padded on the left: the last column of `prompt_is_token` must be all True")
     if max_new_tokens < 1 or uniforms.shape != (len(prompt_ids), max_new_tokens):
@@ -75,7 +79,9 @@ def generate_tokens(
     key = (max_new_tokens, sampler, stops)
     if key not in functions:
         # A weak reference: the compiled function lives in a table keyed by the backbone and must not keep it alive.
-        functions[key] = backends.compile_forward(_Generate(weakref.ref(backbone), max_new_tokens, sampler, stops), [backbone])
+        functions[key] = backends.compile_forward(
+            _Generate(weakref.ref(backbone), max_new_tokens, sampler, stops), [backbone]
+        )
     token_ids, response_mask, finished = functions[key](prompt_ids, prompt_is_token, uniforms)
     return Generated(backends.to_host(token_ids), backends.to_host(response_mask), backends.to_host(finished))
 
@@ -92,8 +98,11 @@ class _Generate:
         config = backbone.config
         matrix = backbone.token_embedding.as_output_matrix()
         counts = ops.sum(ops.cast(prompt_is_token, "int32"), axis=1)
-        # Slots after the prompt hold later positions than any query that runs before they are written: causality hides them.
-        key_positions = ops.concatenate([positions_from_padding(prompt_is_token), counts[:, None] + ops.arange(length)[None]], axis=1)
+        # Slots after the prompt hold later positions than any query that runs before they are written: causality hides
+        # them.
+        key_positions = ops.concatenate(
+            [positions_from_padding(prompt_is_token), counts[:, None] + ops.arange(length)[None]], axis=1
+        )
         key_segments = ops.concatenate([ops.cast(prompt_is_token, "int32"), ops.ones((batch, length), "int32")], axis=1)
 
         def step(token_ids, positions, segments, cache, slot):
@@ -122,7 +131,9 @@ class _Generate:
 
         def body(index, tokens, finished, written, lengths, cache):
             position = (counts + index - 1)[:, None]
-            logits, cache = step(tokens[:, None], position, ops.ones((batch, 1), "int32"), cache, prompt_length + index - 1)
+            logits, cache = step(
+                tokens[:, None], position, ops.ones((batch, 1), "int32"), cache, prompt_length + index - 1
+            )
             drawn = sample(logits, ops.take(uniforms, index, axis=1), self.sampler)
             tokens = ops.where(finished, config.pad_token_id, drawn)
             written = ops.where(columns == index, tokens[:, None], written)

@@ -8,8 +8,8 @@ from gemma_keras.backends.reference import soft_capped
 
 # Logits of at most this many floats (64 MiB) are computed at once; above it, in chunks of about half as many.
 DENSE_LOGITS = 1 << 24
-# But a chunk has at least this many positions: each adds its share to a gradient as large as the matrix, (v, d), and with 32 positions at
-# v = 262,144 those additions took twice the time of the whole model.
+# But a chunk has at least this many positions: each adds its share to a gradient as large as the matrix, (v, d), and
+# with 32 positions at v = 262,144 those additions took twice the time of the whole model.
 LEAST_CHUNK = 256
 
 
@@ -29,8 +29,8 @@ def full_logits(hidden, matrix, soft_cap=None):
 def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0, with_entropy=True):
     """Log-probability of each target, and the entropy at its position, without storing (b, m, v).
 
-    `log p(y) = z_y - logsumexp(z)` with `z = soft_capped(hidden @ matrix.T) / temperature`; only the logsumexp looks at the whole
-    vocabulary, a chunk of positions at a time once the logits would outgrow `DENSE_LOGITS`.
+    `log p(y) = z_y - logsumexp(z)` with `z = soft_capped(hidden @ matrix.T) / temperature`; only the logsumexp looks at
+    the whole vocabulary, a chunk of positions at a time once the logits would outgrow `DENSE_LOGITS`.
 
     Args:
         hidden: float (b, m, d). matrix: float (v, d).
@@ -46,7 +46,8 @@ def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0,
     rows = ops.cast(ops.take(matrix, target_ids, axis=0), "float32")
     target_logits = soft_capped(ops.sum(ops.cast(hidden, "float32") * rows, axis=-1), soft_cap) / temperature
     if batch is None or length is None:
-        # TensorFlow traces a last, smaller batch with unknown size: chunks of a fixed number of tokens, whatever row they are of.
+        # TensorFlow traces a last, smaller batch with unknown size: chunks of a fixed number of tokens, whatever row
+        # they are of.
         flat = ops.reshape(hidden, (1, -1, hidden.shape[-1]))
         chunk = max(LEAST_CHUNK, DENSE_LOGITS // (2 * vocabulary))
         parts = backends.chunked_logsumexp(flat, matrix, soft_cap, float(temperature), chunk, with_entropy)

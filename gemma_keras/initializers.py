@@ -1,6 +1,7 @@
 """Where a model's first weights come from: random numbers that are the same on every backend, or a checkpoint.
 
-A weight is made with its final value. Zeros that a checkpoint then replaces would be a second copy of the model for a while.
+A weight is made with its final value. Zeros that a checkpoint then replaces would be a second copy of the model for a
+while.
 """
 
 import abc
@@ -84,6 +85,8 @@ class _Stored(keras.initializers.Initializer):
         # Cast while reading, so that neither the host nor the backend ever holds the weight in another dtype.
         values = self.stored.read(self.name, keras.backend.standardize_dtype(dtype))
         if tuple(values.shape) != tuple(shape):
-            raise ValueError(f"{self.stored.origin}: weight {self.name!r}: expected shape {tuple(shape)}. Received: {values.shape}")
+            raise ValueError(
+                f"{self.stored.origin}: weight {self.name!r}: expected shape {tuple(shape)}. Received: {values.shape}"
+            )
         values = np.ascontiguousarray(values)  # drops what a transposed view looked at, before the backend copies
         return ops.convert_to_tensor(values)

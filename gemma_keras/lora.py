@@ -27,10 +27,11 @@ _NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 
 class ProgramsOfAdapters:
-    """Keras keeps the programs of fit, evaluate and predict; here they last as long as the adapters that they were made for.
+    """Keras keeps the programs of fit, evaluate and predict; here they last as long as the adapters that they were made
+    for.
 
-    A mixin for a Keras model with `adapter_state`. The state is asked when a program is wanted, as adapters may be changed through the
-    backbone or through any model around it.
+    A mixin for a Keras model with `adapter_state`. The state is asked when a program is wanted, as adapters may be
+    changed through the backbone or through any model around it.
     """
 
     def make_train_function(self, force=False):
@@ -56,7 +57,8 @@ class ProgramsOfAdapters:
 class AdapterHost(ProgramsOfAdapters):
     """What a backbone does with adapters: a mixin for a Keras model that has `projections()`.
 
-    At most one adapter is active; it alone is trainable. Nothing here touches a kernel but `merge_adapter` and `unmerge_adapter`.
+    At most one adapter is active; it alone is trainable. Nothing here touches a kernel but `merge_adapter` and
+    `unmerge_adapter`.
     """
 
     # A reward model's head belongs to its adapter and there is one head.
@@ -91,18 +93,20 @@ class AdapterHost(ProgramsOfAdapters):
         return self._active_adapter, self._adapter_version
 
     def enable_lora(
-        self, rank: int = 8, target_layer_names: Iterable[str] | str | None = None, *, alpha: float | None = None, dropout: float = 0.0,
+        self, rank: int = 8, target_layer_names: Iterable[str] | str | None = None, *, alpha: float | None = None,
+        dropout: float = 0.0,
         rank_stabilized: bool = False, name: str = "default", seed: int = 0,
     ) -> None:  # fmt: skip
         """Freeze every weight and put a low-rank path beside the chosen projections; it becomes the active adapter.
 
-        A new adapter changes nothing until it is trained: `b` starts at zero. Further calls with another `name` add adapters. Once training
+        A new adapter changes nothing until it is trained: `b` starts at zero. Further calls with another `name` add
+            adapters. Once training
         has begun `compile` again: `fit` refuses an optimizer that holds state for other weights.
 
         Args:
             rank: r >= 1.
-            target_layer_names: "all-linear" (default), or some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj;
-                KerasHub's names ("query", "value", …) are understood.
+            target_layer_names: "all-linear" (default), or some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj,
+                down_proj; KerasHub's names ("query", "value", …) are understood.
             alpha, dropout, rank_stabilized: see `LoraOptions`.
             name: of the adapter.
             seed: of `a`, normal with variance 1 / (3 * inputs), the same numbers on every backend.
@@ -119,9 +123,13 @@ class AdapterHost(ProgramsOfAdapters):
         if not name or set(name) - _NAME_CHARACTERS:
             raise ValueError(f"An adapter's name has letters, digits, - and _. Received: name={name!r}")
         if name in self._adapter_options:
-            raise ValueError(f"There is an adapter {name!r} already. Choose another name, or delete_adapter({name!r}) first")
+            raise ValueError(
+                f"There is an adapter {name!r} already. Choose another name, or delete_adapter({name!r}) first"
+            )
         if self._adapter_options and self.holds_one_adapter:
-            raise ValueError("A reward model has one head and so one adapter. Call delete_adapter first, or load the model again")
+            raise ValueError(
+                "A reward model has one head and so one adapter. Call delete_adapter first, or load the model again"
+            )
         if not self._adapter_options:
             self._trainable_before = {variable.path: variable.trainable for variable in self.variables}  # type: ignore[attr-defined]
         for full_name, projection in self.projections().items():
@@ -182,7 +190,8 @@ class AdapterHost(ProgramsOfAdapters):
             self._active_adapter, self._adapters_are_off = name, were_off
 
     def delete_adapter(self, name: str) -> None:
-        """Forget an adapter. With the last one gone the weights that were trainable before the first are so again, quantized ones never."""
+        """Forget an adapter. With the last one gone the weights that were trainable before the first are so again,
+        quantized ones never."""
         self._refuse_now("delete one")
         self._require(name)
         self.set_adapter(None if name == self._active_adapter else self._active_adapter)
@@ -190,7 +199,9 @@ class AdapterHost(ProgramsOfAdapters):
             projection.remove_adapter(name)
         del self._adapter_options[name]
         if not self._adapter_options:
-            quantized = {id(v) for p in self.projections().values() if p.quantization_mode is not None for v in p.variables}
+            quantized = {
+                id(v) for p in self.projections().values() if p.quantization_mode is not None for v in p.variables
+            }
             for variable in self.variables:  # type: ignore[attr-defined]
                 variable.trainable = id(variable) not in quantized and self._trainable_before.get(variable.path, False)
         self._changed(self._active_adapter)
@@ -199,7 +210,8 @@ class AdapterHost(ProgramsOfAdapters):
         """Add the active adapter to the base kernels and leave its path out; the old kernels are kept on the host.
 
         Raises:
-            ValueError: no adapter is active, one is merged already, or the kernels are quantized and cannot hold the sum.
+            ValueError: no adapter is active, one is merged already, or the kernels are quantized and cannot hold the
+                sum.
         """
         self._refuse_now("merge")
         if self._active_adapter is None:
@@ -208,8 +220,10 @@ class AdapterHost(ProgramsOfAdapters):
         quantized = [name for name, projection in adapted.items() if projection.quantization_mode is not None]
         if quantized:
             raise ValueError(
-                f"Quantized kernels cannot hold the sum ({quantized[0]} and {len(quantized) - 1} more). Call save_adapter, then "
-                "load_adapter and merge_adapter in the model that was not quantized; save_to_preset writes the sum as well"
+                f"Quantized kernels cannot hold the sum ({quantized[0]} and {len(quantized) - 1} more). Call "
+                "save_adapter, then "
+                "load_adapter and merge_adapter in the model that was not quantized; save_to_preset writes the sum as "
+                "well"
             )
         self._kept_kernels = {name: np.array(keras.ops.convert_to_numpy(p.kernel)) for name, p in adapted.items()}
         for projection in adapted.values():
@@ -255,12 +269,14 @@ class AdapterHost(ProgramsOfAdapters):
         self._adapter_version += 1
 
     def quantize(self, mode: str, config=None, *, quantize_activations: bool = False) -> None:
-        """Hold every projection's kernel in 8 or 4 bits, for inference or as the frozen base of an adapter. Embedding and norms stay.
+        """Hold every projection's kernel in 8 or 4 bits, for inference or as the frozen base of an adapter. Embedding
+        and norms stay.
 
         Args:
             mode: "int8" (one scale a column) or "int4" (one scale and zero a column and 128 rows).
             config: a Keras quantization config of that mode; default Keras'.
-            quantize_activations: also round what the kernels are multiplied with, as the config says (Keras' int8: 8 bits a row).
+            quantize_activations: also round what the kernels are multiplied with, as the config says (Keras' int8: 8
+                bits a row).
 
         Raises:
             ValueError: another mode, or kernels that are quantized or merged already.
@@ -271,7 +287,8 @@ class AdapterHost(ProgramsOfAdapters):
         if any(projection.quantization_mode is not None for projection in self.projections().values()):
             raise ValueError("The kernels are quantized already. Load the model again to quantize it otherwise")
         if not quantize_activations:
-            # Keras wraps this method and fills in a default, which for int8 has activations in it: ours and the user's look alike.
+            # Keras wraps this method and fills in a default, which for int8 has activations in it: ours and the user's
+            # look alike.
             config = copy.copy(config)
             config.activation_quantizer = None
         for projection in self.projections().values():
@@ -290,7 +307,8 @@ def _handed_on(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate
 
 
 class AdaptedModel(ProgramsOfAdapters):
-    """A mixin for a Keras model with a `backbone`, which holds the adapters. Layers above it, such as a reward head, stay trainable."""
+    """A mixin for a Keras model with a `backbone`, which holds the adapters. Layers above it, such as a reward head,
+    stay trainable."""
 
     enable_lora = _handed_on(AdapterHost.enable_lora)
     add_adapter = _handed_on(AdapterHost.add_adapter)
@@ -325,10 +343,14 @@ class AdaptedModel(ProgramsOfAdapters):
         self.backbone.refuse_training()
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if optimizer is not None and optimizer.built:
-            known, trainable = ({id(v) for v in found} for found in (optimizer._trainable_variables, self.trainable_variables))
+            known, trainable = (
+                {id(v) for v in found} for found in (optimizer._trainable_variables, self.trainable_variables)
+            )
             if known != trainable:
                 raise ValueError(
-                    f"The optimizer holds state for {len(known)} weights, but other ones are trainable now ({len(trainable)}): an adapter "
-                    "was added, chosen or removed since, or the kernels were quantized. Call compile() with a new optimizer"
+                    f"The optimizer holds state for {len(known)} weights, but other ones are trainable now "
+                    f"({len(trainable)}): an adapter "
+                    "was added, chosen or removed since, or the kernels were quantized. Call compile() with a new "
+                    "optimizer"
                 )
         return super().make_train_function(force)

@@ -9,8 +9,9 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ALL_LINEAR = "all-linear"
 # KerasHub's names of the same layers, for Gemma 1 and 2 and for Gemma 3.
 _ALIASES = {
-    "query": "q_proj", "key": "k_proj", "value": "v_proj", "attention_output": "o_proj", "query_dense": "q_proj", "key_dense": "k_proj",
-    "value_dense": "v_proj", "ffw_gating": "gate_proj", "ffw_gating_2": "up_proj", "ffw_linear": "down_proj",
+    "query": "q_proj", "key": "k_proj", "value": "v_proj", "attention_output": "o_proj", "query_dense": "q_proj",
+    "key_dense": "k_proj", "value_dense": "v_proj", "ffw_gating": "gate_proj", "ffw_gating_2": "up_proj",
+    "ffw_linear": "down_proj",
 }  # fmt: skip
 
 
@@ -78,5 +79,7 @@ def target_names(targets: str | Iterable[str]) -> tuple[str, ...]:
     known = {_ALIASES.get(name, name) for name in wanted}
     unknown = sorted(known - set(TARGETS))
     if unknown or not known:
-        raise ValueError(f"LoRA targets must be {ALL_LINEAR!r} or some of {', '.join(TARGETS)}. Received: {unknown or wanted}")
+        raise ValueError(
+            f"LoRA targets must be {ALL_LINEAR!r} or some of {', '.join(TARGETS)}. Received: {unknown or wanted}"
+        )
     return tuple(name for name in TARGETS if name in known)

@@ -25,7 +25,9 @@ def next_token_loss(log_probs, is_target, target_count=None):
     return total / ops.maximum(ops.cast(target_count, total.dtype), 1)
 
 
-def bradley_terry_loss(chosen_scores, rejected_scores, margin=None, center_coefficient=0.0, pair_count=None, is_pair=None):
+def bradley_terry_loss(
+    chosen_scores, rejected_scores, margin=None, center_coefficient=0.0, pair_count=None, is_pair=None
+):
     """`-log sigmoid(chosen - rejected - margin) + c * (chosen + rejected)^2`, averaged over pairs.
 
     Args:

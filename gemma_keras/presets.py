@@ -1,6 +1,6 @@
-"""Where a model comes from and goes to: the formats of `checkpoints/` joined with the tokenizer, for every task model."""
+"""Where a model comes from and goes to: the formats of `checkpoints/` joined with the tokenizer, for every task
+model."""
 
-import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Iterable
@@ -8,39 +8,18 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from gemma_keras.checkpoints import gguf, hugging_face, keras_hub, peft, resolve
-from gemma_keras.checkpoints.tokenizers import read_tokenizer
+from gemma_keras.checkpoints import formats, peft, resolve
+from gemma_keras.checkpoints.format import StoredModel
+from gemma_keras.checkpoints.hugging_face_writer import publish
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.config import GemmaConfig, size_name
 from gemma_keras.errors import InputError
 from gemma_keras.initializers import FirstWeights, LoadedWeights, RandomWeights
-from gemma_keras.tokenizer import GemmaTokenizer
 
 
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A model that can be read.
-
-    Attributes:
-        config: its sizes.
-        weights: checked and still on disk; None where they are not wanted.
-        tokenizer: or None where the source has none.
-        folder: its Hugging Face folder, or None for a GGUF file or a bare size.
-    """
-
-    config: GemmaConfig
-    weights: StoredWeights | None
-    tokenizer: GemmaTokenizer | None
-    folder: pathlib.Path | None = None
-
-    def first_weights(self, seed: int) -> FirstWeights:
-        """What a model of it is made with; random ones keyed by `seed` where the weights are not wanted."""
-        return RandomWeights(seed) if self.weights is None else LoadedWeights(self.weights)
-
-
-def read(preset, load_weights: bool = True) -> Preset:
-    """Find `preset`: a published size by name (without weights), a Hugging Face folder, a hub id, a `.gguf` file, or a KerasHub preset
-    (its folder, or a `kaggle://` handle).
+def read(preset, load_weights: bool = True) -> StoredModel:
+    """Open `preset`: a published size by name (without weights), a path or handle of any format in
+    `checkpoints/formats.py`, or a hub id.
 
     Raises:
         InputError: a published size with `load_weights=True`; its weights lie in a folder or on the hub.
@@ -50,30 +29,30 @@ def read(preset, load_weights: bool = True) -> Preset:
     if size_name(name) and not pathlib.Path(name).exists():
         if load_weights:
             raise InputError(
-                f"{name!r} is a size without weights. Pass load_weights=False for random ones, or name a folder, a hub id or a .gguf file"
+                f"{name!r} is a size without weights. Pass load_weights=False for random ones, or name a hub id or "
+                f"{formats.MODEL_FILES}"
             )
-        return Preset(GemmaConfig.from_name(name), None, None)
-    if name.startswith("kaggle://") or keras_hub.is_preset(pathlib.Path(name)):
-        return from_keras_hub(*keras_hub.open_preset(name), load_weights)
-    path = resolve.resolve(name)
-    if path.is_file():
-        config = gguf.read_config(path)
-        return Preset(config, gguf.read_weights(path) if load_weights else None, read_tokenizer(path, config))
-    config = hugging_face.read_config(path)
-    return Preset(config, hugging_face.read_weights(path) if load_weights else None, read_tokenizer(path, config), path)
+        return StoredModel(GemmaConfig.from_name(name), None, None)
+    return resolve.open_model(name, with_weights=load_weights)
 
 
-def from_keras_hub(backbone, tokenizer_proto: bytes | None, load_weights: bool = True) -> Preset:
-    """KerasHub's backbone, and the SentencePiece model that came with it, as a preset."""
-    config = keras_hub.config_of(backbone)
-    tokenizer = None if tokenizer_proto is None else GemmaTokenizer(tokenizer_proto, config.family)
-    return Preset(config, keras_hub.weights_of(backbone) if load_weights else None, tokenizer)
+def first_weights(stored: StoredModel, seed: int) -> FirstWeights:
+    """What a model of it is made with; random ones keyed by `seed` where the weights were not wanted."""
+    return LoadedWeights(stored.weights) if isinstance(stored.weights, StoredWeights) else RandomWeights(seed)
 
 
-def write(folder, config: GemmaConfig, arrays: Iterable[tuple[str, np.ndarray]], tokenizer, dtype: str = "float32", reward=None) -> None:
+def write(
+    folder,
+    config: GemmaConfig,
+    arrays: Iterable[tuple[str, np.ndarray]],
+    tokenizer,
+    dtype: str = "float32",
+    reward=None,
+) -> None:
     """Write a Hugging Face folder: configuration, weights, tokenizer, chat template, stop ids.
 
-    The files take their names when all of them are complete: an error or a full disk leaves a model that stood there as it was.
+    The files take their names when all of them are complete: an error or a full disk leaves a model that stood there as
+    it was.
 
     Args:
         folder: made where it is missing.
@@ -85,12 +64,8 @@ def write(folder, config: GemmaConfig, arrays: Iterable[tuple[str, np.ndarray]],
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
-        stops = None if tokenizer is None else tokenizer.stop_token_ids
-        hugging_face.write_config(temporary, config, dtype, reward, stops)
-        hugging_face.write_weights(temporary, arrays)
-        if tokenizer is not None:
-            tokenizer.save(temporary)
-        hugging_face.publish(temporary, folder)
+        formats.DEFAULT.write(pathlib.Path(temporary), StoredModel(config, arrays, tokenizer, dtype, reward))
+        publish(temporary, folder)
 
 
 def write_adapter(folder, backbone, name: str | None, base: str | None = None, score=None) -> None:
@@ -109,7 +84,9 @@ def write_adapter(folder, backbone, name: str | None, base: str | None = None, s
         raise ValueError(f"There is no adapter {name!r} to save. Known: {', '.join(backbone.adapters) or 'none'}")
     paths = ((full_name, projection.adapter(name)) for full_name, projection in backbone.projections().items())
     pairs = ((full_name, _host(path.a), _host(path.b)) for full_name, path in paths if path is not None)
-    peft.write_adapter(folder, backbone.config, backbone.adapters[name], pairs, base, None if score is None else _host(score))
+    peft.write_adapter(
+        folder, backbone.config, backbone.adapters[name], pairs, base, None if score is None else _host(score)
+    )
 
 
 def read_adapter(folder, backbone, name: str) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """Random numbers that depend on what they are for, not on when they are drawn.
 
-Every draw is keyed, for example by (seed, stage, step, prompt, sample), and comes from a counter-based generator on the host. A resumed,
-re-batched or differently backed run therefore draws the same numbers.
+Every draw is keyed, for example by (seed, stage, step, prompt, sample), and comes from a counter-based generator on the
+host. A resumed, re-batched or differently backed run therefore draws the same numbers.
 """
 
 import hashlib

@@ -8,7 +8,7 @@ from keras import ops
 
 from gemma_keras import presets
 from gemma_keras.backbone import GemmaBackbone
-from gemma_keras.checkpoints import hugging_face
+from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.initializers import KeyedNormal
 from gemma_keras.lora import AdaptedModel
 
@@ -22,14 +22,16 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         tokenizer: `GemmaTokenizer` or None.
         seed: of the head's initial weights, std 1 / sqrt(d + 1); None for zeros.
 
-    Call: a dict with `token_ids` int (b, t), `padding_mask` bool (b, t), and perhaps `reward_positions` int (b,), the index of the last
-    response token; default the last real token of the row, on whichever side the padding is. Returns raw scores float32 (b,).
+    Call: a dict with `token_ids` int (b, t), `padding_mask` bool (b, t), and perhaps `reward_positions` int (b,), the
+    index of the last response token; default the last real token of the row, on whichever side the padding is. Returns
+    raw scores float32 (b,).
 
     Attributes:
-        reward_mean, reward_std: of raw scores on samples of the instruction-tuned model; `normalized(raw)` applies them. They are saved in
-            the folder's config.json, the head's weights stay raw.
+        reward_mean, reward_std: of raw scores on samples of the instruction-tuned model; `normalized(raw)` applies
+            them. They are saved in the folder's config.json, the head's weights stay raw.
 
-    Source: Bradley-Terry reward modelling, arXiv:2203.02155, section 3.5; head initialisation arXiv:2009.01325, appendix B.1.
+    Source: Bradley-Terry reward modelling, arXiv:2203.02155, section 3.5; head initialisation arXiv:2009.01325,
+    appendix B.1.
     """
 
     def __init__(self, backbone: GemmaBackbone, tokenizer=None, seed: int | None = 0, **kwargs):
@@ -41,7 +43,11 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         width = backbone.config.hidden_dim
         # The head stays float32: rewards differ in the third decimal, where bfloat16 has none.
         self.score = keras.layers.Dense(
-            1, use_bias=False, dtype="float32", name="score", kernel_initializer=KeyedNormal(seed, "score", (width + 1) ** -0.5)
+            1,
+            use_bias=False,
+            dtype="float32",
+            name="score",
+            kernel_initializer=KeyedNormal(seed, "score", (width + 1) ** -0.5),
         )
         self.score.build((None, width))
         self.built = True
@@ -69,14 +75,14 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
 
     @classmethod
     def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaRewardModel":
-        """As `GemmaCausalLM.from_preset`; a language model's folder gives its backbone under a fresh head keyed by `seed`."""
+        """As `GemmaCausalLM.from_preset`; a language model's folder gives its backbone under a fresh head keyed by
+        `seed`."""
         loaded = presets.read(preset, load_weights)
-        reward = hugging_face.read_reward(loaded.folder) if loaded.folder is not None else None
-        backbone = GemmaBackbone(loaded.config, dtype=dtype, weights=loaded.first_weights(seed))
+        backbone = GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed))
         model = cls(backbone, loaded.tokenizer, seed=seed)
-        if reward is not None:
-            model.reward_mean, model.reward_std = reward["reward_mean"], reward["reward_std"]
-            if loaded.weights is not None:
+        if loaded.reward is not None:
+            model.reward_mean, model.reward_std = loaded.reward["reward_mean"], loaded.reward["reward_std"]
+            if isinstance(loaded.weights, StoredWeights):
                 model.score.kernel.assign(np.ascontiguousarray(loaded.weights.read("score", "float32")))
         return model
 
@@ -84,7 +90,9 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         """Write a folder that opens as transformers' `AutoModelForSequenceClassification` with one label."""
         reward = {"reward_mean": float(self.reward_mean), "reward_std": float(self.reward_std)}
         head = ("score", np.asarray(ops.convert_to_numpy(self.score.kernel.value)))
-        presets.write(folder, self.config, itertools.chain(self.backbone.named_arrays(), [head]), self.tokenizer, dtype, reward)
+        presets.write(
+            folder, self.config, itertools.chain(self.backbone.named_arrays(), [head]), self.tokenizer, dtype, reward
+        )
 
     def save_adapter(self, folder, name: str | None = None, base: str | None = None) -> None:
         """As `GemmaCausalLM.save_adapter`, with the head, which is trained in full."""

@@ -39,7 +39,9 @@ class Sampler:
             return name
         known = {"greedy": cls(temperature=0), "random": cls(), "top_k": cls(top_k=5), "top_p": cls(top_p=0.9)}
         if name not in known:
-            raise ValueError(f"`sampler` must be a `gemma_keras.Sampler` or one of {sorted(known)}. Received: sampler={name!r}")
+            raise ValueError(
+                f"`sampler` must be a `gemma_keras.Sampler` or one of {sorted(known)}. Received: sampler={name!r}"
+            )
         return known[name]
 
 
@@ -69,8 +71,8 @@ def sample(logits, uniforms, sampler: Sampler):
 def inverse_transform(weights, uniforms):
     """The token where the running sum of weights passes `uniform * total`.
 
-    Sums run in two levels, blocks then tokens: a flat running sum over 256k float32 numbers is slow on JAX and inexact on TensorFlow. The
-    result always has positive weight, also where rounding makes a running sum end below its total.
+    Sums run in two levels, blocks then tokens: a flat running sum over 256k float32 numbers is slow on JAX and inexact
+    on TensorFlow. The result always has positive weight, also where rounding makes a running sum end below its total.
 
     Args:
         weights: float32 (b, v) >= 0, not all zero.
@@ -102,7 +104,8 @@ def _locate(weights, point, fraction):
 
 
 def _keep_top_p(weights, top_p):
-    """Zero all but the smallest set of largest weights that holds `top_p` of the total; by bisection, never a sort of the vocabulary."""
+    """Zero all but the smallest set of largest weights that holds `top_p` of the total; by bisection, never a sort of
+    the vocabulary."""
     needed = top_p * ops.sum(weights, axis=-1, keepdims=True)
     low = ops.zeros_like(needed)
     high = ops.max(weights, axis=-1, keepdims=True)

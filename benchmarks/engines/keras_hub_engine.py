@@ -51,7 +51,9 @@ def training(case, model):
     features = {"token_ids": ids, "padding_mask": np.ones(ids.shape, bool)}
 
     def sample():
-        model.fit(features, targets, sample_weight=weights, batch_size=case.batch_size, epochs=1, shuffle=False, verbose=0)
+        model.fit(
+            features, targets, sample_weight=weights, batch_size=case.batch_size, epochs=1, shuffle=False, verbose=0
+        )
 
     return sample
 

@@ -55,7 +55,11 @@ def generation(case, model):
 
     def sample():
         output = model.generate(
-            {"token_ids": prompts, "padding_mask": mask}, max_length=length, stop_token_ids=None, seed=next(seeds), strip_prompt=True
+            {"token_ids": prompts, "padding_mask": mask},
+            max_length=length,
+            stop_token_ids=None,
+            seed=next(seeds),
+            strip_prompt=True,
         )
         expect_shape(output["token_ids"].shape, (case.batch_size, case.new_tokens))
 

@@ -8,11 +8,12 @@ import gemma_keras
 from benchmarks.engines.inputs import even_share, expect_shape, token_ids
 from gemma_keras.backends import to_host
 from pipelines.algorithms.kl import sequence_kl
-from pipelines.configs import OptimizerOptions
-from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures, update_batches
-from pipelines.prompts import Prompts
-from pipelines.rollout import ResponseScorer, Sampling
-from pipelines.training_loop import Trainer
+from pipelines.sampling.prompts import Prompts
+from pipelines.sampling.rollout import ResponseScorer, Sampling
+from pipelines.stages.policy_optimization.methods.registry import METHODS
+from pipelines.stages.policy_optimization.updates import count_responses, ratio_figures, update_batches
+from pipelines.training.loop import Trainer
+from pipelines.training.optimizers import OptimizerSettings
 
 KL_WEIGHT = 0.05
 
@@ -34,9 +35,11 @@ def step(case, policy):
     sampling = Sampling(policy, case.new_tokens, 1.0, rollouts, seed=17, stage="benchmark")
     score_policy = ResponseScorer(policy, 1.0, case.micro_batch_size)
     score_reference = ResponseScorer(reference, 1.0, case.micro_batch_size)
-    options = OptimizerOptions(kind="policy_optimization", learning_rate=1e-5, schedule="constant", warmup_fraction=0.0)
-    trainer = Trainer(policy, policy_loss(1.0, None), options, 1_000_000, count_units=count_responses, summarize=ratio_figures)
-    baseline = Baseline("rloo", 0.0)
+    method = METHODS["rloo"]()
+    settings = OptimizerSettings(learning_rate=1e-5, schedule="constant", warmup_fraction=0.0)
+    trainer = Trainer(
+        policy, method.loss(1.0, None), settings, 1_000_000, count_units=count_responses, summarize=ratio_figures
+    )
     prompts = Prompts([], token_ids(case, case.batch_size, case.prompt_length).tolist(), case.prompt_length, 0)
     numbers = itertools.count()
 
@@ -47,7 +50,7 @@ def step(case, policy):
         reference_log_probs, _ = score_reference(rollout)
         kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
         rewards = np.array(even_share(rollout.response_ids.tolist())) - KL_WEIGHT * kl
-        advantages = baseline.advantages(rewards.reshape(case.batch_size, case.samples_per_prompt))
+        advantages = method.advantages(rewards.reshape(case.batch_size, case.samples_per_prompt))
         trainer.update(list(update_batches(rollout, old_log_probs, advantages, case.micro_batch_size)))
 
     return sample

@@ -43,7 +43,9 @@ def build(case) -> GemmaForCausalLM:
 
 def training(case, model):
     """A function that runs `case.steps` steps of AdamW."""
-    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-4, fused=True
+    )
     rows = torch.from_numpy(training_rows(case)).long()
     mask = torch.ones_like(rows)
     model.train()
@@ -69,7 +71,13 @@ def generation(case, model):
     def sample():
         with torch.inference_mode():
             output = model.generate(
-                input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=case.new_tokens
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=case.new_tokens,
             )
         expect_shape(output.shape, (case.batch_size, case.prompt_length + case.new_tokens))
 

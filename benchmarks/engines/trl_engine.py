@@ -80,7 +80,8 @@ def prompts(case) -> datasets.Dataset:
 
 
 def word_tokenizer(vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer whose word `w17` is id 17, so that prompts have a known number of tokens. None of the words ends a text."""
+    """A tokenizer whose word `w17` is id 17, so that prompts have a known number of tokens. None of the words ends a
+    text."""
     tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocabulary_size)}, unk_token="w3"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     # An id outside the vocabulary: sampling cannot end early, which would make a step cheaper by chance.

@@ -1,7 +1,7 @@
 """The few hot operations that each backend implements natively, behind one signature.
 
-The files beside this one are the only ones in the library that import JAX, TensorFlow or PyTorch. `reference.py` holds the same operations
-in plain `keras.ops`; the tests compare every native one with it.
+The files beside this one are the only ones in the library that import JAX, TensorFlow or PyTorch. `reference.py` holds
+the same operations in plain `keras.ops`; the tests compare every native one with it.
 
     linear(x, kernel)                                               product with a weight matrix
     rms_norm(x, scale, epsilon)                                     Gemma's norm
@@ -14,7 +14,8 @@ in plain `keras.ops`; the tests compare every native one with it.
     compile_update(optimizer, model)                                clipped, guarded optimizer step
     add_gradients(a, b)                                             elementwise sum of two gradient lists
     to_host(tensor)                                                 numpy array
-    IS_EAGER                                                        False where code is traced once and then runs compiled
+    IS_EAGER                                                        False where code is traced once and then runs
+    compiled
 """
 
 import importlib
@@ -23,7 +24,9 @@ import weakref
 import keras
 
 if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
-    raise ImportError(f"gemma_keras runs on the Keras backends jax, tensorflow and torch. Received: {keras.backend.backend()!r}")
+    raise ImportError(
+        f"gemma_keras runs on the Keras backends jax, tensorflow and torch. Received: {keras.backend.backend()!r}"
+    )
 _native = importlib.import_module(f"gemma_keras.backends.{keras.backend.backend()}")
 
 IS_EAGER = _native.IS_EAGER
@@ -36,7 +39,8 @@ chunked_logsumexp = _native.chunked_logsumexp
 
 
 def compile_forward(function, models):
-    """`function(*arrays)` compiled, without gradients; reads the present values of the models' variables and knows their adapters.
+    """`function(*arrays)` compiled, without gradients; reads the present values of the models' variables and knows
+    their adapters.
 
     Args:
         function: from arrays to a structure of arrays. models: all whose variables it reads.

@@ -35,7 +35,8 @@ _half_linear.defvjp(_half_linear_forward, _half_linear_backward)
 
 
 def linear(x, kernel):
-    """As `reference.linear`; half-precision products accumulate in float32 in both passes, without which XLA is slow on a CPU."""
+    """As `reference.linear`; half-precision products accumulate in float32 in both passes, without which XLA is slow on
+    a CPU."""
     kernel = jnp.asarray(getattr(kernel, "value", kernel))
     return jnp.matmul(x, kernel) if x.dtype == jnp.float32 else _half_linear(x, kernel)
 
@@ -45,7 +46,11 @@ def attention(queries, keys, values, visible, soft_cap=None):
     batch, time, heads, head_dim = queries.shape
     shared, slots = keys.shape[2], keys.shape[1]
     group = heads // shared
-    rows = queries.reshape(batch, time, shared, group, head_dim).transpose(0, 2, 3, 1, 4).reshape(batch, shared, group * time, head_dim)
+    rows = (
+        queries.reshape(batch, time, shared, group, head_dim)
+        .transpose(0, 2, 3, 1, 4)
+        .reshape(batch, shared, group * time, head_dim)
+    )
     scores = jnp.einsum("bkqh,bskh->bkqs", rows, keys, preferred_element_type=jnp.float32)
     if soft_cap is not None:
         scores = soft_cap * jnp.tanh(scores / soft_cap)
@@ -101,7 +106,8 @@ def _chunked_logsumexp_forward(hidden, matrix, soft_cap, temperature, chunk, wit
         total, entropy = chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy)
         return (total, entropy), (hidden, matrix, total, None)
 
-    # As with an adapter: the states' gradient is all there is, and taken here it spares the second pass over the logits.
+    # As with an adapter: the states' gradient is all there is, and taken here it spares the second pass over the
+    # logits.
     def one_chunk(_, part):
         logits = _logits(part, matrix, soft_cap, temperature)
         total = jax.nn.logsumexp(logits, axis=-1)
@@ -133,7 +139,9 @@ def _chunked_logsumexp_backward(soft_cap, temperature, chunk, with_entropy, save
         logits = _logits(part, matrix, soft_cap, temperature)
         slope = jnp.exp(logits - part_total[..., None]) * weight[..., None] * _steepness(logits, soft_cap, temperature)
         slope = slope.astype(hidden.dtype)
-        part_gradient = jnp.einsum("bmv,vd->bmd", slope, matrix, preferred_element_type=jnp.float32).astype(hidden.dtype)
+        part_gradient = jnp.einsum("bmv,vd->bmd", slope, matrix, preferred_element_type=jnp.float32).astype(
+            hidden.dtype
+        )
         matrix_gradient += jnp.einsum("bmv,bmd->vd", slope, part, preferred_element_type=jnp.float32)
         return matrix_gradient, part_gradient
 
@@ -181,10 +189,12 @@ def compile_gradients(function, model):
 
 
 def compile_update(optimizer, model):
-    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
+    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32
+    ().
 
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not
-    finite, weights and optimizer stay as they are. The old weights' buffers are given to the new ones: nothing else may hold them.
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the
+    norm is not finite, weights and optimizer stay as they are. The old weights' buffers are given to the new ones:
+    nothing else may hold them.
     """
     trainable = list(model.trainable_variables)
     optimizer.build(trainable)
@@ -201,7 +211,11 @@ def compile_update(optimizer, model):
         def keep(new, old):
             return jnp.where(good, new, old)
 
-        return jax.tree.map(keep, list(new_values), list(values)), jax.tree.map(keep, list(new_state), list(state_values)), norm
+        return (
+            jax.tree.map(keep, list(new_values), list(values)),
+            jax.tree.map(keep, list(new_state), list(state_values)),
+            norm,
+        )
 
     def update(gradients, scale=1.0, clip_norm=0.0):
         values, states = [v.value for v in trainable], [v.value for v in state]

@@ -47,14 +47,16 @@ def attention(queries, keys, values, visible, soft_cap=None):
     Returns:
         float (b, t, n, h) in the dtype of queries; the softmax is float32.
     """
-    # TensorFlow traces batch and length as unknown once `fit` has met a second shape: `ops.shape` then gives tensors for them.
+    # TensorFlow traces batch and length as unknown once `fit` has met a second shape: `ops.shape` then gives tensors
+    # for them.
     time, slots = ops.shape(queries)[1], ops.shape(keys)[1]
     heads, head_dim, shared = queries.shape[2], queries.shape[3], keys.shape[2]
     group = heads // shared
-    # The query heads of one key-value head become further query rows: keys and values are never repeated, and both products are plain
-    # batched matrix products, which every backend runs at its best.
+    # The query heads of one key-value head become further query rows: keys and values are never repeated, and both
+    # products are plain batched matrix products, which every backend runs at its best.
     rows = ops.reshape(
-        ops.transpose(ops.reshape(queries, (-1, time, shared, group, head_dim)), (0, 2, 3, 1, 4)), (-1, shared, group * time, head_dim)
+        ops.transpose(ops.reshape(queries, (-1, time, shared, group, head_dim)), (0, 2, 3, 1, 4)),
+        (-1, shared, group * time, head_dim),
     )
     scores = ops.cast(ops.matmul(rows, ops.transpose(keys, (0, 2, 3, 1))), "float32")
     scores = ops.reshape(soft_capped(scores, soft_cap), (-1, shared, group, time, slots))

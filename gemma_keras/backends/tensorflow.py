@@ -39,7 +39,9 @@ def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy
 
     def loop(body, *starts):
         # One iteration in flight: TensorFlow would otherwise run chunks side by side and hold all logits after all.
-        return tf.while_loop(lambda i, *_: i < count, body, (tf.constant(0), *starts), parallel_iterations=1, maximum_iterations=count)
+        return tf.while_loop(
+            lambda i, *_: i < count, body, (tf.constant(0), *starts), parallel_iterations=1, maximum_iterations=count
+        )
 
     def empty(number):
         return [tf.TensorArray(tf.float32, size=count, element_shape=hidden.shape[:1] + [None]) for _ in range(number)]
@@ -76,7 +78,9 @@ def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy
             _, table_gradient, parts_gradient = loop(step, start, array)
             return from_chunks(parts_gradient.stack(), hidden.shape), tf.cast(table_gradient, table.dtype)
 
-        return [from_chunks(stacked, hidden.shape[:2]) for stacked in (totals, *[array.stack() for array in entropies])], backward
+        return [
+            from_chunks(stacked, hidden.shape[:2]) for stacked in (totals, *[array.stack() for array in entropies])
+        ], backward
 
     found = run(hidden, matrix)
     return found[0], tf.stop_gradient(found[1]) if with_entropy else None
@@ -113,10 +117,11 @@ def compile_gradients(function, model):
 
 
 def compile_update(optimizer, model):
-    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
+    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32
+    ().
 
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not
-    finite, weights and optimizer stay as they are.
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the
+    norm is not finite, weights and optimizer stay as they are.
     """
     trainable = list(model.trainable_variables)
     optimizer.build(trainable)
@@ -125,7 +130,10 @@ def compile_update(optimizer, model):
     def run(gradients, scale, clip_norm):
         norm = tf.linalg.global_norm([tf.cast(g, tf.float32) for g in gradients]) * scale
         factor = scale * tf.where(clip_norm > 0, tf.minimum(1.0, clip_norm / (norm + 1e-12)), 1.0)
-        optimizer.apply([tf.cast(tf.cast(g, tf.float32) * factor, v.dtype) for g, v in zip(gradients, trainable, strict=True)], trainable)
+        optimizer.apply(
+            [tf.cast(tf.cast(g, tf.float32) * factor, v.dtype) for g, v in zip(gradients, trainable, strict=True)],
+            trainable,
+        )
         return norm
 
     @tf.function(jit_compile=True)

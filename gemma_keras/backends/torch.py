@@ -31,17 +31,30 @@ def rotate(x, cos, sin):
 def attention(queries, keys, values, visible, soft_cap=None):
     """As `reference.attention`, through torch's fused kernel where there is no soft cap.
 
-    The query heads of one key-value head are laid out as further query rows, so that keys and values are never repeated.
+    The query heads of one key-value head are laid out as further query rows, so that keys and values are never
+    repeated.
     """
     if soft_cap is not None:
         return reference.attention(queries, keys, values, visible, soft_cap)
     batch, time, heads, head_dim = queries.shape
     shared = keys.shape[2]
     group = heads // shared
-    rows = queries.reshape(batch, time, shared, group, head_dim).permute(0, 2, 3, 1, 4).reshape(batch, shared, group * time, head_dim)
-    mask = visible[:, None, None].expand(batch, 1, group, time, keys.shape[1]).reshape(batch, 1, group * time, keys.shape[1])
-    mixed = torch.nn.functional.scaled_dot_product_attention(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, scale=1.0)
-    return mixed.reshape(batch, shared, group, time, head_dim).permute(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)
+    rows = (
+        queries.reshape(batch, time, shared, group, head_dim)
+        .permute(0, 2, 3, 1, 4)
+        .reshape(batch, shared, group * time, head_dim)
+    )
+    mask = (
+        visible[:, None, None]
+        .expand(batch, 1, group, time, keys.shape[1])
+        .reshape(batch, 1, group * time, keys.shape[1])
+    )
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, scale=1.0
+    )
+    return (
+        mixed.reshape(batch, shared, group, time, head_dim).permute(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)
+    )
 
 
 def update_cache(cache, new, index):
@@ -55,7 +68,8 @@ class _ChunkedLogSumExp(torch.autograd.Function):
     def forward(context, hidden, matrix, soft_cap, temperature, chunk, with_entropy):
         total = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
         entropy = torch.empty_like(total) if with_entropy else None
-        # Under a frozen matrix, as with an adapter, the states' gradient is all there is: taken here it spares the second pass.
+        # Under a frozen matrix, as with an adapter, the states' gradient is all there is: taken here it spares the
+        # second pass.
         slopes = torch.empty_like(hidden) if context.needs_input_grad[:2] == (True, False) else None
         buffer = _buffer(hidden, matrix, chunk)
         weights = torch.empty_like(buffer) if with_entropy else None
@@ -172,10 +186,11 @@ def compile_gradients(function, model):
 
 
 def compile_update(optimizer, model):
-    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32 ().
+    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32
+    ().
 
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the norm is not
-    finite, weights and optimizer stay as they are.
+    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the
+    norm is not finite, weights and optimizer stay as they are.
     """
     trainable = list(model.trainable_variables)
     optimizer.build(trainable)

@@ -1,7 +1,9 @@
-"""The header of a GGUF file: metadata and where each tensor lies, with every length checked against the file before memory is asked for.
+"""The header of a GGUF file: metadata and where each tensor lies, with every length checked against the file before
+memory is asked for.
 
-Parsed here because the `gguf` package takes about 10 s for the string arrays of a 262,144-piece vocabulary (this takes half a second)
-and trusts the lengths it reads. Little-endian files of versions 2 and 3, which are all that are published.
+Parsed here because the `gguf` package takes about 10 s for the string arrays of a 262,144-piece vocabulary (this takes
+half a second) and trusts the lengths it reads. Little-endian files of versions 2 and 3, which are all that are
+published.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -16,7 +18,19 @@ import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
 
-_SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "|b1", 10: "<u8", 11: "<i8", 12: "<f8"}
+_SCALARS = {
+    0: "<u1",
+    1: "<i1",
+    2: "<u2",
+    3: "<i2",
+    4: "<u4",
+    5: "<i4",
+    6: "<f4",
+    7: "|b1",
+    10: "<u8",
+    11: "<i8",
+    12: "<f8",
+}
 _STRING, _ARRAY = 8, 9
 _MOST_KEYS, _MOST_TENSORS, _MOST_DIMENSIONS, _LONGEST_NAME = 10_000, 100_000, 4, 1024
 
@@ -74,7 +88,9 @@ class _Parser:
     def parse(self) -> GGUFHeader:
         magic = self.take(min(4, self.total), "the magic number")
         if magic != b"GGUF":
-            raise CheckpointError(f"{self.file}: not a GGUF file: expected it to begin with b'GGUF'. Received: {magic!r}")
+            raise CheckpointError(
+                f"{self.file}: not a GGUF file: expected it to begin with b'GGUF'. Received: {magic!r}"
+            )
         version = self.number("<I", "the version")
         if version not in (2, 3):
             raise CheckpointError(f"{self.file}: expected GGUF version 2 or 3, little-endian. Received: {version}")
@@ -88,9 +104,15 @@ class _Parser:
             metadata[key] = self.value(self.number("<I", f"the type of {key[:200]!r}"), key)
         infos = [self.tensor_info() for _ in range(tensor_count)]
         alignment = metadata.get("general.alignment", 32)
-        if not isinstance(alignment, int) or isinstance(alignment, bool) or not 8 <= alignment <= 65_536 or alignment & (alignment - 1):
+        if (
+            not isinstance(alignment, int)
+            or isinstance(alignment, bool)
+            or not 8 <= alignment <= 65_536
+            or alignment & (alignment - 1)
+        ):
             raise CheckpointError(
-                f"{self.file}: `general.alignment` must be a power of two from 8 to 65536. Received: {str(alignment)[:100]}"
+                f"{self.file}: `general.alignment` must be a power of two from 8 to 65536. Received: "
+                f"{str(alignment)[:100]}"
             )
         position = self.total - self.left
         data_start = -(-position // alignment) * alignment
@@ -99,14 +121,17 @@ class _Parser:
             if name in tensors:
                 raise CheckpointError(f"{self.file}: tensor {name!r} occurs twice.")
             if offset % alignment:
-                raise CheckpointError(f"{self.file}: tensor {name!r}: offset {offset} is no multiple of the alignment {alignment}.")
+                raise CheckpointError(
+                    f"{self.file}: tensor {name!r}: offset {offset} is no multiple of the alignment {alignment}."
+                )
             tensors[name] = GGUFTensor(name, shape, kind, data_start + offset)
         return GGUFHeader(metadata, tensors, self.total)
 
     def take(self, size: int, what: str) -> bytes:
         if size > self.left:
             raise CheckpointError(
-                f"{self.file}: {what[:200]} needs {size} bytes, {self.left} are left. The file is cut short: download it again."
+                f"{self.file}: {what[:200]} needs {size} bytes, {self.left} are left. The file is cut short: download "
+                "it again."
             )
         self.left -= size
         return self.stream.read(size)
@@ -153,7 +178,9 @@ class _Parser:
         length = self.number("<Q", key)
         if kind == _STRING:
             if length * 8 > self.left:
-                raise CheckpointError(f"{self.file}: metadata {key} claims {length} strings, {self.left} bytes are left.")
+                raise CheckpointError(
+                    f"{self.file}: metadata {key} claims {length} strings, {self.left} bytes are left."
+                )
             return self.strings(length, key)
         dtype = self.scalar_dtype(kind, key)  # arrays of arrays are in no published file and are refused here
         return np.frombuffer(self.take(length * dtype.itemsize, key), dtype)
@@ -172,7 +199,9 @@ class _Parser:
             try:
                 out.append(raw.decode("utf-8"))
             except UnicodeDecodeError as error:
-                raise CheckpointError(f"{self.file}: metadata {key}, string {len(out)}, is not UTF-8: {error}.") from error
+                raise CheckpointError(
+                    f"{self.file}: metadata {key}, string {len(out)}, is not UTF-8: {error}."
+                ) from error
         self.left = left
         return out
 
@@ -180,7 +209,9 @@ class _Parser:
         name = self.string("a tensor's name", longest=_LONGEST_NAME)
         rank = self.number("<I", f"the rank of {name!r}")
         if rank > _MOST_DIMENSIONS:
-            raise CheckpointError(f"{self.file}: tensor {name!r} must have at most {_MOST_DIMENSIONS} dimensions. Received: {rank}")
+            raise CheckpointError(
+                f"{self.file}: tensor {name!r} must have at most {_MOST_DIMENSIONS} dimensions. Received: {rank}"
+            )
         shape = tuple(self.number("<Q", f"the shape of {name!r}") for _ in range(rank))[::-1]
         if math.prod(max(1, size) for size in shape) >= 2**62:
             raise CheckpointError(f"{self.file}: tensor {name!r}: the shape {shape} is larger than any file.")

@@ -1,7 +1,8 @@
 """Gemma 1, 2 and 3 into a GGUF file that llama.cpp and Ollama run, tensor by tensor and without Keras.
 
-The `gguf` package (an extra) writes the header and quantizes. llama.cpp derives some of a model from its architecture alone: the attention
-scale, the window pattern, the local rotary base. A model that has others is refused, because it would run there as something else.
+The `gguf` package (an extra) writes the header and quantizes. llama.cpp derives some of a model from its architecture
+alone: the attention scale, the window pattern, the local rotary base. A model that has others is refused, because it
+would run there as something else.
 """
 
 import contextlib
@@ -15,11 +16,11 @@ import numpy as np
 
 from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.checkpoints.gguf import LAYERS_OF_27B, WINDOW_PATTERN, gguf_package
-from gemma_keras.checkpoints.safetensors_file import sync_folder
+from gemma_keras.checkpoints.gguf_reader import LAYERS_OF_27B, WINDOW_PATTERN, gguf_package
 from gemma_keras.config import GemmaConfig, every_nth_global
-from gemma_keras.tokenizer import GemmaTokenizer
-from gemma_keras.tokenizer_files import BPE_MODEL, CONTROL, SPACE, UNUSED, USER_DEFINED, parse_model
+from gemma_keras.files import sync_folder
+from gemma_keras.text.sentencepiece_files import BPE_MODEL, CONTROL, SPACE, UNUSED, USER_DEFINED, parse_model
+from gemma_keras.text.tokenizer import GemmaTokenizer
 
 TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 _FILE_TYPES = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
@@ -41,13 +42,13 @@ def write(
         config: the model.
         named_arrays: (our name, array in our layout), every weight once, in any order; one is held at a time.
         tokenizer: its pieces go into the metadata; None for a file without them, which llama.cpp does not open.
-        dtype: "float32", "float16", "bfloat16" or "q8_0" of the matrices; norms are always float32, as llama.cpp wants them, and so are
-            the rows that q8_0's blocks of 32 do not divide (float16).
+        dtype: "float32", "float16", "bfloat16" or "q8_0" of the matrices; norms are always float32, as llama.cpp wants
+            them, and so are the rows that q8_0's blocks of 32 do not divide (float16).
         name: `general.name`, default the file's.
 
     Raises:
-        CheckpointError: an unknown dtype, a model or tokenizer that llama.cpp does not have, a weight missing or of another shape; no
-            `gguf` package.
+        CheckpointError: an unknown dtype, a model or tokenizer that llama.cpp does not have, a weight missing or of
+            another shape; no `gguf` package.
         OSError: the disk; no partial file is left behind.
     """
     file = Path(file)
@@ -89,7 +90,11 @@ def check_writable(config: GemmaConfig) -> None:
     family = config.family
     is_27b = config.num_layers == LAYERS_OF_27B.get(family)
     scale = (config.hidden_dim / config.num_query_heads if is_27b else config.head_dim) ** -0.5
-    local = (False,) * config.num_layers if family == "gemma" else every_nth_global(config.num_layers, WINDOW_PATTERN[family])
+    local = (
+        (False,) * config.num_layers
+        if family == "gemma"
+        else every_nth_global(config.num_layers, WINDOW_PATTERN[family])
+    )
     rules = {
         "query_scale": math.isclose(config.query_scale or 0.0, scale),
         "local_layers": config.local_layers == local,
@@ -142,7 +147,13 @@ def _add_tokenizer(writer: Any, tokenizer: GemmaTokenizer, config: GemmaConfig, 
         writer.add_eot_token_id(tokenizer.end_of_turn_id)
     if tokenizer.infilling_marks is not None:
         keys = package.Keys.Tokenizer
-        marks = dict(zip((keys.FIM_PRE_ID, keys.FIM_SUF_ID, keys.FIM_MID_ID, keys.FIM_SEP_ID), tokenizer.infilling_marks, strict=True))
+        marks = dict(
+            zip(
+                (keys.FIM_PRE_ID, keys.FIM_SUF_ID, keys.FIM_MID_ID, keys.FIM_SEP_ID),
+                tokenizer.infilling_marks,
+                strict=True,
+            )
+        )
         for key, token_id in marks.items():
             writer.add_uint32(key, token_id)
     writer.add_add_bos_token(True)
@@ -155,11 +166,14 @@ def _vocabulary(tokenizer: GemmaTokenizer, config: GemmaConfig) -> tuple[list[st
     """Pieces, scores and types, one for each row of the embedding, as llama.cpp requires."""
     model = parse_model(tokenizer.model_proto)
     if model.trainer_spec.model_type != BPE_MODEL:
-        raise CheckpointError("GGUF's tokenizer for Gemma is SentencePiece's BPE. Received: a Unigram model, whose ids llama.cpp changes")
+        raise CheckpointError(
+            "GGUF's tokenizer for Gemma is SentencePiece's BPE. Received: a Unigram model, whose ids llama.cpp changes"
+        )
     for entry in list(model.pieces)[config.vocabulary_size :]:
         if entry.type not in (CONTROL, UNUSED):
             raise CheckpointError(
-                f"The tokenizer has {len(model.pieces)} pieces and the model {config.vocabulary_size} rows: {entry.piece!r} would be lost. "
+                f"The tokenizer has {len(model.pieces)} pieces and the model {config.vocabulary_size} rows: "
+                f"{entry.piece!r} would be lost. "
                 "Use the tokenizer that the model was trained with"
             )
     tokens, scores, kinds = [], [], []

@@ -1,9 +1,9 @@
 """`config.json` of Hugging Face's Gemma classes ↔ `GemmaConfig`, in the dialects of transformers 4 and 5.
 
-Version 4 writes `rope_theta`, `rope_local_base_freq`, `rope_scaling`, `sliding_window_pattern`, `torch_dtype`; version 5 writes
-`rope_parameters` (nested per layer type for Gemma 3), `layer_types`, `dtype`. Both are read; what is written holds both, and each version
-ignores the other's keys. Multimodal Gemma 3 nests the text model in `text_config` and leaves out what equals the class's defaults, hence
-the tables of defaults.
+Version 4 writes `rope_theta`, `rope_local_base_freq`, `rope_scaling`, `sliding_window_pattern`, `torch_dtype`; version
+5 writes `rope_parameters` (nested per layer type for Gemma 3), `layer_types`, `dtype`. Both are read; what is written
+holds both, and each version ignores the other's keys. Multimodal Gemma 3 nests the text model in `text_config` and
+leaves out what equals the class's defaults, hence the tables of defaults.
 """
 
 import math
@@ -16,29 +16,34 @@ from gemma_keras.config import GemmaConfig, every_nth_global
 # model_type in config.json → family. "gemma3" is the multimodal class around a gemma3_text.
 FAMILY_OF_MODEL_TYPE = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "gemma3": "gemma3"}
 _CLASS_STEM = {"gemma": "Gemma", "gemma2": "Gemma2", "gemma3": "Gemma3"}
-# Rows that hold no token of the tokenizer, by embedding rows: the Flax export's padding, and Gemma 3's image token with padding.
+# Rows that hold no token of the tokenizer, by embedding rows: the Flax export's padding, and Gemma 3's image token with
+# padding.
 PADDED_VOCABULARIES = {256_128: 256_000, 262_208: 262_144}
 _MOST_LAYERS, _LARGEST_SIZE = 1000, 2**31 - 1
 
 _SIZES = {  # Hugging Face's key → our field
     "vocab_size": "vocabulary_size", "hidden_size": "hidden_dim", "intermediate_size": "intermediate_dim",
-    "num_hidden_layers": "num_layers", "num_attention_heads": "num_query_heads", "num_key_value_heads": "num_key_value_heads",
+    "num_hidden_layers": "num_layers", "num_attention_heads": "num_query_heads",
+    "num_key_value_heads": "num_key_value_heads",
     "head_dim": "head_dim", "max_position_embeddings": "context_length",
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma": {
-        "vocab_size": 256_000, "hidden_size": 3072, "intermediate_size": 24_576, "num_hidden_layers": 28, "num_attention_heads": 16,
-        "num_key_value_heads": 16, "head_dim": 256, "max_position_embeddings": 8192, "rope_theta": 10_000.0,
+        "vocab_size": 256_000, "hidden_size": 3072, "intermediate_size": 24_576, "num_hidden_layers": 28,
+        "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "max_position_embeddings": 8192,
+        "rope_theta": 10_000.0,
     },
     "gemma2": {
-        "vocab_size": 256_000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
-        "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192, "rope_theta": 10_000.0, "sliding_window": 4096,
-        "query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window_pattern": 2,
+        "vocab_size": 256_000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
+        "rope_theta": 10_000.0, "sliding_window": 4096, "query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0, "sliding_window_pattern": 2,
     },
     "gemma3": {
-        "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
-        "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072, "rope_theta": 1_000_000.0,
-        "rope_local_base_freq": 10_000.0, "sliding_window": 4096, "query_pre_attn_scalar": 256, "sliding_window_pattern": 6,
+        "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072,
+        "rope_theta": 1_000_000.0, "rope_local_base_freq": 10_000.0, "sliding_window": 4096,
+        "query_pre_attn_scalar": 256, "sliding_window_pattern": 6,
     },
 }  # fmt: skip
 
@@ -51,12 +56,14 @@ def config_from_dict(table: Mapping[str, Any], where: str = "config.json") -> Ge
         where: what to call it in errors.
 
     Raises:
-        CheckpointError: another kind of model, a switch that Gemma's text models do not have, a wrong type, or sizes that do not fit.
+        CheckpointError: another kind of model, a switch that Gemma's text models do not have, a wrong type, or sizes
+            that do not fit.
     """
     model_type = table.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILY_OF_MODEL_TYPE:
         raise CheckpointError(
-            f"{where}: `model_type` must be one of {', '.join(FAMILY_OF_MODEL_TYPE)}. Received: {str(model_type)[:100]!r}"
+            f"{where}: `model_type` must be one of {', '.join(FAMILY_OF_MODEL_TYPE)}. Received: "
+            f"{str(model_type)[:100]!r}"
         )
     family = FAMILY_OF_MODEL_TYPE[model_type]
     if model_type == "gemma3":
@@ -73,7 +80,10 @@ def config_from_dict(table: Mapping[str, Any], where: str = "config.json") -> Ge
     fields["vocabulary_size"] = PADDED_VOCABULARIES.get(fields["vocabulary_size"], fields["vocabulary_size"])
     fields["norm_epsilon"] = values.number("rms_norm_eps", 1e-6)
     fields.update(
-        {name: values.token_id(name, default) for name, default in (("pad_token_id", 0), ("eos_token_id", 1), ("bos_token_id", 2))}
+        {
+            name: values.token_id(name, default)
+            for name, default in (("pad_token_id", 0), ("eos_token_id", 1), ("bos_token_id", 2))
+        }
     )
     fields.update(_rope(values, family))
     if family != "gemma":
@@ -84,13 +94,16 @@ def config_from_dict(table: Mapping[str, Any], where: str = "config.json") -> Ge
         fields["sliding_window"] = None if window is None else int(window)
         fields["local_layers"] = _local_layers(values, layers) if window is not None else ()
     try:
-        return GemmaConfig(family=family, use_post_norms=family != "gemma", use_query_key_norm=family == "gemma3", **fields)
+        return GemmaConfig(
+            family=family, use_post_norms=family != "gemma", use_query_key_norm=family == "gemma3", **fields
+        )
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from error
 
 
 class _Values:
-    """Typed access to one JSON object with a class's defaults behind it; a key that is there with null counts as given."""
+    """Typed access to one JSON object with a class's defaults behind it; a key that is there with null counts as
+    given."""
 
     def __init__(self, table: Mapping[str, Any], defaults: Mapping[str, Any], where: str):
         self.table, self.where = {**defaults, **table}, where
@@ -102,7 +115,9 @@ class _Values:
     def size(self, key: str) -> int:
         value = self.table[key]
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_SIZE:
-            raise CheckpointError(f"{self.where}: `{key}` must be an integer from 1 to {_LARGEST_SIZE}. Received: {str(value)[:100]}")
+            raise CheckpointError(
+                f"{self.where}: `{key}` must be an integer from 1 to {_LARGEST_SIZE}. Received: {str(value)[:100]}"
+            )
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -114,7 +129,9 @@ class _Values:
 
     def token_id(self, key: str, default: int) -> int:
         value = self.table.get(key)
-        if isinstance(value, list) and value:  # several stop ids: the first is <eos>, the turn's end is the tokenizer's matter
+        if (
+            isinstance(value, list) and value
+        ):  # several stop ids: the first is <eos>, the turn's end is the tokenizer's matter
             value = value[0]
         if value is None:
             return default
@@ -132,17 +149,24 @@ def _positive(value: Any, what: str) -> float:
 
 def _check_switches(values: _Values, family: str) -> None:
     """Refuses what the class could do and no Gemma text model does: a model read wrongly is worse than one not read."""
-    for key, wanted in (("use_bidirectional_attention", False), ("attention_bias", False), ("tie_word_embeddings", True)):
+    for key, wanted in (
+        ("use_bidirectional_attention", False),
+        ("attention_bias", False),
+        ("tie_word_embeddings", True),
+    ):
         value = values.get(key)
         if value is not None and value is not wanted:
             raise CheckpointError(
-                f"{values.where}: `{key}` must be {str(wanted).lower()}, as in every Gemma 1, 2, 3 text model. Received: {value!r}"
+                f"{values.where}: `{key}` must be {str(wanted).lower()}, as in every Gemma 1, 2, 3 text model. "
+                f"Received: {value!r}"
             )
     activations = ("gelu_pytorch_tanh", "gelu_tanh", "gelu_new") + (("gelu",) if family == "gemma" else ())
     for key in ("hidden_act", "hidden_activation"):
         value = values.get(key)
         if value is not None and value not in activations:
-            raise CheckpointError(f"{values.where}: `{key}` must be one of {', '.join(activations)}. Received: {str(value)[:100]!r}")
+            raise CheckpointError(
+                f"{values.where}: `{key}` must be one of {', '.join(activations)}. Received: {str(value)[:100]!r}"
+            )
 
 
 def _local_layers(values: _Values, layers: int) -> tuple[bool, ...]:
@@ -150,7 +174,9 @@ def _local_layers(values: _Values, layers: int) -> tuple[bool, ...]:
     if types is not None:
         known = ("sliding_attention", "full_attention")
         if not isinstance(types, list) or len(types) != layers or any(kind not in known for kind in types):
-            raise CheckpointError(f"{values.where}: `layer_types` needs {layers} entries from {known}. Received: {str(types)[:200]}")
+            raise CheckpointError(
+                f"{values.where}: `layer_types` needs {layers} entries from {known}. Received: {str(types)[:200]}"
+            )
         return tuple(kind == "sliding_attention" for kind in types)
     key = "_sliding_window_pattern" if "_sliding_window_pattern" in values.given else "sliding_window_pattern"
     return every_nth_global(layers, values.size(key))
@@ -167,7 +193,9 @@ def _rope(values: _Values, family: str) -> dict[str, float]:
         local = {"rope_theta": values.get("rope_local_base_freq")}
         local.update(_object(values, parameters.get("sliding_attention"), "rope_parameters.sliding_attention"))
         if _rope_scale(values, local) != 1.0:
-            raise CheckpointError(f"{values.where}: rotary scaling of sliding layers is in no Gemma. Received: {str(local)[:200]}")
+            raise CheckpointError(
+                f"{values.where}: rotary scaling of sliding layers is in no Gemma. Received: {str(local)[:200]}"
+            )
     else:
         table = local = {**legacy, **parameters}
     scale = _rope_scale(values, table)
@@ -193,7 +221,9 @@ def _rope_scale(values: _Values, table: Mapping[str, Any]) -> float:
     if kind == "default":
         return 1.0
     if kind != "linear":
-        raise CheckpointError(f"{values.where}: `rope_type` must be default or linear, as in every Gemma. Received: {str(kind)[:100]!r}")
+        raise CheckpointError(
+            f"{values.where}: `rope_type` must be default or linear, as in every Gemma. Received: {str(kind)[:100]!r}"
+        )
     return _positive(table.get("factor"), f"{values.where}: `factor` of the rotary scaling")
 
 
@@ -203,7 +233,8 @@ def config_to_dict(config: GemmaConfig, dtype: str, reward: Mapping[str, float] 
     Args:
         config: the model.
         dtype: the weights' dtype, "float32", "bfloat16" or "float16".
-        reward: for a reward model, its `reward_mean` and `reward_std`; the file then describes a sequence classifier with one label.
+        reward: for a reward model, its `reward_mean` and `reward_std`; the file then describes a sequence classifier
+            with one label.
 
     Raises:
         CheckpointError: a combination that Hugging Face's classes do not have, e.g. post norms in family "gemma".
@@ -231,7 +262,9 @@ def config_to_dict(config: GemmaConfig, dtype: str, reward: Mapping[str, float] 
         "use_cache": True,
     }
     table.update({theirs: getattr(config, ours) for theirs, ours in _SIZES.items()})
-    scaling = {"rope_type": "linear", "factor": config.rope_scale} if config.rope_scale != 1.0 else {"rope_type": "default"}
+    scaling = (
+        {"rope_type": "linear", "factor": config.rope_scale} if config.rope_scale != 1.0 else {"rope_type": "default"}
+    )
     table["rope_scaling"] = dict(scaling) if config.rope_scale != 1.0 else None
     table["rope_parameters"] = {**scaling, "rope_theta": config.rope_theta}
     if is_gemma3:
@@ -262,7 +295,8 @@ def _query_scalar(config: GemmaConfig) -> int:
     exact = (config.query_scale or 0.0) ** -2
     if not math.isclose(round(exact), exact, rel_tol=1e-9):
         raise CheckpointError(
-            f"config.json cannot hold query_scale={config.query_scale}: it must be n ** -0.5 for an integer n. n would be {exact}"
+            f"config.json cannot hold query_scale={config.query_scale}: it must be n ** -0.5 for an integer n. n would "
+            f"be {exact}"
         )
     return round(exact)
 
@@ -289,6 +323,7 @@ def _check_writable(config: GemmaConfig) -> None:
     for name, holds in rules.items():
         if not holds:
             raise CheckpointError(
-                f"Hugging Face's {family} has no such model: {name}={getattr(config, name)!r} does not go with family={family!r}. "
+                f"Hugging Face's {family} has no such model: {name}={getattr(config, name)!r} does not go with "
+                f"family={family!r}. "
                 "Choose the family that has it."
             )

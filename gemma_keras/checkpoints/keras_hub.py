@@ -1,9 +1,12 @@
-"""KerasHub's Gemma, Gemma 2 and Gemma 3 (text): model objects and presets, both ways, through KerasHub's own loader and writer.
+"""KerasHub's Gemma, Gemma 2 and Gemma 3 (text): model objects and presets, both ways, through KerasHub's own loader and
+writer.
 
-What KerasHub stores differently: attention kernels have three axes, heads apart, and the config counts both feed-forward branches of
-Gemma 1 and 2. It knows two attention scales, two window patterns and, for Gemma 3, one pair of rotary bases; anything else is refused.
+What KerasHub stores differently: attention kernels have three axes, heads apart, and the config counts both
+feed-forward branches of Gemma 1 and 2. It knows two attention scales, two window patterns and, for Gemma 3, one pair of
+rotary bases; anything else is refused.
 
-Needs the extra `keras-hub`. Our code opens neither its HDF5 files nor its JSON: a preset that the user names is opened by KerasHub.
+Needs the extra `keras-hub`. Our code opens neither its HDF5 files nor its JSON: a preset that the user names is opened
+by KerasHub.
 """
 
 import math
@@ -15,13 +18,16 @@ from typing import Any
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.format import FLOAT_DTYPES, StoredModel
 from gemma_keras.checkpoints.names import is_norm
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
+from gemma_keras.errors import InputError
+from gemma_keras.text.tokenizer import GemmaTokenizer
 
 _NORMS = {
-    "attention_norm": "pre_attention_norm", "post_attention_norm": "post_attention_norm", "feed_forward_norm": "pre_ffw_norm",
-    "post_feed_forward_norm": "post_ffw_norm",
+    "attention_norm": "pre_attention_norm", "post_attention_norm": "post_attention_norm",
+    "feed_forward_norm": "pre_ffw_norm", "post_feed_forward_norm": "post_ffw_norm",
 }  # fmt: skip
 _QUERY_KEY_NORMS = {"query_norm": "query_norm", "key_norm": "key_norm"}
 _ATTENTION = {"q_proj": "query_dense", "k_proj": "key_dense", "v_proj": "value_dense", "o_proj": "output_dense"}
@@ -32,12 +38,17 @@ _GEMMA3_BASES = (1e6, 1e4)
 
 def is_backbone(model: Any) -> bool:
     """Whether `model` is one of KerasHub's Gemma text backbones; KerasHub need not be installed to ask."""
-    return type(model).__module__.startswith("keras_hub.") and type(model).__name__ in ("GemmaBackbone", "Gemma3Backbone")
+    return type(model).__module__.startswith("keras_hub.") and type(model).__name__ in (
+        "GemmaBackbone",
+        "Gemma3Backbone",
+    )
 
 
 def is_preset(folder: Path) -> bool:
     """Whether a folder is a KerasHub preset."""
-    return (folder / "config.json").is_file() and any((folder / name).exists() for name in ("model.weights.h5", "model.weights.json"))
+    return (folder / "config.json").is_file() and any(
+        (folder / name).exists() for name in ("model.weights.h5", "model.weights.json")
+    )
 
 
 def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
@@ -55,9 +66,13 @@ def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
     try:
         backbone = keras_hub.models.Backbone.from_preset(str(preset))
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise CheckpointError(f"{preset}: KerasHub cannot open this preset: {str(error).splitlines()[0][:300]}") from error
+        raise CheckpointError(
+            f"{preset}: KerasHub cannot open this preset: {str(error).splitlines()[0][:300]}"
+        ) from error
     if not is_backbone(backbone):
-        raise CheckpointError(f"{preset}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {type(backbone).__name__}")
+        raise CheckpointError(
+            f"{preset}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {type(backbone).__name__}"
+        )
     try:
         tokenizer = keras_hub.models.Tokenizer.from_preset(str(preset))
     except (ValueError, OSError, KeyError):
@@ -73,13 +88,21 @@ def parts_of(model: Any) -> tuple[Any, bytes | None]:
     """
     backbone = getattr(model, "backbone", model)
     if not is_backbone(backbone):
-        raise CheckpointError(f"Expected KerasHub's Gemma, Gemma 2 or Gemma 3. Received: {type(model).__module__}.{type(model).__name__}")
+        raise CheckpointError(
+            f"Expected KerasHub's Gemma, Gemma 2 or Gemma 3. Received: {type(model).__module__}.{type(model).__name__}"
+        )
     tokenizer = getattr(getattr(model, "preprocessor", None), "tokenizer", None)
     return backbone, None if tokenizer is None else tokenizer.proto
 
 
-def task_of(config: GemmaConfig, weights: Iterable[tuple[str, np.ndarray]], tokenizer_proto: bytes | None, dtype: str = "float32") -> Any:
-    """KerasHub's `GemmaCausalLM` or `Gemma3CausalLM` with these weights, and a preprocessor where there is a tokenizer."""
+def task_of(
+    config: GemmaConfig,
+    weights: Iterable[tuple[str, np.ndarray]],
+    tokenizer_proto: bytes | None,
+    dtype: str = "float32",
+) -> Any:
+    """KerasHub's `GemmaCausalLM` or `Gemma3CausalLM` with these weights, and a preprocessor where there is a
+    tokenizer."""
     import keras_hub
 
     backbone = build(config, dtype)
@@ -104,14 +127,19 @@ def config_of(backbone: Any) -> GemmaConfig:
     theirs = backbone.get_config()
     is_gemma3 = type(backbone).__name__ == "Gemma3Backbone"
     if getattr(backbone, "vision_encoder", None) is not None or theirs.get("use_bidirectional_attention"):
-        raise CheckpointError(f"{type(backbone).__name__}: only the text decoder is read; this one has images or looks both ways")
+        raise CheckpointError(
+            f"{type(backbone).__name__}: only the text decoder is read; this one has images or looks both ways"
+        )
     if theirs.get("local_rope_scaling_factor", 1.0) != 1.0:
         raise CheckpointError(
-            f"{type(backbone).__name__}: local_rope_scaling_factor={theirs['local_rope_scaling_factor']!r} has no such Gemma"
+            f"{type(backbone).__name__}: local_rope_scaling_factor={theirs['local_rope_scaling_factor']!r} has no such "
+            "Gemma"
         )
     family = "gemma3" if is_gemma3 else "gemma2" if theirs["use_post_ffw_norm"] else "gemma"
     layers, windows = theirs["num_layers"], theirs["use_sliding_window_attention"]
-    scale = theirs["head_dim"] if theirs["query_head_dim_normalize"] else theirs["hidden_dim"] / theirs["num_query_heads"]
+    scale = (
+        theirs["head_dim"] if theirs["query_head_dim_normalize"] else theirs["hidden_dim"] / theirs["num_query_heads"]
+    )
     return GemmaConfig(
         family=family,
         vocabulary_size=theirs["vocabulary_size"],
@@ -149,7 +177,8 @@ def build(config: GemmaConfig, dtype: str = "float32") -> Any:
     by_head, by_width = config.head_dim**-0.5, (config.hidden_dim / config.num_query_heads) ** -0.5
     rules = {
         "query_scale": math.isclose(config.query_scale, by_head) or math.isclose(config.query_scale, by_width),  # type: ignore[arg-type]
-        "local_layers": not windows or (pattern is not None and config.local_layers == every_nth_global(config.num_layers, pattern)),
+        "local_layers": not windows
+        or (pattern is not None and config.local_layers == every_nth_global(config.num_layers, pattern)),
         "rope_theta": config.rope_theta == (_GEMMA3_BASES[0] if config.family == "gemma3" else 1e4),
         "local_rope_theta": not windows or config.family != "gemma3" or config.local_rope_theta == _GEMMA3_BASES[1],
         "rope_scale": config.rope_scale == 1.0 or config.family == "gemma3",
@@ -158,24 +187,27 @@ def build(config: GemmaConfig, dtype: str = "float32") -> Any:
         if not holds:
             raise CheckpointError(f"KerasHub's {config.family} has no such model: {name}={getattr(config, name)!r}")
     shared: dict[str, Any] = {
-        "vocabulary_size": config.vocabulary_size, "num_layers": config.num_layers, "num_query_heads": config.num_query_heads,
+        "vocabulary_size": config.vocabulary_size, "num_layers": config.num_layers,
+        "num_query_heads": config.num_query_heads,
         "num_key_value_heads": config.num_key_value_heads, "hidden_dim": config.hidden_dim, "head_dim": config.head_dim,
         "query_head_dim_normalize": math.isclose(config.query_scale, by_head),  # type: ignore[arg-type]
         "use_post_ffw_norm": config.use_post_norms, "use_post_attention_norm": config.use_post_norms,
-        "attention_logit_soft_cap": config.attention_logit_soft_cap, "final_logit_soft_cap": config.final_logit_soft_cap,
+        "attention_logit_soft_cap": config.attention_logit_soft_cap,
+        "final_logit_soft_cap": config.final_logit_soft_cap,
         "use_sliding_window_attention": windows, "layer_norm_epsilon": config.norm_epsilon, "dtype": dtype,
     }  # fmt: skip
     if windows:
         shared["sliding_window_size"] = config.sliding_window
     if config.family == "gemma3":
         backbone = keras_hub.models.Gemma3Backbone(
-            **shared, image_size=None, intermediate_dim=config.intermediate_dim, use_query_key_norm=config.use_query_key_norm,
-            global_rope_scaling_factor=config.rope_scale,
+            **shared, image_size=None, intermediate_dim=config.intermediate_dim,
+            use_query_key_norm=config.use_query_key_norm, global_rope_scaling_factor=config.rope_scale,
         )  # fmt: skip
     else:
         backbone = keras_hub.models.GemmaBackbone(**shared, intermediate_dim=2 * config.intermediate_dim)
     for layer in backbone.transformer_layers:
-        # KerasHub's block forgets the argument (seen in 0.32), and computes Gemma 2 27B with another attention scale than its config says.
+        # KerasHub's block forgets the argument (seen in 0.32), and computes Gemma 2 27B with another attention scale
+        # than its config says.
         layer.attention.query_head_dim_normalize = shared["query_head_dim_normalize"]
     return backbone
 
@@ -204,7 +236,9 @@ def assign(backbone: Any, weights: Iterable[tuple[str, np.ndarray]]) -> None:
     # `_kernel` is the variable behind EinsumDense's `kernel`.
     written = {"kernel": "_kernel"}
     layers = {name: layer for name, layer, _ in _layers(backbone, config_of(backbone))}
-    variables = {name: getattr(layer, written.get(_attribute(name), _attribute(name))) for name, layer in layers.items()}
+    variables = {
+        name: getattr(layer, written.get(_attribute(name), _attribute(name))) for name, layer in layers.items()
+    }
     missing = set(variables)
     for name, values in weights:
         if name not in variables:
@@ -212,14 +246,17 @@ def assign(backbone: Any, weights: Iterable[tuple[str, np.ndarray]]) -> None:
         variables[name].assign(_to_three_axes(name, values, variables[name].shape))
         missing.discard(name)
     if missing:
-        raise CheckpointError(f"{len(missing)} weights of KerasHub's {type(backbone).__name__} are missing, the first is {min(missing)!r}")
+        raise CheckpointError(
+            f"{len(missing)} weights of KerasHub's {type(backbone).__name__} are missing, the first is {min(missing)!r}"
+        )
 
 
 def _layers(backbone: Any, config: GemmaConfig) -> Iterator[tuple[str, Any, tuple[int, int]]]:
     """(our name, their layer, (inputs, outputs) of attention kernels) in our order."""
     yield "embedding", backbone.token_embedding, (0, 0)
     queries, keys = config.num_query_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    sizes = {"q_proj": (config.hidden_dim, queries), "k_proj": (config.hidden_dim, keys), "v_proj": (config.hidden_dim, keys),
+    sizes = {"q_proj": (config.hidden_dim, queries), "k_proj": (config.hidden_dim, keys), "v_proj": (config.hidden_dim,
+        keys),
              "o_proj": (queries, config.hidden_dim)}  # fmt: skip
     for i, layer in enumerate(backbone.transformer_layers):
         for ours, theirs in _NORMS.items():
@@ -260,3 +297,41 @@ def _host(variable: Any) -> Any:
     import keras
 
     return keras.ops.convert_to_numpy(variable)
+
+
+def stored_model(backbone: Any, tokenizer_proto: bytes | None, with_weights: bool = True) -> StoredModel:
+    """KerasHub's backbone, and the SentencePiece model that came with it, as an opened model."""
+    config = config_of(backbone)
+    tokenizer = None if tokenizer_proto is None else GemmaTokenizer(tokenizer_proto, config.family)
+    dtype = backbone.dtype_policy.variable_dtype
+    stored = dtype if dtype in FLOAT_DTYPES else "float32"
+    return StoredModel(config, weights_of(backbone) if with_weights else None, tokenizer, stored)
+
+
+class KerasHub:
+    """See `Format`."""
+
+    description = "a KerasHub preset"
+    suffix = None
+    dtypes = FLOAT_DTYPES
+    needs_keras = True
+
+    def recognizes(self, source: str | Path) -> bool:
+        """A preset's folder, or a `kaggle://` handle."""
+        return str(source).startswith("kaggle://") or is_preset(Path(source))
+
+    def open(self, source: str | Path, dtype: str | None = None, with_weights: bool = True) -> StoredModel:
+        """See `Format.open`; KerasHub loads the weights in any case."""
+        return stored_model(*open_preset(source), with_weights)
+
+    def write(self, target: Path, model: StoredModel, dtype: str | None = None) -> str:
+        """See `Format.write`."""
+        if model.reward is not None:
+            raise InputError("a reward model; KerasHub has no scalar head. Convert it to a folder")
+        dtype = dtype or model.dtype
+        proto = None if model.tokenizer is None else model.tokenizer.model_proto
+        task_of(model.config, model.weights or (), proto, dtype).save_to_preset(str(target))
+        return dtype
+
+
+FORMAT = KerasHub()

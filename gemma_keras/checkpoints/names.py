@@ -1,8 +1,9 @@
 """Names, shapes and layouts of the weights: ours, Hugging Face's and GGUF's.
 
-Our names follow what a weight does (`layers.3.feed_forward_norm`), so that one name means one thing in all Gemma generations; Hugging
-Face's `post_attention_layernorm` is the norm before the feed-forward in Gemma 1 and the norm after attention in Gemma 2 and 3.
-Projections are kept in Keras' layout (in, out), which is the transpose of both file formats'. No rotary permutation is needed.
+Our names follow what a weight does (`layers.3.feed_forward_norm`), so that one name means one thing in all Gemma
+generations; Hugging Face's `post_attention_layernorm` is the norm before the feed-forward in Gemma 1 and the norm after
+attention in Gemma 2 and 3. Projections are kept in Keras' layout (in, out), which is the transpose of both file
+formats'. No rotary permutation is needed.
 """
 
 import re
@@ -19,7 +20,10 @@ _PROJECTIONS = {
     "down_proj": ("mlp.down_proj", "ffn_down"),
 }
 _QUERY_KEY_NORMS = {"query_norm": ("self_attn.q_norm", "attn_q_norm"), "key_norm": ("self_attn.k_norm", "attn_k_norm")}
-_PRE_NORMS_ALONE = {"attention_norm": ("input_layernorm", "attn_norm"), "feed_forward_norm": ("post_attention_layernorm", "ffn_norm")}
+_PRE_NORMS_ALONE = {
+    "attention_norm": ("input_layernorm", "attn_norm"),
+    "feed_forward_norm": ("post_attention_layernorm", "ffn_norm"),
+}
 _PRE_AND_POST_NORMS = {
     "attention_norm": ("input_layernorm", "attn_norm"),
     "post_attention_norm": ("post_attention_layernorm", "post_attention_norm"),
@@ -56,8 +60,8 @@ def expected_shapes(config: GemmaConfig, with_score: bool = False) -> dict[str, 
     d, f, h = config.hidden_dim, config.intermediate_dim, config.head_dim
     queries, keys = config.num_query_heads * h, config.num_key_value_heads * h
     inside = {
-        "query_norm": (h,), "key_norm": (h,), "q_proj": (d, queries), "k_proj": (d, keys), "v_proj": (d, keys), "o_proj": (queries, d),
-        "gate_proj": (d, f), "up_proj": (d, f), "down_proj": (f, d),
+        "query_norm": (h,), "key_norm": (h,), "q_proj": (d, queries), "k_proj": (d, keys), "v_proj": (d, keys),
+        "o_proj": (queries, d), "gate_proj": (d, f), "up_proj": (d, f), "down_proj": (f, d),
     }  # fmt: skip
     shapes: dict[str, tuple[int, ...]] = {"embedding": (config.vocabulary_size, d)}
     names = list(_layer_table(config))
@@ -93,7 +97,8 @@ def hugging_face_name(our_name: str, config: GemmaConfig) -> str:
 
 
 def our_name_from_hugging_face(name: str, config: GemmaConfig) -> str | None:
-    """Our name for a Hugging Face tensor name, whichever prefix its folder uses, or None for a tensor that is no weight of `config`."""
+    """Our name for a Hugging Face tensor name, whichever prefix its folder uses, or None for a tensor that is no weight
+    of `config`."""
     if name == "score.weight":
         return "score"
     for prefix in _TEXT_PREFIXES:
@@ -129,7 +134,11 @@ def _split(our_name: str) -> tuple[int, str]:
 
 def _reverse(stem: str, config: GemmaConfig, column: int) -> str | None:
     """Looks a name without prefix and without `.weight` up in column 0 (Hugging Face) or 1 (GGUF)."""
-    top = {"embed_tokens": "embedding", "norm": "final_norm"} if column == 0 else {"token_embd": "embedding", "output_norm": "final_norm"}
+    top = (
+        {"embed_tokens": "embedding", "norm": "final_norm"}
+        if column == 0
+        else {"token_embd": "embedding", "output_norm": "final_norm"}
+    )
     if stem in top:
         return top[stem]
     found = (_LAYER if column == 0 else _GGUF_LAYER).match(stem)

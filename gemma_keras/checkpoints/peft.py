@@ -1,4 +1,5 @@
-"""Adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`, read by peft, transformers, vLLM and us.
+"""Adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`, read by peft, transformers, vLLM
+and us.
 
 Arrays in and out are numpy; nothing here imports Keras.
 """
@@ -14,8 +15,9 @@ import numpy as np
 from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints import safetensors_file as st
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.checkpoints.hugging_face import read_json
+from gemma_keras.checkpoints.hugging_face_reader import read_json
 from gemma_keras.config import GemmaConfig
+from gemma_keras.files import write_text
 from gemma_keras.lora_options import TARGETS, LoraOptions
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -23,9 +25,10 @@ _PREFIX = "base_model.model."
 _SCORE = f"{_PREFIX}score.weight"
 # Variants of LoRA that change the formula, and what they are when absent.
 _UNSUPPORTED = {
-    "use_dora": False, "fan_in_fan_out": False, "bias": "none", "lora_bias": False, "rank_pattern": {}, "alpha_pattern": {},
-    "layer_replication": None, "trainable_token_indices": None, "target_parameters": None, "alora_invocation_tokens": None,
-    "use_qalora": False, "use_bdlora": None, "arrow_config": None, "kasa_config": None, "velora_config": None, "monteclora_config": None,
+    "use_dora": False, "fan_in_fan_out": False, "bias": "none", "lora_bias": False, "rank_pattern": {},
+    "alpha_pattern": {}, "layer_replication": None, "trainable_token_indices": None, "target_parameters": None,
+    "alora_invocation_tokens": None, "use_qalora": False, "use_bdlora": None, "arrow_config": None, "kasa_config": None,
+    "velora_config": None, "monteclora_config": None,
 }  # fmt: skip
 
 # Initialisations that take a part of the base weights away.
@@ -87,7 +90,7 @@ def write_adapter(
         "use_dora": False,
         "use_rslora": options.rank_stabilized,
     }
-    st.write_text_atomically(folder / CONFIG_FILE, json.dumps(table, indent=2) + "\n")
+    write_text(folder / CONFIG_FILE, json.dumps(table, indent=2) + "\n")
 
 
 def read_adapter(
@@ -100,7 +103,8 @@ def read_adapter(
         config: the base model.
 
     Returns:
-        options; full name → (a (inputs, r), b (r, outputs)), float32; the head (d, 1) where the adapter holds one, else None.
+        options; full name → (a (inputs, r), b (r, outputs)), float32; the head (d, 1) where the adapter holds one, else
+        None.
 
     Raises:
         CheckpointError: no such files, another kind of adapter, tensors that do not fit the base model.
@@ -125,7 +129,8 @@ def read_adapter(
         full_name, side = _projection_of(name, config)
         if full_name is None:
             raise CheckpointError(
-                f"{weights}: tensor {name[:200]!r} is no LoRA weight of a {config.family} with {config.num_layers} layers."
+                f"{weights}: tensor {name[:200]!r} is no LoRA weight of a {config.family} with {config.num_layers} "
+                "layers."
             )
         found.setdefault(full_name, {})[side] = entry
     options = _options(table, file, found, config)
@@ -135,7 +140,9 @@ def read_adapter(
         for side, shape in ((0, (options.rank, inputs)), (1, (outputs, options.rank))):
             if side not in sides:
                 missing = _tensor_names(full_name, config)[side]
-                raise CheckpointError(f"{weights}: tensor {missing!r} is missing. Every adapted layer must have the same targets.")
+                raise CheckpointError(
+                    f"{weights}: tensor {missing!r} is missing. Every adapted layer must have the same targets."
+                )
             _check(sides[side], shape)
     if score is not None:
         _check(score, (1, config.hidden_dim))
@@ -153,17 +160,22 @@ def _check_kind(table: Mapping[str, Any], file: Path) -> None:
         raise CheckpointError(f"{file}: expected `peft_type` LORA. Received: {str(table.get('peft_type'))[:100]!r}")
     for key, plain in _UNSUPPORTED.items():
         if table.get(key, plain) not in (plain, None):
-            raise CheckpointError(f"{file}: `{key}` changes what LoRA computes and is not supported. Received: {str(table[key])[:100]}")
+            raise CheckpointError(
+                f"{file}: `{key}` changes what LoRA computes and is not supported. Received: {str(table[key])[:100]}"
+            )
     start = table.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_OTHER_BASES):
         raise CheckpointError(
-            f"{file}: `init_lora_weights` {start[:100]!r} has changed the base model's weights, which the base model here does not have. "
+            f"{file}: `init_lora_weights` {start[:100]!r} has changed the base model's weights, which the base model "
+            "here does not have. "
             "Convert the adapter: peft's save_pretrained(..., path_initial_model_for_weight_conversion=...)."
         )
     # PEFT names both for every classifier, whichever the model has.
     extra = [name for name in table.get("modules_to_save") or [] if name not in ("score", "classifier")]
     if extra:
-        raise CheckpointError(f"{file}: `modules_to_save` may name the reward head `score` only. Received: {str(extra)[:200]}")
+        raise CheckpointError(
+            f"{file}: `modules_to_save` may name the reward head `score` only. Received: {str(extra)[:200]}"
+        )
 
 
 def _options(table: Mapping[str, Any], file: Path, found: Mapping[str, Any], config: GemmaConfig) -> LoraOptions:
@@ -188,8 +200,11 @@ def _options(table: Mapping[str, Any], file: Path, found: Mapping[str, Any], con
 
 
 def _adapted_shapes(config: GemmaConfig, options: LoraOptions) -> dict[str, tuple[int, int]]:
-    shapes = names.expected_shapes(config)
-    return {name: shape for name, shape in shapes.items() if name.rsplit(".", 1)[-1] in TARGETS and options.applies_to(name)}  # type: ignore[misc]
+    return {
+        name: shape  # type: ignore[misc]
+        for name, shape in names.expected_shapes(config).items()
+        if name.rsplit(".", 1)[-1] in TARGETS and options.applies_to(name)
+    }
 
 
 def _tensor_names(full_name: str, config: GemmaConfig) -> tuple[str, str]:
@@ -209,5 +224,6 @@ def _projection_of(name: str, config: GemmaConfig) -> tuple[str | None, int]:
 def _check(entry: st.TensorEntry, shape: tuple[int, int]) -> None:
     if entry.shape != shape or entry.code not in st.FLOAT_CODES:
         raise CheckpointError(
-            f"{entry.file}: tensor {entry.name!r}: expected floats of shape {shape} by {CONFIG_FILE}. Received: {entry.code} {entry.shape}"
+            f"{entry.file}: tensor {entry.name!r}: expected floats of shape {shape} by {CONFIG_FILE}. Received: "
+            f"{entry.code} {entry.shape}"
         )

@@ -1,17 +1,22 @@
-"""From what a user names (a folder, a .gguf file, a hub id, a published size) to a path on this machine."""
+"""From what a user names (a folder, a file, a hub id, a published size) to a path on this machine, and to the model
+there."""
 
 import re
 from pathlib import Path
 
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.format import StoredModel
+from gemma_keras.checkpoints.formats import FILE_SUFFIXES, MODEL_FILES, recognize
 
 # No pickles, no HDF5, no other framework's weights: only what is read here.
 _WANTED_FILES = [
-    "config.json", "generation_config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
-    "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "config.json", "generation_config.json", "model.safetensors", "model-*-of-*.safetensors",
+    "model.safetensors.index.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 ]  # fmt: skip
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
-_HUB_GGUF = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/((?:[A-Za-z0-9][\w.-]*/)*[\w.-]+\.gguf)\Z")
+_SUFFIX = "|".join(map(re.escape, FILE_SUFFIXES))
+_HUB_FILE = re.compile(rf"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/((?:[A-Za-z0-9][\w.-]*/)*[\w.-]+(?:{_SUFFIX}))\Z")
 
 # Our names and KerasHub's → repositories on the Hugging Face hub.
 HUB_IDS = {
@@ -30,10 +35,10 @@ HUB_IDS = {
 
 
 def resolve(path_or_id: str | Path) -> Path:
-    """A folder or .gguf file on this machine for what the user named; downloads where it is a hub id.
+    """A folder or file on this machine for what the user named; downloads where it is a hub id.
 
     Args:
-        path_or_id: a folder; a .gguf file; a hub id such as "google/gemma-2b"; a file of a hub repository such as
+        path_or_id: a folder; a model's file; a hub id such as "google/gemma-2b"; a file of a hub repository such as
             "owner/name/file.gguf"; or a published size such as "gemma_2b" or "gemma_instruct_2b_en".
 
     Raises:
@@ -43,16 +48,36 @@ def resolve(path_or_id: str | Path) -> Path:
     if path.is_dir():
         return path
     if path.is_file():
-        if path.suffix == ".gguf":
+        if recognize(path) is not None:
             return path
-        hint = f"give its folder, {path.parent}" if path.suffix == ".safetensors" else "only safetensors folders and .gguf files are read"
-        raise CheckpointError(f"{path}: expected a model's folder or a .gguf file: {hint}.")
+        hint = f"; give its folder, {path.parent}" if path.suffix == ".safetensors" else ""
+        raise CheckpointError(f"{path}: expected {MODEL_FILES}{hint}.")
     name = str(path_or_id)
     name = HUB_IDS.get(name.removesuffix("_text").removesuffix("_en"), name)
-    in_repository = _HUB_GGUF.match(name)
+    in_repository = _HUB_FILE.match(name)
     if in_repository is None and not _HUB_ID.match(name):
-        raise CheckpointError(f"{name}: no such folder or .gguf file, and not a hub id such as google/gemma-2b. Check the path.")
+        raise CheckpointError(
+            f"{name}: no such folder or file, and not a hub id such as google/gemma-2b. Check the path."
+        )
     return _download(in_repository[1], in_repository[2]) if in_repository else _download(name, None)
+
+
+def open_model(source: str | Path, dtype: str | None = None, with_weights: bool = True) -> StoredModel:
+    """Open whatever a user named: a handle or path of any format, a hub id, or a published size on the hub.
+
+    Args:
+        dtype, with_weights: see `Format.open`.
+
+    Raises:
+        CheckpointError: nothing there, or a damaged or foreign model.
+    """
+    found = recognize(source)
+    if found is None:
+        source = resolve(source)
+        found = recognize(source)
+    if found is None:
+        raise CheckpointError(f"{source}: no model there; expected {MODEL_FILES}")
+    return found.open(source, dtype, with_weights)
 
 
 def _download(repository: str, file: str | None) -> Path:
@@ -71,7 +96,8 @@ def _download(repository: str, file: str | None) -> Path:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"{repository}: no such folder here, and no such public repository on the hub. Check the spelling, or `hf auth login`."
+            f"{repository}: no such folder here, and no such public repository on the hub. Check the spelling, or `hf "
+            "auth login`."
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise CheckpointError(

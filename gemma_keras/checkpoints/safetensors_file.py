@@ -1,9 +1,9 @@
 """Safetensors files: checked before anything is allocated, read by seeking, written tensor by tensor.
 
-The header is parsed here and not by the `safetensors` library for two reasons: every bound is checked against the size of the file before
-memory is asked for, with an error that names file and tensor; and reading by seek keeps the file's pages out of the process (a memory map
-counts as resident memory, a second copy of the model while loading). Writing needs the shapes beforehand and one tensor in memory at a
-time.
+The header is parsed here and not by the `safetensors` library for two reasons: every bound is checked against the size
+of the file before memory is asked for, with an error that names file and tensor; and reading by seek keeps the file's
+pages out of the process (a memory map counts as resident memory, a second copy of the model while loading). Writing
+needs the shapes beforehand and one tensor in memory at a time.
 
 Source: the format at https://github.com/huggingface/safetensors#format
 """
@@ -23,14 +23,15 @@ import ml_dtypes
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.files import sync_folder
 
 MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 26
 _DTYPES = {
-    "F64": np.dtype(np.float64), "F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16),
-    "I64": np.dtype(np.int64), "I32": np.dtype(np.int32), "I16": np.dtype(np.int16), "I8": np.dtype(np.int8),
-    "U64": np.dtype(np.uint64), "U32": np.dtype(np.uint32), "U16": np.dtype(np.uint16), "U8": np.dtype(np.uint8),
-    "BOOL": np.dtype(np.bool_),
+    "F64": np.dtype(np.float64), "F32": np.dtype(np.float32), "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16), "I64": np.dtype(np.int64), "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16), "I8": np.dtype(np.int8), "U64": np.dtype(np.uint64), "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16), "U8": np.dtype(np.uint8), "BOOL": np.dtype(np.bool_),
 }  # fmt: skip
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 FLOAT_CODES = ("F64", "F32", "F16", "BF16")
@@ -70,7 +71,8 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         tensor name → entry.
 
     Raises:
-        CheckpointError: the file is missing, cut short, or its header is malformed (lengths, offsets, overlaps, holes, dtypes, shapes).
+        CheckpointError: the file is missing, cut short, or its header is malformed (lengths, offsets, overlaps, holes,
+            dtypes, shapes).
     """
     try:
         total = file.stat().st_size
@@ -78,12 +80,14 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
             prefix = stream.read(8)
             if len(prefix) < 8:
                 raise CheckpointError(
-                    f"{file}: not a safetensors file: it has {total} bytes, the header alone needs 8. Download or save it again."
+                    f"{file}: not a safetensors file: it has {total} bytes, the header alone needs 8. Download or save "
+                    "it again."
                 )
             length = struct.unpack("<Q", prefix)[0]
             if length > min(total - 8, MAX_HEADER_BYTES):
                 raise CheckpointError(
-                    f"{file}: the safetensors header claims {length} bytes, the file has {total} (limit {MAX_HEADER_BYTES}). "
+                    f"{file}: the safetensors header claims {length} bytes, the file has {total} (limit "
+                    f"{MAX_HEADER_BYTES}). "
                     "The file is cut short or is no safetensors file: download or save it again."
                 )
             text = stream.read(length)
@@ -114,27 +118,38 @@ def without_duplicates(pairs: list) -> dict:
 def _entry(file: Path, name: str, value, first: int, total: int) -> TensorEntry:
     where = f"{file}: tensor {name[:200]!r}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError(f"{where}: expected the keys dtype, shape, data_offsets in the header. Received: {str(value)[:200]}")
+        raise CheckpointError(
+            f"{where}: expected the keys dtype, shape, data_offsets in the header. Received: {str(value)[:200]}"
+        )
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(code, str) or code not in _DTYPES:
-        raise CheckpointError(f"{where}: unknown dtype. Expected one of {', '.join(_DTYPES)}. Received: {str(code)[:50]!r}")
+        raise CheckpointError(
+            f"{where}: unknown dtype. Expected one of {', '.join(_DTYPES)}. Received: {str(code)[:50]!r}"
+        )
     if not _are_sizes(shape) or len(shape) > 8:
         raise CheckpointError(f"{where}: the shape must be at most 8 sizes >= 0. Received: {str(shape)[:200]}")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise CheckpointError(f"{where}: data_offsets must be two numbers, begin <= end. Received: {str(offsets)[:200]}")
+        raise CheckpointError(
+            f"{where}: data_offsets must be two numbers, begin <= end. Received: {str(offsets)[:200]}"
+        )
     begin, end = offsets
     if first + end > total:
         raise CheckpointError(
-            f"{where}: its data ends at byte {first + end}, the file has {total}. The file is cut short: download or save it again."
+            f"{where}: its data ends at byte {first + end}, the file has {total}. The file is cut short: download or "
+            "save it again."
         )
     needed = math.prod(shape) * _DTYPES[code].itemsize
     if needed != end - begin:
-        raise CheckpointError(f"{where}: shape {shape} of {code} needs {needed} bytes, the header gives it {end - begin}.")
+        raise CheckpointError(
+            f"{where}: shape {shape} of {code} needs {needed} bytes, the header gives it {end - begin}."
+        )
     return TensorEntry(name, file, code, tuple(shape), first + begin, needed)
 
 
 def _are_sizes(values) -> bool:
-    return isinstance(values, list) and all(isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**63 for x in values)
+    return isinstance(values, list) and all(
+        isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**63 for x in values
+    )
 
 
 def _check_layout(file: Path, entries: list[TensorEntry], first: int, total: int) -> None:
@@ -144,15 +159,19 @@ def _check_layout(file: Path, entries: list[TensorEntry], first: int, total: int
         if entry.start != position:
             what = "overlaps the tensor before it" if entry.start < position else "leaves a hole before it"
             raise CheckpointError(
-                f"{file}: tensor {entry.name[:200]!r} {what}: expected to start at byte {position}, starts at {entry.start}."
+                f"{file}: tensor {entry.name[:200]!r} {what}: expected to start at byte {position}, starts at "
+                f"{entry.start}."
             )
         position += entry.size
     if position != total:
-        raise CheckpointError(f"{file}: {total - position} bytes follow the last tensor: expected {position} bytes, the file has {total}.")
+        raise CheckpointError(
+            f"{file}: {total - position} bytes follow the last tensor: expected {position} bytes, the file has {total}."
+        )
 
 
 def read_tensor(entry: TensorEntry, rows: int | None = None, dtype: np.dtype | None = None) -> np.ndarray:
-    """One tensor's values, read by seeking; a cast happens block by block, so that no second copy of the tensor is made.
+    """One tensor's values, read by seeking; a cast happens block by block, so that no second copy of the tensor is
+    made.
 
     Args:
         entry: from `read_header`.
@@ -164,7 +183,11 @@ def read_tensor(entry: TensorEntry, rows: int | None = None, dtype: np.dtype | N
     """
     values = np.empty(entry.shape if rows is None else (rows, *entry.shape[1:]), dtype or entry.dtype)
     flat = values.reshape(-1)
-    block = flat if flat.dtype == entry.dtype else np.empty(min(flat.size, _BLOCK_BYTES // entry.dtype.itemsize), entry.dtype)
+    block = (
+        flat
+        if flat.dtype == entry.dtype
+        else np.empty(min(flat.size, _BLOCK_BYTES // entry.dtype.itemsize), entry.dtype)
+    )
     with open(entry.file, "rb", buffering=0) as stream:
         stream.seek(entry.start)
         for i in range(0, flat.size, max(1, block.size)):
@@ -184,7 +207,8 @@ def _fill(part: np.ndarray, stream: BinaryIO, entry: TensorEntry, before: int) -
         count = stream.readinto(target[done : done + _BLOCK_BYTES])  # type: ignore[attr-defined]
         if not count:
             raise CheckpointError(
-                f"{entry.file}: tensor {entry.name!r} ends after {before + done} of {entry.size} bytes. The file is cut short."
+                f"{entry.file}: tensor {entry.name!r} ends after {before + done} of {entry.size} bytes. The file is "
+                "cut short."
             )
         done += count
 
@@ -197,8 +221,8 @@ class SafetensorsWriter:
         shapes: tensor name → shape, all tensors of the file.
         dtype: "float32", "bfloat16" or "float16", for all tensors.
 
-    As a context manager it closes on success and removes the temporary file on an error. `close` raises CheckpointError where a tensor is
-    missing.
+    As a context manager it closes on success and removes the temporary file on an error. `close` raises CheckpointError
+    where a tensor is missing.
     """
 
     def __init__(self, file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str):
@@ -210,7 +234,11 @@ class SafetensorsWriter:
         position, starts = 0, {}
         for name, shape in shapes.items():
             size = math.prod(shape) * self.dtype.itemsize
-            header[name] = {"dtype": _CODES[self.dtype], "shape": list(shape), "data_offsets": [position, position + size]}
+            header[name] = {
+                "dtype": _CODES[self.dtype],
+                "shape": list(shape),
+                "data_offsets": [position, position + size],
+            }
             starts[name] = position
             position += size
         text = json.dumps(header, separators=(",", ":")).encode()
@@ -233,7 +261,9 @@ class SafetensorsWriter:
         if name not in self._missing:
             raise CheckpointError(f"{self.file}: tensor {name!r} was not announced or is written twice.")
         if values.shape != self._missing[name]:
-            raise CheckpointError(f"{self.file}: tensor {name!r}: expected shape {self._missing[name]}. Received: {values.shape}")
+            raise CheckpointError(
+                f"{self.file}: tensor {name!r}: expected shape {self._missing[name]}. Received: {values.shape}"
+            )
         self._stream.seek(self._starts[name])
         rows = max(1, _BLOCK_BYTES // max(1, values[:1].size * 4))
         for i in range(0, len(values), rows):
@@ -269,7 +299,9 @@ class SafetensorsWriter:
     def __enter__(self) -> "SafetensorsWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
         if kind is not None:
             self.discard()
             return
@@ -286,27 +318,3 @@ def float_dtype(name: str) -> np.dtype:
     if name not in known:
         raise CheckpointError(f"Weights are kept as one of {', '.join(known)}. Received: dtype={name!r}")
     return np.dtype(known[name])
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_text_atomically(file: Path, text: str) -> None:
-    """Writes `text` (UTF-8) to a temporary name, syncs, renames."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(file.parent)

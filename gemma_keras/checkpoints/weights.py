@@ -15,7 +15,8 @@ class StoredWeights:
 
     Args:
         origin: file, folder or model, for messages.
-        readers: our name → function from a dtype (None: the file's) to the array in our layout, perhaps a transposed view.
+        readers: our name → function from a dtype (None: the file's) to the array in our layout, perhaps a transposed
+            view.
         dtype: of the arrays unless another is asked for: "float32", "bfloat16" or "float16"; default the file's.
 
     Iterate it for (our name, array) in the file's order; every iteration reads anew.

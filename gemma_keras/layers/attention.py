@@ -19,10 +19,12 @@ class GemmaAttention(keras.layers.Layer):
         index: the layer's number, for names.
         weights: the initial ones.
 
-    Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s), and in decoding `cache` (keys, values), each (b, s, k, h), with
-    the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float (b, t, d), cache or None).
+    Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s), and in decoding `cache` (keys, values), each (b,
+    s, k, h), with the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float (b, t, d), cache
+    or None).
 
-    Source: arXiv:2403.08295, section 2; soft caps arXiv:2408.00118, section 2; query and key norms arXiv:2503.19786, section 2.
+    Source: arXiv:2403.08295, section 2; soft caps arXiv:2408.00118, section 2; query and key norms arXiv:2503.19786,
+    section 2.
     """
 
     def __init__(self, config: GemmaConfig, index: int, weights: FirstWeights, **kwargs):
@@ -46,20 +48,26 @@ class GemmaAttention(keras.layers.Layer):
         config = self.config
         batch, time = ops.shape(x)[0], ops.shape(x)[1]
         queries = ops.reshape(
-            direct_call(self.q_proj, x, dropout_keys=dropout_keys), (batch, time, config.num_query_heads, config.head_dim)
+            direct_call(self.q_proj, x, dropout_keys=dropout_keys),
+            (batch, time, config.num_query_heads, config.head_dim),
         )
         keys = ops.reshape(
-            direct_call(self.k_proj, x, dropout_keys=dropout_keys), (batch, time, config.num_key_value_heads, config.head_dim)
+            direct_call(self.k_proj, x, dropout_keys=dropout_keys),
+            (batch, time, config.num_key_value_heads, config.head_dim),
         )
         values = ops.reshape(
-            direct_call(self.v_proj, x, dropout_keys=dropout_keys), (batch, time, config.num_key_value_heads, config.head_dim)
+            direct_call(self.v_proj, x, dropout_keys=dropout_keys),
+            (batch, time, config.num_key_value_heads, config.head_dim),
         )
         if self.query_norm is not None:
             queries, keys = direct_call(self.query_norm, queries), direct_call(self.key_norm, keys)
         queries = backends.rotate(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
         keys = backends.rotate(keys, *rotary)
         if cache is not None:
-            cache = (backends.update_cache(cache[0], keys, cache_index), backends.update_cache(cache[1], values, cache_index))
+            cache = (
+                backends.update_cache(cache[0], keys, cache_index),
+                backends.update_cache(cache[1], values, cache_index),
+            )
             keys, values = cache
         mixed = backends.attention(queries, keys, values, visible, config.attention_logit_soft_cap)
         mixed = ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))

@@ -6,9 +6,9 @@ from gemma_keras import backends
 def direct_call(layer, *args, **kwargs):
     """`layer(*args, **kwargs)`, on an eager backend without the checks of `keras.Layer.__call__`.
 
-    JAX and TensorFlow trace a layer once; torch would pay some 100 µs of checks and conversions a sublayer and token, in decoding as much
-    as the products. To be used inside a layer's `call` on its own sublayers alone: the outer call has cast the inputs and opened the scope
-    that casts the variables.
+    JAX and TensorFlow trace a layer once; torch would pay some 100 µs of checks and conversions a sublayer and token,
+    in decoding as much as the products. To be used inside a layer's `call` on its own sublayers alone: the outer call
+    has cast the inputs and opened the scope that casts the variables.
     """
     if not backends.IS_EAGER:
         return layer(*args, **kwargs)

@@ -23,8 +23,8 @@ def _logical_shift(x, bits):
 def dropout(x, rate: float, keys, salt: int):
     """Zero a share of x and scale the rest up, so that the mean stays.
 
-    The mask has no random state: a row draws by its key whatever the batch around it, so accumulation, resuming and recomputation
-    (rematerialisation) meet the same mask again.
+    The mask has no random state: a row draws by its key whatever the batch around it, so accumulation, resuming and
+    recomputation (rematerialisation) meet the same mask again.
 
     Args:
         x: float (b, t, d).

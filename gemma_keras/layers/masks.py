@@ -6,7 +6,8 @@ from keras import ops
 def attention_mask(query_positions, query_segments, key_positions, key_segments, window: int | None = None):
     """True where a query may see a key.
 
-    A key is visible when it lies in the query's segment, not later than it and, in a local layer, less than `window` positions before it.
+    A key is visible when it lies in the query's segment, not later than it and, in a local layer, less than `window`
+    positions before it.
     Segment 0 is padding: padded queries see padded keys only, so no row is empty and no softmax divides by zero.
 
     Args:

@@ -36,28 +36,34 @@ class Adapter:
 class Projection(keras.layers.Dense):
     """`x @ kernel`, plus `scale * (x @ a) @ b` while an adapter is active.
 
-    A two-dimensional kernel is what LoRA, quantization and torch want: `EinsumDense` with a three-dimensional one copies it at every
-    forward pass on torch. Keras' own LoRA adds `a @ b` to the kernel in every forward pass; here no forward pass touches the kernel.
+    A two-dimensional kernel is what LoRA, quantization and torch want: `EinsumDense` with a three-dimensional one
+    copies it at every forward pass on torch. Keras' own LoRA adds `a @ b` to the kernel in every forward pass; here no
+    forward pass touches the kernel.
 
     Args:
         inputs, outputs: sizes.
         full_name: e.g. "layers.0.q_proj".
         weights: the initial ones; random ones have std 1 / sqrt(inputs).
 
-    Call: float (..., inputs) → float (..., outputs). With `dropout_keys` int32 (b,), one a row, the active adapter drops inputs.
+    Call: float (..., inputs) → float (..., outputs). With `dropout_keys` int32 (b,), one a row, the active adapter
+    drops inputs.
 
     Source: adapters arXiv:2106.09685, section 4.1.
     """
 
     def __init__(self, inputs: int, outputs: int, full_name: str, weights: FirstWeights, dtype=None):
         initializer = weights.initializer(full_name, inputs**-0.5)
-        super().__init__(outputs, use_bias=False, kernel_initializer=initializer, dtype=dtype, name=full_name.rsplit(".", 1)[-1])
+        super().__init__(
+            outputs, use_bias=False, kernel_initializer=initializer, dtype=dtype, name=full_name.rsplit(".", 1)[-1]
+        )
         self.inputs = inputs
         self.full_name = full_name
         self.active: Adapter | None = None
         self.is_merged = False
         self.build((None, inputs))
-        self.kernel_initializer = keras.initializers.Zeros()  # Dense would hold on to the checkpoint, or to another library's model
+        self.kernel_initializer = (
+            keras.initializers.Zeros()
+        )  # Dense would hold on to the checkpoint, or to another library's model
 
     def call(self, x, dropout_keys=None):
         return self._adapted(backends.linear(x, self.kernel), x, dropout_keys)
@@ -79,9 +85,19 @@ class Projection(keras.layers.Dense):
         initializer = KeyedNormal(seed, f"{self.full_name}.lora_a", (3 * self.inputs) ** -0.5)
         self._tracker.unlock()  # as Dense.enable_lora does: Keras lets no built layer gain weights otherwise
         a = self.add_weight(
-            name=f"lora_a_{name}", shape=(self.inputs, options.rank), initializer=initializer, dtype="float32", autocast=False
+            name=f"lora_a_{name}",
+            shape=(self.inputs, options.rank),
+            initializer=initializer,
+            dtype="float32",
+            autocast=False,
         )
-        b = self.add_weight(name=f"lora_b_{name}", shape=(options.rank, self.units), initializer="zeros", dtype="float32", autocast=False)
+        b = self.add_weight(
+            name=f"lora_b_{name}",
+            shape=(options.rank, self.units),
+            initializer="zeros",
+            dtype="float32",
+            autocast=False,
+        )
         salt = zlib.crc32(f"{self.full_name}/{name}".encode()) - 2**31
         # An attribute of its own, because deleting it is how Keras forgets a weight.
         setattr(self, f"lora_a_{name}", a)
@@ -90,7 +106,8 @@ class Projection(keras.layers.Dense):
         self._tracker.lock()
 
     def activate(self, name: str | None) -> tuple[keras.Variable, ...]:
-        """Let one adapter, or none, take part in the forward pass; returns its weights, () where this projection has none of that name."""
+        """Let one adapter, or none, take part in the forward pass; returns its weights, () where this projection has
+        none of that name."""
         self.active = None if name is None else self.adapter(name)
         return () if self.active is None else (self.active.a, self.active.b)
 
@@ -110,7 +127,8 @@ class Projection(keras.layers.Dense):
     def effective_kernel(self) -> np.ndarray:
         """What this projection multiplies with, the active adapter included: (inputs, outputs), on the host.
 
-        In the kernel's dtype where it is just that; float32 for a quantized kernel and for a sum, which bfloat16 would round away.
+        In the kernel's dtype where it is just that; float32 for a quantized kernel and for a sum, which bfloat16 would
+        round away.
         """
         kernel = self._dequantized_kernel()
         if self.active is None:
@@ -143,7 +161,8 @@ class Projection(keras.layers.Dense):
         if "0" not in stored or stored - set(factors) - {"0"}:
             # Keras asks a second time, without the file's part, and shows that error.
             raise ValueError(
-                f"{self.full_name}: the file lacks its kernel, or has adapters that this model has not: call enable_lora with their names "
+                f"{self.full_name}: the file lacks its kernel, or has adapters that this model has not: call "
+                "enable_lora with their names "
                 "and options first"
             )
         self.kernel.assign(store["0"])
@@ -158,7 +177,12 @@ class Projection(keras.layers.Dense):
         if self.is_merged:
             raise ValueError("An adapter is merged: unmerge_adapter() first, or save_to_preset, which writes the sum")
         if self.quantization_mode is not None:
-            raise ValueError("Keras' files do not hold quantized kernels of Gemma. Use save_to_preset and quantize again, or save_adapter")
+            raise ValueError(
+                "Keras' files do not hold quantized kernels of Gemma. Use save_to_preset and quantize again, or "
+                "save_adapter"
+            )
 
     def quantize(self, mode, type_check=True, config=None):
-        super().quantize(mode, type_check=False, config=config)  # Keras refuses subclasses, this one keeps Dense's layout
+        super().quantize(
+            mode, type_check=False, config=config
+        )  # Keras refuses subclasses, this one keeps Dense's layout

@@ -15,7 +15,8 @@ class RMSNorm(keras.layers.Layer):
 
     Call: float (..., size) → the same shape and dtype.
 
-    Source: arXiv:2403.08295, section 2 (RMSNorm); `1 + scale` with scale starting at zero is the published checkpoints' convention.
+    Source: arXiv:2403.08295, section 2 (RMSNorm); `1 + scale` with scale starting at zero is the published checkpoints'
+    convention.
     """
 
     def __init__(self, size: int, epsilon: float = 1e-6, initializer="zeros", **kwargs):

@@ -4,7 +4,8 @@ Shape letters: p prompts, k responses a prompt.
 
 Departures from the papers:
 1. Rewards are first taken relative to the first response of their group. The results are the same numbers, since every
-   baseline here moves with the rewards, and a group of equal rewards then gives advantages of exactly 0 in floating point.
+   baseline here moves with the rewards, and a group of equal rewards then gives advantages of exactly 0 in floating
+   point.
 """
 
 from keras import ops
@@ -22,7 +23,8 @@ def leave_one_out(rewards):
     Raises:
         ValueError: with fewer than two responses a prompt there is no other response.
 
-    Source: Kool et al. 2019 ("Buy 4 REINFORCE samples, get a baseline for free"); Ahmadian et al. 2024, arXiv:2402.14740.
+    Source: Kool et al. 2019 ("Buy 4 REINFORCE samples, get a baseline for free"); Ahmadian et al. 2024,
+    arXiv:2402.14740.
     """
     relative, k = _relative_to_first(rewards)
     others = (ops.sum(relative, axis=1, keepdims=True) - relative) / (k - 1)
@@ -50,8 +52,8 @@ def group_mean(rewards):
 def moving_average(rewards, baseline, decay=0.9):
     """Reward minus an exponential moving average of earlier batches' rewards.
 
-    The average is taken **before** this batch enters it, so that the baseline does not depend on the responses it judges
-    and the gradient stays unbiased.
+    The average is taken **before** this batch enters it, so that the baseline does not depend on the responses it
+    judges and the gradient stays unbiased.
 
     Args:
         rewards: float (p, k).
@@ -91,6 +93,6 @@ def _relative_to_first(rewards):
     if len(rewards.shape) != 2 or rewards.shape[1] < 2:
         raise ValueError(
             "A baseline from the group needs rewards of shape (prompts, samples) with at least 2 samples a prompt. "
-            f"Received: shape {tuple(rewards.shape)}. Set `samples_per_prompt: 2` or more, or `algorithm: reinforce`."
+            f"Received: shape {tuple(rewards.shape)}."
         )
     return rewards - rewards[:, :1], rewards.shape[1]

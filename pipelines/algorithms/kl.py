@@ -1,12 +1,13 @@
 """Estimators of KL(policy || reference) from sampled tokens, and the exact sum over the vocabulary.
 
-`log_ratio` is log pi(token) - log pi_ref(token) for tokens that the policy sampled. What an estimator is good for depends
-on where it is used; all of it is checked by full enumeration in the tests:
+`log_ratio` is log pi(token) - log pi_ref(token) for tokens that the policy sampled. What an estimator is good for
+depends on where it is used; all of it is checked by full enumeration in the tests:
 
-1. `k1` in the **reward**, summed over the sequence, gives exactly the gradient of KL(pi || pi_ref) at any length. This is
-   what policy optimization uses. `k1` in the **loss** has expected gradient zero.
+1. `k1` in the **reward**, summed over the sequence, gives exactly the gradient of KL(pi || pi_ref) at any length. This
+   is what policy optimization uses. `k1` in the **loss** has expected gradient zero.
 2. `k2` in the loss gives that gradient for one token, and is biased for sequences.
-3. `k3` in the loss gives the gradient of the forward KL, KL(pi_ref || pi). As a value it is unbiased and never negative.
+3. `k3` in the loss gives the gradient of the forward KL, KL(pi_ref || pi). As a value it is unbiased and never
+   negative.
 
 Source: Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html).
 """

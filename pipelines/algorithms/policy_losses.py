@@ -1,8 +1,8 @@
 """Policy-gradient losses on whole responses.
 
 Shape letters: b responses, t response positions. Log-probabilities are at the sampling temperature.
-`response_count` makes micro-batches add up: pass the number of responses of the whole batch, and the losses and gradients
-of its parts sum to those of the whole.
+`response_count` makes micro-batches add up: pass the number of responses of the whole batch, and the losses and
+gradients of its parts sum to those of the whole.
 """
 
 from keras import ops
@@ -34,7 +34,8 @@ def reinforce_loss(log_probs, advantages, response_mask, response_count=None):
     Returns:
         float ().
 
-    Source: Williams 1992; with a KL in the reward, arXiv:2403.08295, section "Reinforcement learning from human feedback".
+    Source: Williams 1992; with a KL in the reward, arXiv:2403.08295, section "Reinforcement learning from human
+    feedback".
     """
     terms = _constant(advantages) * sequence_log_probs(log_probs, response_mask)
     return -ops.sum(terms) / _count(terms, response_count)

@@ -1,1 +1,1 @@
-"""Data: reading rows, typed examples, packing and batches. Numpy only; `datasets` is imported where a table, folder or hub id needs it."""
+"""Rows to typed examples to batches. Numpy only; `datasets` is imported where a table or hub id needs it."""

@@ -3,10 +3,11 @@
 Shape letters: b rows, t positions, m loss-bearing positions (at most t).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from gemma_keras.inputs.padding import padded
 from gemma_keras.random import generator
 from pipelines.data.packing import Encoded, PackedRow
 
@@ -14,7 +15,8 @@ MULTIPLE = 32  # lengths above it are rounded up to its multiples, those below t
 
 
 def bucket(length: int, max_length: int | None = None) -> int:
-    """The padded length of `length` >= 1: the next power of two up to 32, the next multiple of 32 above; at most `max_length`."""
+    """The padded length of `length` >= 1: the next power of two up to 32, the next multiple of 32 above; at most
+    `max_length`."""
     size = 1 << max(0, length - 1).bit_length() if length <= MULTIPLE else -(-length // MULTIPLE) * MULTIPLE
     return max(length, min(size, max_length)) if max_length is not None else size
 
@@ -32,7 +34,6 @@ def make_batch(
     length: int | None = None,
     target_length: int | None = None,
     rows: int | None = None,
-    padding_side: str = "right",
 ) -> dict[str, np.ndarray]:
     """Pads examples into one batch.
 
@@ -41,11 +42,11 @@ def make_batch(
         pad_token_id: what padding holds.
         length: t, default the bucket of the longest. target_length: m, default the bucket of the most targets.
         rows: b, default len(examples); rows beyond the examples hold one padding token as real and no target.
-        padding_side: "right" or "left".
 
     Returns:
-        token_ids int32 (b, t). padding_mask bool (b, t), True for a real token. target_ids int32 (b, m), the ids to be predicted.
-        target_positions int32 (b, m), the position whose hidden state predicts each. target_mask bool (b, m), True for a target that
+        token_ids int32 (b, t). padding_mask bool (b, t), True for a real token. target_ids int32 (b, m), the ids to be
+        predicted. target_positions int32 (b, m), the position whose hidden state predicts each. target_mask bool (b,
+        m), True for a target that
         counts. Packed: positions int32 (b, t), segment_ids int32 (b, t), 0 for padding.
 
     Raises:
@@ -56,72 +57,35 @@ def make_batch(
     longest, most = max(len(e.token_ids) for e in examples), max(sum(e.is_target[1:]) for e in examples)
     if longest > t or most > m or len(examples) > b:
         raise ValueError(
-            f"Expected at most {b} examples of at most {t} tokens and {m} targets, got {len(examples)} of up to {longest} and {most}."
+            f"Expected at most {b} examples of at most {t} tokens and {m} targets, got {len(examples)} of up to "
+            f"{longest} and {most}."
         )
+
+    def filled(columns: Sequence[Sequence[int]]) -> np.ndarray:
+        return padded(columns, 0, t, rows=b)[0]
+
+    token_ids, padding_mask = padded([example.token_ids for example in examples], pad_token_id, t, rows=b)
+    targets = [np.flatnonzero(np.asarray(example.is_target[1:], bool)) + 1 for example in examples]
+    predicted = [
+        np.asarray(e.token_ids, np.int32)[places].tolist() for e, places in zip(examples, targets, strict=True)
+    ]
+    target_ids, is_target = padded(predicted, pad_token_id, m, rows=b)
+    is_target[len(examples) :] = False
     batch = {
-        "token_ids": np.full((b, t), pad_token_id, np.int32),
-        "padding_mask": np.zeros((b, t), bool),
-        "target_ids": np.full((b, m), pad_token_id, np.int32),
-        "target_positions": np.zeros((b, m), np.int32),
-        "target_mask": np.zeros((b, m), bool),
+        "token_ids": token_ids,
+        "padding_mask": padding_mask,
+        "target_ids": target_ids,
+        "target_positions": padded([(places - 1).tolist() for places in targets], 0, m, rows=b)[0],
+        "target_mask": is_target,
     }
-    packed = all(isinstance(example, PackedRow) for example in examples)
-    if packed:
-        batch |= {"positions": np.zeros((b, t), np.int32), "segment_ids": np.zeros((b, t), np.int32)}
-    for row, example in enumerate(examples):
-        size = len(example.token_ids)
-        start = t - size if padding_side == "left" else 0
-        real = slice(start, start + size)
-        batch["token_ids"][row, real] = example.token_ids
-        batch["padding_mask"][row, real] = True
-        targets = np.flatnonzero(np.asarray(example.is_target[1:], bool)) + 1
-        batch["target_ids"][row, : len(targets)] = np.asarray(example.token_ids, np.int32)[targets]
-        batch["target_positions"][row, : len(targets)] = targets - 1 + start
-        batch["target_mask"][row, : len(targets)] = True
-        if isinstance(example, PackedRow) and packed:
-            batch["positions"][row, real] = example.positions
-            batch["segment_ids"][row, real] = example.segment_ids
-    for row in range(len(examples), b):  # attention over no key at all is 0/0
-        batch["padding_mask"][row, 0] = True
-        if packed:
-            batch["segment_ids"][row, 0] = 1
+    packed = [example for example in examples if isinstance(example, PackedRow)]
+    if len(packed) == len(examples):
+        batch |= {
+            "positions": filled([row.positions for row in packed]),
+            "segment_ids": filled([row.segment_ids for row in packed]),
+        }
+        batch["segment_ids"][len(examples) :, 0] = 1
     return batch
-
-
-def left_padded(sequences: Sequence[Sequence[int]], pad_token_id: int, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts padded on the left, as generation takes them.
-
-    Args:
-        sequences: token ids of each prompt, at least one each.
-        length: P, default the bucket of the longest.
-
-    Returns:
-        prompt_ids int32 (b, P). prompt_is_token bool (b, P), True for a real token.
-    """
-    longest = max(len(sequence) for sequence in sequences)
-    length = length or bucket(longest)
-    if longest > length or not all(sequences):
-        raise ValueError(f"Expected prompts of 1 to {length} tokens, got {min(map(len, sequences))} to {longest}.")
-    ids = np.full((len(sequences), length), pad_token_id, np.int32)
-    is_token = np.zeros((len(sequences), length), bool)
-    for row, sequence in enumerate(sequences):
-        ids[row, length - len(sequence) :] = sequence
-        is_token[row, length - len(sequence) :] = True
-    return ids, is_token
-
-
-def epoch_batches(
-    examples: Sequence[Encoded], batch_size: int, pad_token_id: int, seed: int, epoch: int, max_length: int | None = None
-) -> Iterator[dict[str, np.ndarray]]:
-    """One epoch in an order that depends on (seed, epoch) alone, in batches of one shape; the last is filled up.
-
-    Rows that fill up hold no target, so they do not count.
-    """
-    t, m = bucket_sizes(examples, max_length)
-    order = generator(seed, "shuffle", epoch).permutation(len(examples))
-    for start in range(0, len(order), batch_size):
-        chosen = [examples[i] for i in order[start : start + batch_size]]
-        yield make_batch(chosen, pad_token_id, length=t, target_length=m, rows=batch_size)
 
 
 def split_heldout(size: int, fraction: float, seed: int, *keys: int | str) -> tuple[np.ndarray, np.ndarray]:
@@ -136,8 +100,3 @@ def split_heldout(size: int, fraction: float, seed: int, *keys: int | str) -> tu
     count = min(size - 1, max(1, round(size * fraction))) if fraction > 0 and size > 1 else 0
     order = generator(seed, *keys, "heldout").permutation(size)
     return np.sort(order[count:]), np.sort(order[:count])
-
-
-def count_tokens(batch: dict[str, np.ndarray]) -> dict[str, int]:
-    """Real tokens and loss-bearing tokens of a batch."""
-    return {"tokens": int(batch["padding_mask"].sum()), "target_tokens": int(batch["target_mask"].sum())}

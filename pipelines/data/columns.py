@@ -1,22 +1,21 @@
 """Rows to typed examples: which columns hold what, in plain and conversational form.
 
-The names are TRL's conventions: `text`, `messages`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, and `answer`.
-A data specification may name other columns. Every fault is a `BadRow` with the reason.
+The names are TRL's conventions: `text`, `messages`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, and
+`answer`. A data specification may name other columns. Every fault is a `BadRow` with the reason.
 """
 
 import dataclasses
-import difflib
 import math
 from typing import Any
 
 from pipelines.data.hh_rlhf import Message, is_hh_dialogue, parse_dialogue, shared_prompt
 from pipelines.data.jsonl import Row
 from pipelines.data.rejects import BadRow
+from pipelines.host.spelling import did_you_mean
 from pipelines.tasks.items import TaskItem
 
 MODEL_ROLES = ("assistant", "model")
 ROLES = ("system", "user", *MODEL_ROLES)
-NAMES = ("prompt", "completion", "answer", "text", "messages", "chosen", "rejected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,9 @@ class Preference:
     def conversation(self, response: str) -> list[Message]:
         """The turns of the prompt and of `response`, "chosen" or "rejected"."""
         value = self.chosen if response == "chosen" else self.rejected
-        return as_messages(self.prompt) + (value if isinstance(value, list) else [{"role": "assistant", "content": value}])
+        return as_messages(self.prompt) + (
+            value if isinstance(value, list) else [{"role": "assistant", "content": value}]
+        )
 
 
 def as_messages(prompt: str | list[Message]) -> list[Message]:
@@ -131,7 +132,9 @@ def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> P
     rejected: str | list[Message]
     if explicit:
         prompt = _prompt(row, _column(row, names, "prompt"))
-        is_sampled = row.values.get("chosen_ids") is not None  # a model may sample no text or blanks alone; its ids are what counts
+        is_sampled = (
+            row.values.get("chosen_ids") is not None
+        )  # a model may sample no text or blanks alone; its ids are what counts
         chosen, rejected = (
             values[name] if is_sampled and isinstance(values[name], str) else _response(row, columns[name])
             for name in ("chosen", "rejected")
@@ -160,10 +163,11 @@ def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> P
 def _column(row: Row, names: dict[str, str], name: str) -> str:
     column = names.get(name, name)
     if column not in row.values:
-        close = difflib.get_close_matches(column, row.values, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(column, row.values)
         remedy = "" if name in names else f" Name yours in the data specification, e.g. `{name}: COLUMN`."
-        raise BadRow(f"column {column!r} is missing; the row has {', '.join(map(repr, row.values)) or 'none'}.{hint}{remedy}")
+        raise BadRow(
+            f"column {column!r} is missing; the row has {', '.join(map(repr, row.values)) or 'none'}.{hint}{remedy}"
+        )
     return column
 
 
@@ -197,7 +201,10 @@ def _response(row: Row, column: str) -> str | list[Message]:
         return _text(row, column)
     messages = [_message(turn, f"column {column!r}, turn {number}") for number, turn in enumerate(value, 1)]
     if not messages or messages[0]["role"] not in MODEL_ROLES:
-        raise BadRow(f"column {column!r}: roles out of order: a response starts with 'assistant', got {[m['role'] for m in messages]}.")
+        raise BadRow(
+            f"column {column!r}: roles out of order: a response starts with 'assistant', got "
+            f"{[m['role'] for m in messages]}."
+        )
     return _plain_if_single(_check_roles(messages, f"column {column!r}", ends_with_model=True, first="assistant"))
 
 
@@ -230,7 +237,8 @@ def _check_roles(messages: list[Message], where: str, ends_with_model: bool, fir
         raise BadRow(f"{where}: roles out of order: expected {first} first and then in turn, got {roles}.")
     if (turns[-1] == "assistant") != ends_with_model:
         raise BadRow(
-            f"{where}: roles out of order: expected the last turn to be {'assistant' if ends_with_model else 'user'}, got {roles}."
+            f"{where}: roles out of order: expected the last turn to be {'assistant' if ends_with_model else 'user'}, "
+            f"got {roles}."
         )
     return messages
 
@@ -239,7 +247,9 @@ def _shared_beginning(chosen: str, rejected: str) -> tuple[str, str, str]:
     """Plain texts with an implicit prompt: cut at the last space before they differ."""
     if chosen == rejected:
         raise BadRow("chosen equals rejected: a pair needs two different responses.")
-    length = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    length = next(
+        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected))
+    )
     while length and not chosen[length - 1].isspace():
         length -= 1
     prompt, parts = chosen[:length].strip(), (chosen[length:].strip(), rejected[length:].strip())
@@ -272,7 +282,11 @@ def _ids(row: Row, column: str) -> list[int] | None:
     value = row.values.get(column)
     if value is None:
         return None
-    if not isinstance(value, list) or not value or any(isinstance(x, bool) or not isinstance(x, int) or x < 0 for x in value):
+    if (
+        not isinstance(value, list)
+        or not value
+        or any(isinstance(x, bool) or not isinstance(x, int) or x < 0 for x in value)
+    ):
         raise BadRow(f"column {column!r}: expected a list of token ids (integers >= 0), got {str(value)[:60]!r}.")
     return value
 

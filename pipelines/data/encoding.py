@@ -1,21 +1,24 @@
 """Typed examples to token ids, with the place of each for error messages."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from gemma_keras import chat
-from gemma_keras.chat import EncodedExample
+from gemma_keras.text import chat
+from gemma_keras.text.chat import EncodedExample
+from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines.data.columns import Conversation, Preference, PromptCompletion, Text, as_messages
 from pipelines.data.packing import fit_length
-from pipelines.errors import ConfigError, DataError
+from pipelines.host.errors import ConfigError, DataError
 
 Overlong = Literal["error", "drop", "truncate"]
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedData:
-    """Examples that fit `max_length`. `rows`: index of each in the input. `dropped`, `truncated`: how many were over-long."""
+    """Examples that fit `max_length`. `rows`: index of each in the input. `dropped`, `truncated`: how many were
+    over-long."""
 
     examples: list
     rows: list[int]
@@ -43,17 +46,24 @@ class EncodedPair:
     probability: float | None = None
 
 
-def encode_texts(tokenizer, texts: Sequence[Text], max_length: int, overlong: Overlong) -> EncodedData:
+def encode_texts(
+    tokenizer: GemmaTokenizer | None, texts: Sequence[Text], max_length: int, overlong: Overlong
+) -> EncodedData:
     """bos, text, eos of each; everything but bos bears loss.
 
     Raises:
         DataError: as `fit_length`.
     """
-    return _encode(texts, lambda example: chat.encode_text(need_tokenizer(tokenizer), example.text), max_length, overlong)
+    return _encode(
+        texts, lambda example: chat.encode_text(need_tokenizer(tokenizer), example.text), max_length, overlong
+    )
 
 
 def encode_instructions(
-    tokenizer, examples: Sequence[Text | Conversation | PromptCompletion], max_length: int, overlong: Overlong
+    tokenizer: GemmaTokenizer | None,
+    examples: Sequence[Text | Conversation | PromptCompletion],
+    max_length: int,
+    overlong: Overlong,
 ) -> EncodedData:
     """Turns of each, the loss on the model's turns only; plain text bears loss everywhere.
 
@@ -62,7 +72,7 @@ def encode_instructions(
     """
     tokenizer = need_tokenizer(tokenizer)
 
-    def encode(example) -> EncodedExample:
+    def encode(example: Text | Conversation | PromptCompletion) -> EncodedExample:
         if isinstance(example, Text):
             return chat.encode_text(tokenizer, example.text)
         if isinstance(example, Conversation):
@@ -72,23 +82,29 @@ def encode_instructions(
     return _encode(examples, encode, max_length, overlong)
 
 
-def encode_preferences(tokenizer, pairs: Sequence[Preference], max_length: int, overlong: Overlong) -> EncodedData:
-    """Prompt and response ids of both sides: those that were sampled where the row has them, else encoded from the text.
+def encode_preferences(
+    tokenizer: GemmaTokenizer | None, pairs: Sequence[Preference], max_length: int, overlong: Overlong
+) -> EncodedData:
+    """Prompt and response ids of both sides: those that were sampled where the row has them, else encoded from the
+    text.
 
     Args:
-        overlong: for a pair with a side over `max_length` tokens: "error", "drop" (the whole pair), or "truncate" (the response's end; a
-            pair that would lose a whole response is dropped).
+        overlong: for a pair with a side over `max_length` tokens: "error", "drop" (the whole pair), or "truncate" (the
+            response's end; a pair that would lose a whole response is dropped).
 
     Raises:
         DataError: "error" and a pair is too long; or none is left.
     """
     kept, rows, dropped, truncated = [], [], 0, 0
     for row, pair in enumerate(pairs):
-        encoded = _at(pair.origin, lambda pair=pair: _encode_pair(tokenizer, pair))
+        encoded = _at(pair.origin, functools.partial(_encode_pair, tokenizer, pair))
         longest = max(len(encoded.chosen_ids), len(encoded.rejected_ids))
         if longest > max_length:
             if overlong == "error":
-                raise DataError(f"{pair.origin}: {longest} tokens, more than max_length {max_length}. Raise it, or set `overlong: drop`.")
+                raise DataError(
+                    f"{pair.origin}: {longest} tokens, more than max_length {max_length}. Raise it, or set `overlong: "
+                    "drop`."
+                )
             cut = _truncated(encoded, max_length)
             if overlong == "drop" or cut is None:
                 dropped += 1
@@ -101,7 +117,7 @@ def encode_preferences(tokenizer, pairs: Sequence[Preference], max_length: int, 
     return EncodedData(kept, rows, dropped, truncated)
 
 
-def need_tokenizer(tokenizer):
+def need_tokenizer(tokenizer: GemmaTokenizer | None) -> GemmaTokenizer:
     """The tokenizer, where there is one.
 
     Raises:
@@ -109,19 +125,20 @@ def need_tokenizer(tokenizer):
     """
     if tokenizer is None:
         raise ConfigError(
-            "the model has no tokenizer, so text cannot be encoded. Expected tokenizer.model or tokenizer.json in its folder. "
+            "the model has no tokenizer, so text cannot be encoded. Expected tokenizer.model or tokenizer.json in its "
+            "folder. "
             "Copy one there, or start from another model."
         )
     return tokenizer
 
 
 def _encode(examples: Sequence, encode: Callable, max_length: int, overlong: Overlong) -> EncodedData:
-    encoded = [_at(example.origin, lambda example=example: encode(example)) for example in examples]
+    encoded = [_at(example.origin, functools.partial(encode, example)) for example in examples]
     fitted = fit_length(encoded, max_length, overlong, [example.origin for example in examples])
     return EncodedData(fitted.examples, fitted.kept, fitted.dropped, fitted.truncated)
 
 
-def _at(origin: str, encode: Callable):
+def _at(origin: str, encode: Callable[[], Any]) -> Any:
     """The encoding, its errors about turns told with the row's place."""
     try:
         return encode()
@@ -129,7 +146,7 @@ def _at(origin: str, encode: Callable):
         raise DataError(f"{origin}: {error}") from error
 
 
-def _encode_pair(tokenizer, pair: Preference) -> EncodedPair:
+def _encode_pair(tokenizer: GemmaTokenizer | None, pair: Preference) -> EncodedPair:
     if pair.prompt_ids is not None and pair.chosen_ids is not None and pair.rejected_ids is not None:
         chosen, rejected = pair.chosen_ids, pair.rejected_ids
         highest = max(*pair.prompt_ids, *chosen, *rejected)
@@ -158,4 +175,6 @@ def _truncated(pair: EncodedPair, max_length: int) -> EncodedPair | None:
     chosen, rejected = pair.chosen_ids[:max_length], pair.rejected_ids[:max_length]
     if min(lengths) < 1 or chosen == rejected:
         return None
-    return dataclasses.replace(pair, chosen_ids=chosen, rejected_ids=rejected, chosen_length=lengths[0], rejected_length=lengths[1])
+    return dataclasses.replace(
+        pair, chosen_ids=chosen, rejected_ids=rejected, chosen_length=lengths[0], rejected_length=lengths[1]
+    )

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pipelines.configs import Columns, FileData, TaskData
 from pipelines.data.columns import (
     Conversation,
     Preference,
@@ -18,14 +17,15 @@ from pipelines.data.columns import (
 )
 from pipelines.data.rejects import Rejects
 from pipelines.data.sources import load_rows
-from pipelines.errors import DataError
+from pipelines.host.errors import DataError
+from pipelines.schema.data import FileData, TaskData
 
 Use = Literal["text", "instruction", "prompt", "preference"]
 Example = Text | Conversation | PromptCompletion | Prompt | Preference
 
 
 def load_examples(
-    spec: FileData | TaskData | str | dict[str, Any],
+    spec: FileData | TaskData | str,
     use: Use,
     base_folder: Path,
     inputs: Mapping[str, Path] | None = None,
@@ -36,20 +36,19 @@ def load_examples(
 
     Args:
         spec: what `load_rows` takes.
-        use: "text" gives Text; "instruction" PromptCompletion, Conversation or Text; "prompt" Prompt; "preference" Preference.
+        use: "text" gives Text; "instruction" PromptCompletion, Conversation or Text; "prompt" Prompt; "preference"
+            Preference.
         base_folder, inputs, seed: as of `load_rows`.
         rejects: default as `spec.on_bad_row` says. Hand one in to read `count` and to `write(folder)` afterwards.
 
     Raises:
         DataError: as `load_rows`, or no usable row.
     """
-    if isinstance(spec, dict):
-        spec = TaskData(**spec) if "task" in spec else FileData(**spec)
     names: dict[str, str] = {}
     hh_rlhf = False
     if isinstance(spec, FileData):
         rejects, hh_rlhf = rejects or Rejects(spec.on_bad_row), spec.format == "hh_rlhf"
-        names = {name: getattr(spec, name) for name in Columns if getattr(spec, name) is not None}
+        names = spec.columns
     rejects = rejects or Rejects()
     reader = _reader(use, names, hh_rlhf)
     examples = []
@@ -57,7 +56,9 @@ def load_examples(
         with rejects.guard(row.origin, row.values):
             examples.append(reader(row))
     if not examples:
-        raise DataError(f"{_name(spec)}:1: no usable row; {rejects.count} were bad, the first because: {rejects.rows[0]['reason']}")
+        raise DataError(
+            f"{_name(spec)}:1: no usable row; {rejects.count} were bad, the first because: {rejects.rows[0]['reason']}"
+        )
     return examples
 
 

@@ -1,7 +1,8 @@
 """Reads HH-RLHF's raw format: whole dialogues as text with `\\n\\nHuman:` and `\\n\\nAssistant:` before each turn.
 
-Format: Bai et al. 2022, arXiv:2204.05862, and the repository anthropics/hh-rlhf. The prompt of a pair is implicit: the turns that
-both dialogues share. Two turns in a row by the same speaker, which the raw data has here and there, are joined.
+Format: Bai et al. 2022, arXiv:2204.05862, and the repository anthropics/hh-rlhf. The prompt of a pair is implicit: the
+turns that both dialogues share. Two turns in a row by the same speaker, which the raw data has here and there, are
+joined.
 """
 
 import re

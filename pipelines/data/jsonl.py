@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.rejects import BadRow, Rejects
-from pipelines.errors import DataError
+from pipelines.host.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,9 @@ def parse_line(line: bytes) -> dict[str, Any]:
             raise BadRow("a number too large for a float: expected finite numbers.") from None
         raise BadRow(f"bad JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise BadRow(f"expected a JSON object with named columns, got {type(value).__name__}. Write one {{...}} a line.")
+        raise BadRow(
+            f"expected a JSON object with named columns, got {type(value).__name__}. Write one {{...}} a line."
+        )
     return value
 
 

@@ -1,8 +1,9 @@
 """Packs documents into rows of one length, so that training wastes few positions on padding.
 
-Positions restart at 0 in every document and `segment_ids` keep documents apart (1, 2, ... in a row, 0 is padding), so that a packed
-document gets the logits it would get alone. A document is never split: one longer than a row is an error, a drop or a cut that the
-caller chose, and counted.
+Positions restart at 0 in every document and `segment_ids` keep documents apart (1, 2, ... in a row, 0 is padding), so
+that a packed
+document gets the logits it would get alone. A document is never split: one longer than a row is an error, a drop or a
+cut that the caller chose, and counted.
 """
 
 import bisect
@@ -12,7 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from pipelines.errors import DataError
+from pipelines.host.errors import DataError
 
 
 class Encoded(Protocol):
@@ -44,7 +45,8 @@ class Fitted:
 
 @dataclasses.dataclass(frozen=True)
 class PackedRow:
-    """Documents side by side. Lists of equal length: ids, True where a token bears loss, position in its document, document from 1."""
+    """Documents side by side. Lists of equal length: ids, True where a token bears loss, position in its document,
+    document from 1."""
 
     token_ids: list[int]
     is_target: list[bool]
@@ -52,13 +54,16 @@ class PackedRow:
     segment_ids: list[int]
 
 
-def fit_length(examples: Sequence, max_length: int, overlong: Literal["error", "drop", "truncate"], origins: Sequence[str] = ()) -> Fitted:
+def fit_length(
+    examples: Sequence, max_length: int, overlong: Literal["error", "drop", "truncate"], origins: Sequence[str] = ()
+) -> Fitted:
     """Deals with examples of more than `max_length` tokens.
 
     Args:
         examples: dataclasses with `token_ids` and `is_target`.
         max_length: tokens.
-        overlong: "error" stops, "drop" leaves them out, "truncate" cuts their end; one left without a target is dropped then.
+        overlong: "error" stops, "drop" leaves them out, "truncate" cuts their end; one left without a target is dropped
+            then.
         origins: "file:line" of each example, for the message.
 
     Raises:
@@ -70,8 +75,13 @@ def fit_length(examples: Sequence, max_length: int, overlong: Literal["error", "
         if length > max_length:
             if overlong == "error":
                 place = origins[index] if origins else f"example:{index + 1}"
-                raise DataError(f"{place}: {length} tokens, more than max_length {max_length}. Raise max_length, or set `overlong: drop`.")
-            cut = dataclasses.replace(example, token_ids=example.token_ids[:max_length], is_target=example.is_target[:max_length])
+                raise DataError(
+                    f"{place}: {length} tokens, more than max_length {max_length}. Raise max_length, or set `overlong: "
+                    "drop`."
+                )
+            cut = dataclasses.replace(
+                example, token_ids=example.token_ids[:max_length], is_target=example.is_target[:max_length]
+            )
             if overlong == "drop" or not any(cut.is_target[1:]):
                 dropped += 1
                 continue
@@ -80,19 +90,19 @@ def fit_length(examples: Sequence, max_length: int, overlong: Literal["error", "
         indices.append(index)
     if not kept:
         raise DataError(
-            f"{origins[0] if origins else 'data:1'}: all {len(examples)} examples are over max_length {max_length} tokens. Raise it."
+            f"{origins[0] if origins else 'data:1'}: all {len(examples)} examples are over max_length {max_length} "
+            "tokens. Raise it."
         )
     return Fitted(kept, indices, dropped, truncated)
 
 
-def pack(examples: Sequence[Encoded], row_length: int, method: Literal["best_fit", "sequential"] = "best_fit") -> list[PackedRow]:
-    """Packs examples into rows of at most `row_length` tokens.
+def pack(examples: Sequence[Encoded], row_length: int) -> list[PackedRow]:
+    """Packs examples into rows of at most `row_length` tokens: the longest first, each into the fullest row with room
+    for it.
 
     Args:
         examples: each of at most `row_length` tokens, see `fit_length`.
         row_length: tokens a row.
-        method: "best_fit" takes the longest first and puts each into the fullest row with room for it; "sequential" keeps the order
-            and starts a row where the next example does not fit. Both depend on nothing but the examples.
 
     Returns:
         rows, each with at least one example; none is split.
@@ -102,21 +112,11 @@ def pack(examples: Sequence[Encoded], row_length: int, method: Literal["best_fit
     """
     lengths = [len(example.token_ids) for example in examples]
     if examples and (max(lengths) > row_length or min(lengths) < 1):
-        raise ValueError(f"Expected examples of 1 to {row_length} tokens, got {min(lengths)} to {max(lengths)}. Call fit_length first.")
-    groups = _sequential(lengths, row_length) if method == "sequential" else _best_fit(lengths, row_length)
-    return [_join([examples[i] for i in group]) for group in groups]
-
-
-def _sequential(lengths: list[int], row_length: int) -> list[list[int]]:
-    groups: list[list[int]] = []
-    room = 0
-    for index, length in enumerate(lengths):
-        if length > room:
-            groups.append([])
-            room = row_length
-        groups[-1].append(index)
-        room -= length
-    return groups
+        raise ValueError(
+            f"Expected examples of 1 to {row_length} tokens, got {min(lengths)} to {max(lengths)}. Call fit_length "
+            "first."
+        )
+    return [_join([examples[i] for i in group]) for group in _best_fit(lengths, row_length)]
 
 
 def _best_fit(lengths: list[int], row_length: int) -> list[list[int]]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.errors import DataError
+from pipelines.host.errors import DataError
 
 SHOWN_CHARACTERS = 2000
 

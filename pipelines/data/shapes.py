@@ -10,7 +10,8 @@ ONE_SHAPE = 128  # tokens; up to here padding costs less than another compilatio
 
 
 def length_rungs(longest: int, max_length: int | None = None) -> list[int]:
-    """The padded lengths for sequences of up to `longest` tokens, rising: one up to 128 tokens, above it also a half and a quarter of it.
+    """The padded lengths for sequences of up to `longest` tokens, rising: one up to 128 tokens, above it also a half
+    and a quarter of it.
 
     Args:
         longest: int >= 1. max_length: no length above it.
@@ -25,7 +26,8 @@ def rung_for(length: int, rungs: Sequence[int]) -> int:
 
 
 def alike_lengths(rows: np.ndarray, lengths: np.ndarray, micro_batch_size: int) -> list[np.ndarray]:
-    """Rows of one update cut into micro-batches of alike length, so that little is padded; the sum over the update stays the same.
+    """Rows of one update cut into micro-batches of alike length, so that little is padded; the sum over the update
+    stays the same.
 
     Args:
         rows: int (n,), indices into `lengths`. lengths: int, tokens of each example.

@@ -1,16 +1,17 @@
-"""Where rows come from: JSON lines, the built-in task, a stage's folder, and through `datasets` parquet, folders and the hub."""
+"""Where rows come from: JSON lines, the built-in task, a stage's folder, and through `datasets` parquet, folders and
+the hub."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import types
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from pipelines.configs import FileData, TaskData
 from pipelines.data.jsonl import Row, read_jsonl
 from pipelines.data.rejects import Rejects
-from pipelines.errors import ConfigError, DataError
-from pipelines.paths import find_path
+from pipelines.host.errors import ConfigError, DataError
+from pipelines.host.paths import find_path
+from pipelines.schema.data import FileData, TaskData
 from pipelines.tasks import task
 
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -21,7 +22,7 @@ _SPLIT = re.compile(r"([\w.-]+)(?:\[(\d*):(\d*)\])?")
 
 
 def load_rows(
-    spec: FileData | TaskData | str | dict[str, Any],
+    spec: FileData | TaskData | str,
     base_folder: Path,
     inputs: Mapping[str, Path] | None = None,
     seed: int = 0,
@@ -30,22 +31,20 @@ def load_rows(
     """All rows that a `data` specification names.
 
     Args:
-        spec: FileData, TaskData, one of them as a dict, or the name of a stage with preferences.
+        spec: a file, a part of a task, or the name of a stage with preferences.
         base_folder: folder that relative paths start from, that of the YAML file.
         inputs: finished stage folders by name.
         seed: of the built-in task's draws.
         rejects: what to do with bad lines; default as `spec.on_bad_row` says.
 
     Returns:
-        list of Row with `values` and `origin`. A task's row has `prompt`, `completion`, `answer`, `kind`, `must_refuse`, `text` for
-        pretraining, and the TaskItem itself as `item`.
+        list of Row with `values` and `origin`. A task's row has `prompt`, `completion`, `answer`, `kind`,
+        `must_refuse`, `text` for pretraining, and the TaskItem itself as `item`.
 
     Raises:
         DataError: missing or unreadable data, no rows, or in strict mode a bad line.
         ConfigError: the specification contradicts itself.
     """
-    if isinstance(spec, dict):
-        spec = TaskData(**spec) if "task" in spec else FileData(**spec)
     if isinstance(spec, str):
         return _stage_rows(spec, inputs or {}, rejects or Rejects())
     if isinstance(spec, TaskData):
@@ -62,7 +61,9 @@ def _stage_rows(name: str, inputs: Mapping[str, Path], rejects: Rejects) -> list
         raise ConfigError(f"data: {name!r} is no earlier stage. Stages at hand: {', '.join(sorted(inputs)) or 'none'}.")
     path = inputs[name] / PREFERENCES_FILE
     if not path.is_file():
-        raise DataError(f"{path}:1: missing. Expected a preference_collection stage that is finished; {name!r} left no preferences.")
+        raise DataError(
+            f"{path}:1: missing. Expected a preference_collection stage that is finished; {name!r} left no preferences."
+        )
     return list(read_jsonl(path, rejects))
 
 
@@ -91,23 +92,30 @@ def _task_rows(spec: TaskData, seed: int) -> list[Row]:
 def _file_rows(spec: FileData, base_folder: Path, rejects: Rejects) -> Iterator[Row]:
     path = find_path(spec.path, base_folder)
     if path is None:
-        return _hub_rows(spec)
+        looks_local = Path(spec.path).suffix in (*LINE_SUFFIXES, *TABLE_SUFFIXES) or not _HUB_ID.fullmatch(spec.path)
+        if looks_local:
+            raise DataError(f"{spec.path}:1: no such file or folder. Paths are relative to the YAML file's folder.")
+        return _tables().hub_rows(spec)
     if path.is_dir():
         return _folder_rows(path, spec, rejects)
     if spec.split is not None or spec.config is not None:
-        raise ConfigError(f"data: `split` and `config` choose parts of a folder or a hub data set, and {spec.path} is a file. Remove them.")
+        raise ConfigError(
+            f"data: `split` and `config` choose parts of a folder or a hub data set, and {spec.path} is a file. Remove "
+            "them."
+        )
     if path.suffix in LINE_SUFFIXES:
         return read_jsonl(path, rejects)
     if path.suffix in TABLE_SUFFIXES:
-        return _table_rows(TABLE_SUFFIXES[path.suffix], [path])
+        return _tables().table_rows(TABLE_SUFFIXES[path.suffix], [path])
     known = ", ".join((*LINE_SUFFIXES, *TABLE_SUFFIXES))
     raise DataError(f"{path}:1: unknown kind of file {path.suffix!r}. Expected one of {known}.")
 
 
 def _folder_rows(folder: Path, spec: FileData, rejects: Rejects) -> Iterator[Row]:
-    """A folder with JSON lines or tables, or one that `datasets` saved; a split is a file's or sub-folder's name or its beginning."""
+    """A folder with JSON lines or tables, or one that `datasets` saved; a split is a file's or sub-folder's name or its
+    beginning."""
     if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
-        return _saved_rows(folder, spec)
+        return _tables().saved_rows(folder, *_parse_split(spec.split))
     folder = folder / spec.config if spec.config else folder
     name, start, stop = _parse_split(spec.split)
     for suffixes in (LINE_SUFFIXES[:2], *((suffix,) for suffix in TABLE_SUFFIXES)):
@@ -119,10 +127,12 @@ def _folder_rows(folder: Path, spec: FileData, rejects: Rejects) -> Iterator[Row
         if suffixes == LINE_SUFFIXES[:2]:
             rows: Iterator[Row] = (row for file in files for row in read_jsonl(file, rejects))
         else:
-            rows = _table_rows(TABLE_SUFFIXES[suffixes[0]], files)
+            rows = _tables().table_rows(TABLE_SUFFIXES[suffixes[0]], files)
         return islice(rows, start, stop)
     wanted = f" whose name starts with {name!r}" if name else ""
-    raise DataError(f"{folder}:1: no .jsonl, .ndjson, .parquet, .csv or .arrow file{wanted}. Name the file, or another `split`.")
+    raise DataError(
+        f"{folder}:1: no .jsonl, .ndjson, .parquet, .csv or .arrow file{wanted}. Name the file, or another `split`."
+    )
 
 
 def _parse_split(split: str | None) -> tuple[str | None, int, int | None]:
@@ -135,60 +145,7 @@ def _parse_split(split: str | None) -> tuple[str | None, int, int | None]:
     return name, int(start or 0), int(stop) if stop else None
 
 
-def _table_rows(builder: str, files: list[Path]) -> Iterator[Row]:
-    import datasets
+def _tables() -> types.ModuleType:
+    from pipelines.data import tables
 
-    for file in files:
-        table = _guarded(str(file), lambda file=file: datasets.load_dataset(builder, data_files=str(file), split="train"))
-        yield from _numbered(table, str(file))
-
-
-def _saved_rows(folder: Path, spec: FileData) -> Iterator[Row]:
-    import datasets
-
-    name, start, stop = _parse_split(spec.split)
-    saved = _guarded(str(folder), lambda: datasets.load_from_disk(str(folder)))
-    return islice(_numbered(_one_split(saved, name, str(folder)), str(folder)), start, stop)
-
-
-def _hub_rows(spec: FileData) -> Iterator[Row]:
-    looks_local = Path(spec.path).suffix in (*LINE_SUFFIXES, *TABLE_SUFFIXES) or not _HUB_ID.fullmatch(spec.path)
-    if looks_local:
-        raise DataError(f"{spec.path}:1: no such file or folder. Paths are relative to the YAML file's folder.")
-    import datasets
-
-    def load():
-        try:
-            return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
-        except ValueError as error:
-            # Sets without declared configurations, such as Anthropic/hh-rlhf, keep their parts in folders.
-            if spec.config is None or "BuilderConfig" not in str(error):
-                raise
-            return datasets.load_dataset(spec.path, data_dir=spec.config, split=spec.split, revision=spec.revision)
-
-    return _numbered(_one_split(_guarded(spec.path, load), None, spec.path), f"{spec.path}/{spec.split or 'train'}")
-
-
-def _one_split(data, name: str | None, place: str):
-    import datasets
-
-    if not isinstance(data, datasets.DatasetDict):
-        return data
-    name = name or ("train" if "train" in data or len(data) != 1 else next(iter(data)))
-    if name not in data:
-        raise DataError(f"{place}:1: no split {name!r}. It has {', '.join(data)}; set `split` in the data specification.")
-    return data[name]
-
-
-def _numbered(table: Iterable[Mapping[str, Any]], place: str) -> Iterator[Row]:
-    for number, values in enumerate(table, 1):
-        yield Row(dict(values), f"{place}:{number}")
-
-
-def _guarded(place: str, load):
-    """Calls into `datasets`, whose errors are of many classes; all mean that the data cannot be had."""
-    try:
-        return load()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"{place}:1: cannot be loaded: {reason}. Check the name, `config`, `split` and the network.") from error
+    return tables

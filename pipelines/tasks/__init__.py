@@ -4,9 +4,9 @@ A task is plain numpy and needs no model library. `task(name)` is the one way in
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 
+from pipelines.host.spelling import did_you_mean
 from pipelines.tasks import small_world
 from pipelines.tasks.items import GoldReward, TaskItem
 
@@ -57,7 +57,5 @@ def task(name: str) -> Task:
         ValueError: there is none of that name.
     """
     if name not in TASKS:
-        close = difflib.get_close_matches(str(name), TASKS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"Unknown task {name!r}.{hint} Expected one of: {', '.join(TASKS)}.")
+        raise ValueError(f"Unknown task {name!r}.{did_you_mean(name, TASKS)} Expected one of: {', '.join(TASKS)}.")
     return TASKS[name]

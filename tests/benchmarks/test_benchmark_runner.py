@@ -1,4 +1,5 @@
-"""The benchmark measures what it says: in turns, medians, the right way round; and a library that fails does not stop the others."""
+"""The benchmark measures what it says: in turns, medians, the right way round; and a library that fails does not stop
+the others."""
 
 import json
 import textwrap
@@ -23,7 +24,8 @@ MACHINE = {
 
 @pytest.fixture
 def fake_engines(tmp_path, monkeypatch):
-    """A `benchmarks.worker` that logs each sample to a file instead of running a library; `broken` dies at its second sample."""
+    """A `benchmarks.worker` that logs each sample to a file instead of running a library; `broken` dies at its second
+    sample."""
     package = tmp_path / "benchmarks"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -77,9 +79,15 @@ def measured(engine, seconds, backend="torch", **changes):
 
 def test_table_says_who_is_faster_and_by_how_much():
     results = table.merge(
-        {"runs": [], "machine": {}}, [measured("ours", [2.0, 1.0, 9.0]), measured("transformers", [4.0, 5.0, 6.0])], MACHINE
+        {"runs": [], "machine": {}},
+        [measured("ours", [2.0, 1.0, 9.0]), measured("transformers", [4.0, 5.0, 6.0])],
+        MACHINE,
     )
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.render(results).splitlines() if line.startswith("| torch")]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in table.render(results).splitlines()
+        if line.startswith("| torch")
+    ]
     # 16 rows of 128 new tokens a step; medians 2 and 5 seconds.
     assert rows == [
         ["torch", "gemma_keras", "2 (1 to 9)", "1,024", "", "3.0", "1.25"],
@@ -94,7 +102,9 @@ def test_table_names_a_failure():
 
 
 def test_merge_replaces_one_case_on_one_backend_only():
-    stored = table.merge({"runs": [], "machine": {}}, [measured("ours", [1.0]), measured("ours", [2.0], backend="jax")], MACHINE)
+    stored = table.merge(
+        {"runs": [], "machine": {}}, [measured("ours", [1.0]), measured("ours", [2.0], backend="jax")], MACHINE
+    )
     merged = table.merge(stored, [measured("ours", [3.0])], MACHINE)
     assert [(item["backend"], item["seconds"]) for item in merged["runs"]] == [("jax", [2.0]), ("torch", [3.0])]
 
@@ -113,7 +123,9 @@ def test_sizes_are_those_of_the_published_comparison():
     sizes = {case.name: case for case in CASES}
     size = sizes["train"].size
     attention = 2 * size.hidden_dim * size.head_dim * (size.num_query_heads + size.num_key_value_heads)
-    weights = size.vocabulary_size * size.hidden_dim + size.num_layers * (attention + 3 * size.hidden_dim * size.intermediate_dim)
+    weights = size.vocabulary_size * size.hidden_dim + size.num_layers * (
+        attention + 3 * size.hidden_dim * size.intermediate_dim
+    )
     assert round(weights / 1e6) == 34
     assert sizes["train"].tokens == 2048 and sizes["generate_16"].tokens == 2048 and sizes["reinforce"].tokens == 8192
     assert sizes["train_large_vocabulary"].size.vocabulary_size == 256_000

@@ -1,23 +1,22 @@
 """The measurement of quantization: nothing is lost without it, and four bits lose more than eight."""
 
 import json
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
 from stage_fixture import sentences
 
 from benchmarks import quantization
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaRewardModel, GemmaTokenizer
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the script knows no backend; once is enough")
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="the script knows no backend; once is enough"
+)
 
 SIZES = {
-    "num_layers": 2, "num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "hidden_dim": 32, "intermediate_dim": 64,
+    "num_layers": 2, "num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "hidden_dim": 32,
+    "intermediate_dim": 64,
 }  # fmt: skip
 
 

@@ -37,7 +37,12 @@ class ChainRun:
         """The command as a process, its output in pipes."""
         environment = {**self.environment, **variables}
         return subprocess.Popen(
-            self.command(*options), env=environment, cwd=self.workflow.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command(*options),
+            env=environment,
+            cwd=self.workflow.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def finish(self, *options: str, **variables: str) -> str:
@@ -57,7 +62,8 @@ class ChainRun:
         return [json.loads(line) for line in (self.folder / path).read_text(encoding="utf-8").splitlines()]
 
     def results(self, stages=STAGES) -> dict:
-        """What has to be the same in every run: digests of weights, samples and preferences, and all figures but times."""
+        """What has to be the same in every run: digests of weights, samples and preferences, and all figures but
+        times."""
         found = {}
         for name in stages:
             for file in sorted(path for path in self.stage(name).rglob("*") if path.is_file()):
@@ -102,7 +108,8 @@ def make_chain(repository, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def chain(make_chain) -> ChainRun:
-    """The finished run that the tests look at; none of them changes it. One process for all stages, to save start-up."""
+    """The finished run that the tests look at; none of them changes it. One process for all stages, to save
+    start-up."""
     run = make_chain()
     run.finish("--in-process", "--quiet")
     return run

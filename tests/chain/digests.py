@@ -1,11 +1,12 @@
-"""What a change of the code's structure must leave equal bit for bit: the chain's weights on each backend, and the quickstart's figures.
+"""What a change of the code's structure must leave equal bit for bit: the chain's weights on each backend, and the
+quickstart's figures.
 
-    python tests/chain/digests.py                       # runs both, prints them as JSON: a quarter of an hour on two cores
-    python tests/chain/digests.py --compare FILE        # the same, and says what differs from an earlier print
+    python tests/chain/digests.py                       # runs both, prints them as JSON: a quarter of an hour on two
+    cores python tests/chain/digests.py --compare FILE        # the same, and says what differs from an earlier print
     python tests/chain/digests.py --backends jax --no-quickstart
 
-Equal bits are promised on one machine with one set of versions, so the print names both. `before_rooms.json` beside this file is the print
-from before the rooms of `pipelines/` were drawn.
+Equal bits are promised on one machine with one set of versions, so the print names both. `before_rooms.json` beside
+this file is the print from before the rooms of `pipelines/` were drawn.
 """
 
 import argparse
@@ -48,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def chain_digests(backend: str) -> dict[str, str]:
-    """SHA-256 of every file of weights, preferences, samples, metrics (without times) and final figures in a run of `chain.yaml`."""
+    """SHA-256 of every file of weights, preferences, samples, metrics (without times) and final figures in a run of
+    `chain.yaml`."""
     with tempfile.TemporaryDirectory() as folder:
         run_workflow(Path(__file__).parent / "chain.yaml", Path(folder), backend)
         return {
@@ -71,8 +73,8 @@ def quickstart_figures() -> dict:
 def run_workflow(workflow: Path, folder: Path, backend: str) -> None:
     """Run it with this checkout's code, each stage in a process of its own."""
     environment = {
-        "OMP_NUM_THREADS": "1", **os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "",
-        "JAX_PLATFORMS": "cpu", "TF_ENABLE_ONEDNN_OPTS": "0",
+        "OMP_NUM_THREADS": "1", **os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TF_ENABLE_ONEDNN_OPTS": "0",
     }  # fmt: skip
     command = [sys.executable, "-P", "-m", "pipelines", "run", str(workflow), "--out", str(folder), "--quiet"]
     subprocess.run(command, env=environment, cwd=workflow.parent, check=True, stdout=sys.stderr)
@@ -84,7 +86,9 @@ def digest(path: Path) -> str:
         rows = [without_times(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     if path.name == "final.json":
-        return hashlib.sha256(json.dumps(without_times(json.loads(path.read_text(encoding="utf-8")))).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(without_times(json.loads(path.read_text(encoding="utf-8")))).encode()
+        ).hexdigest()
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -19,7 +19,17 @@ FILES = {
     "policy": {"stage.json", "final.json", "metrics.jsonl", "samples.jsonl", "model"},
     "evaluation": {"stage.json", "final.json", "evaluation.json", "samples.jsonl"},
 }
-SECTIONS = ["chain", "losses", "reward_model", "policy", "overoptimization", "win_rates", "samples", "config", "versions"]
+SECTIONS = [
+    "chain",
+    "losses",
+    "reward_model",
+    "policy",
+    "overoptimization",
+    "win_rates",
+    "samples",
+    "config",
+    "versions",
+]
 # Figures that a run this small does not have.
 MAY_BE_NULL = {"eval_loss_flatness", "accuracy", "accuracy_ci95", "first_shown_wins", "margin", "rater"}
 
@@ -29,7 +39,13 @@ def names(folder):
 
 
 def test_the_run_folder_holds_what_it_promises_and_nothing_half_written(chain):
-    assert names(chain.folder) - {".lock"} >= {"workflow.yaml", "workflow.lock", "stages", "summary.json", "report.html"}
+    assert names(chain.folder) - {".lock"} >= {
+        "workflow.yaml",
+        "workflow.lock",
+        "stages",
+        "summary.json",
+        "report.html",
+    }
     assert names(chain.folder / "stages") == set(STAGES)
     for name, expected in FILES.items():
         assert names(chain.stage(name)) == expected, name
@@ -41,7 +57,11 @@ def test_the_run_folder_holds_what_it_promises_and_nothing_half_written(chain):
 
 def test_the_summary_has_the_promised_keys(chain, backend):
     summary = chain.json("summary.json")
-    assert summary["backend"] == backend and summary["seed"] == 17 and {"keras", "numpy", backend} <= set(summary["versions"])
+    assert (
+        summary["backend"] == backend
+        and summary["seed"] == 17
+        and {"keras", "numpy", backend} <= set(summary["versions"])
+    )
     assert tuple(summary["stages"]) == STAGES
     for stage in summary["stages"].values():
         assert stage["seconds"] > 0 and 0.1 < stage["peak_memory_gib"] < 4 and stage["final"]
@@ -52,7 +72,10 @@ def test_the_summary_has_the_promised_keys(chain, backend):
     assert set(evaluation["gold_parts"]) == {"sft", "policy"}
     for parts in evaluation["gold_parts"].values():
         assert set(parts) == {"right", "refuses", "polite", "brief"}
-        assert all(set(part) == {"mean", "ci95"} and part["ci95"][0] <= part["mean"] <= part["ci95"][1] for part in parts.values())
+        assert all(
+            set(part) == {"mean", "ci95"} and part["ci95"][0] <= part["mean"] <= part["ci95"][1]
+            for part in parts.values()
+        )
     assert (policy["steps"], policy["reward_source"]) == (4, "reward_model:reward")
     assert (evaluation["judge"], evaluation["prompts"]) == ("gold", 16)
     assert 0.5 <= reward_model["ceiling"] <= 1 and reward_model["pairs"] >= 8
@@ -94,7 +117,7 @@ def test_training_moved_the_models(chain):
 
 def test_preferences_have_trl_s_columns_and_the_sampled_ids(chain):
     from gemma_keras import GemmaTokenizer
-    from gemma_keras.chat import encode_prompt
+    from gemma_keras.text.chat import encode_prompt
 
     tokenizer = GemmaTokenizer.from_folder(chain.stage("sft") / "model")
     rows = chain.rows("stages/preferences/preferences.jsonl")
@@ -123,7 +146,11 @@ class Page(html.parser.HTMLParser):
         if tag == "section":
             self._section = attributes["id"]
             self.text[self._section] = ""
-        loads = [value for name, value in attrs if name in ("src", "href", "xlink:href", "srcset") and not (value or "").startswith("#")]
+        loads = [
+            value
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "srcset") and not (value or "").startswith("#")
+        ]
         self.outside += [value for value in loads if tag != "a"]
 
     def handle_data(self, data):
@@ -138,14 +165,18 @@ def test_the_report_has_its_sections_and_loads_nothing(chain):
     assert page.outside == []
     assert all(name in page.text["chain"] for name in STAGES)
     shown = [float(number) for number in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", page.text["policy"])]
-    assert any(number == pytest.approx(chain.json("summary.json")["policy"]["kl_sequence"], rel=0.01) for number in shown)
+    assert any(
+        number == pytest.approx(chain.json("summary.json")["policy"]["kl_sequence"], rel=0.01) for number in shown
+    )
 
 
 def test_the_same_command_again_skips_every_stage(chain_copy):
     before = chain_copy.results()
     modified = {path: path.stat().st_mtime_ns for path in (chain_copy.folder / "stages").rglob("*")}
     output = chain_copy.finish()  # without --in-process: no stage is started, so it takes no backend
-    assert [line.split()[1] for line in output.splitlines() if line.endswith("finished before, skipped")] == list(STAGES)
+    assert [line.split()[1] for line in output.splitlines() if line.endswith("finished before, skipped")] == list(
+        STAGES
+    )
     assert chain_copy.results() == before
     assert {path: path.stat().st_mtime_ns for path in (chain_copy.folder / "stages").rglob("*")} == modified
 

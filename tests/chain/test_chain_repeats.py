@@ -24,7 +24,8 @@ def all_stages(slow_ones):
 
 @pytest.mark.parametrize("stages", [pytest.param(3, id="three stages"), all_stages(6)])
 def test_a_killed_run_in_a_fresh_folder_ends_like_the_uninterrupted_one(chain, make_chain, stages):
-    """Real processes for each stage, other hash seeds, killed once a stage is finished and once in the middle of one."""
+    """Real processes for each stage, other hash seeds, killed once a stage is finished and once in the middle of
+    one."""
     names = list(chain.json("summary.json")["stages"])[:stages]
     run = make_chain(stages)
     kill_when(run, (run.folder / "stages/pretrained").exists, PYTHONHASHSEED="1")

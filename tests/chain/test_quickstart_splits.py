@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.data.sources import load_rows
 from pipelines.tasks import task
-from pipelines.workflow import load
+from pipelines.workflow.loading import load
 
 pytestmark = pytest.mark.no_backend
 
@@ -17,7 +17,8 @@ INSTRUCTION = re.compile(r"question: (.*) answer: .*\.|user\n(.*)\nmodel\n.*", r
 
 @pytest.fixture(scope="module")
 def prompts(repository):
-    """Prompts of each stage of the quickstart that reads the built-in task, as "kind name"; those within pretraining texts taken out."""
+    """Prompts of each stage of the quickstart that reads the built-in task, as "kind name"; those within pretraining
+    texts taken out."""
     workflow = load(repository / "workflows" / "quickstart.yaml").workflow
     found = {}
     for name, config in workflow.stages.items():
@@ -28,14 +29,17 @@ def prompts(repository):
             matches = [INSTRUCTION.fullmatch(row["text"]) for row in rows]
             found[f"pretraining {name}"] = [match[1] or match[2] for match in matches if match]
             others = [row["text"] for row, match in zip(rows, matches, strict=True) if not match]
-            assert all("say again: " in text or ":" not in text for text in others), "a text of an unknown kind: may hold prompts"
+            assert all("say again: " in text or ":" not in text for text in others), (
+                "a text of an unknown kind: may hold prompts"
+            )
         else:
             found[f"{config.kind} {name}"] = [row["prompt"] for row in rows]
     return found
 
 
 def own_hash(prompt):
-    """A hash of the list or question alone, made here: what follows the last colon, without marks of refusal and punctuation."""
+    """A hash of the list or question alone, made here: what follows the last colon, without marks of refusal and
+    punctuation."""
     text = prompt.lower().rsplit(":", 1)[-1]
     text = re.sub(r"\b(this is secret|keep this private)\b", " ", text)
     return hashlib.sha256(" ".join(re.findall(r"\w+", text)).encode()).hexdigest()
@@ -45,7 +49,12 @@ def test_held_out_prompts_share_no_content_with_any_training_prompt(prompts):
     heldout = [name for name in prompts if name.startswith("evaluation ")]
     training = [name for name in prompts if name not in heldout]
     assert heldout
-    assert {name.split()[0] for name in training} >= {"pretraining", "instruction_tuning", "preference_collection", "policy_optimization"}
+    assert {name.split()[0] for name in training} >= {
+        "pretraining",
+        "instruction_tuning",
+        "preference_collection",
+        "policy_optimization",
+    }
     for content_hash in (own_hash, task("small_world").content_hash):
         hashes = {name: {content_hash(prompt) for prompt in prompts[name]} for name in prompts}
         for name in heldout:

@@ -1,4 +1,5 @@
-"""Gradients in double precision on whichever backend runs: the identities of these tests hold to 1e-12, not to float32."""
+"""Gradients in double precision on whichever backend runs: the identities of these tests hold to 1e-12, not to
+float32."""
 
 import contextlib
 

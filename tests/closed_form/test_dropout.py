@@ -1,4 +1,5 @@
-"""The gradient through dropout where a block is recomputed in the backward pass: the same mask, as it has no random state.
+"""The gradient through dropout where a block is recomputed in the backward pass: the same mask, as it has no random
+state.
 
 `keras.remat` over `keras.random.dropout` draws another mask in the recomputation (torch, TensorFlow) or raises (JAX).
 """

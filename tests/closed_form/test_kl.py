@@ -1,6 +1,7 @@
 """The table of KL estimators by enumeration, and the optimum of the KL-regularised objective.
 
-The policy: 3 tokens, sequences of length 1 or 2, softmax logits for the first token and one row for the second after each.
+The policy: 3 tokens, sequences of length 1 or 2, softmax logits for the first token and one row for the second after
+each.
 """
 
 import itertools
@@ -21,7 +22,8 @@ def sequences(length):
 
 
 def token_log_probs(flat, tokens):
-    """Log-probability of each token of each sequence, (n, length); row 0 of the table is the first token's distribution."""
+    """Log-probability of each token of each sequence, (n, length); row 0 of the table is the first token's
+    distribution."""
     log_pi = ops.log_softmax(ops.reshape(flat, (V + 1, V)), axis=-1)
     rows = np.concatenate([np.zeros((len(tokens), 1), int), tokens[:, :-1] + 1], axis=1)
     return ops.reshape(ops.take(ops.reshape(log_pi, (-1,)), (rows * V + tokens).reshape(-1)), tokens.shape)
@@ -44,9 +46,12 @@ def reverse_kl(flat, tokens):
 
 
 def forward_kl_on_policy(flat, tokens):
-    """What k3 in the loss descends: the forward KL of each next token at prefixes of the policy, the prefixes held still."""
+    """What k3 in the loss descends: the forward KL of each next token at prefixes of the policy, the prefixes held
+    still."""
     log_pi, log_ref = numpy_log_probs(flat, tokens), numpy_log_probs(REFERENCE, tokens)
-    prefix = np.exp(np.concatenate([np.zeros((len(tokens), 1)), numpy_log_probs(THETA, tokens).cumsum(1)[:, :-1]], axis=1))
+    prefix = np.exp(
+        np.concatenate([np.zeros((len(tokens), 1)), numpy_log_probs(THETA, tokens).cumsum(1)[:, :-1]], axis=1)
+    )
     # A prefix of length j is met V ** (length - 1 - j) times among the sequences.
     repeats = V ** np.arange(tokens.shape[1])[::-1]
     return (prefix * np.exp(log_ref) * (log_ref - log_pi) / repeats).sum()
@@ -71,7 +76,9 @@ def in_the_reward(gradient, tokens):
     mask = np.ones(tokens.shape, bool)
     charge = ops.convert_to_numpy(
         kl.sequence_kl(
-            ops.convert_to_tensor(numpy_log_probs(THETA, tokens)), ops.convert_to_tensor(numpy_log_probs(REFERENCE, tokens)), mask
+            ops.convert_to_tensor(numpy_log_probs(THETA, tokens)),
+            ops.convert_to_tensor(numpy_log_probs(REFERENCE, tokens)),
+            mask,
         )
     )
 
@@ -97,7 +104,9 @@ def test_k1_in_the_loss_does_nothing(gradient, length):
 def test_k2_in_the_loss_is_right_for_one_token_and_biased_for_two(gradient):
     for length, is_right in ((1, True), (2, False)):
         tokens = sequences(length)
-        error = np.abs(in_the_loss(gradient, tokens, kl.k2) - numeric_gradient(lambda x, t=tokens: reverse_kl(x, t), THETA)).max()
+        error = np.abs(
+            in_the_loss(gradient, tokens, kl.k2) - numeric_gradient(lambda x, t=tokens: reverse_kl(x, t), THETA)
+        ).max()
         assert (error < 1e-9) if is_right else (error > 1e-2)
 
 
@@ -144,7 +153,9 @@ def test_a_token_the_policy_cannot_produce_adds_nothing():
 
 
 def test_masked_positions_do_not_count():
-    found = kl.sequence_kl(np.float32([[-1, np.inf], [-2, -1]]), np.float32([[-3, 0], [-1, -4]]), np.array([[True, False], [True, True]]))
+    found = kl.sequence_kl(
+        np.float32([[-1, np.inf], [-2, -1]]), np.float32([[-3, 0], [-1, -4]]), np.array([[True, False], [True, True]])
+    )
     assert ops.convert_to_numpy(found).tolist() == [2.0, 2.0]
 
 
@@ -200,13 +211,16 @@ def test_gradient_ascent_on_the_library_gradient_reaches_the_optimum(gradient):
 
 
 def test_best_of_n_bounds():
-    """Row F: KL <= log n - (n - 1) / n and win rate against a fresh sample <= n / (n + 1); equality only as atoms vanish."""
+    """Row F: KL <= log n - (n - 1) / n and win rate against a fresh sample <= n / (n + 1); equality only as atoms
+    vanish."""
     for atoms, n in ((4, 2), (4, 8), (50, 4), (4000, 4)):
         reference = np.full(atoms, 1 / atoms)
         below = np.arange(1, atoms + 1) / atoms
         best = below**n - (below - 1 / atoms) ** n
         divergence = float(
-            kl.exact_token_kl(ops.convert_to_tensor(np.float32(np.log(best))), ops.convert_to_tensor(np.float32(np.log(reference))))
+            kl.exact_token_kl(
+                ops.convert_to_tensor(np.float32(np.log(best))), ops.convert_to_tensor(np.float32(np.log(reference)))
+            )
         )
         bound = np.log(n) - (n - 1) / n
         win_rate = best @ (below - 1 / atoms)

@@ -21,7 +21,9 @@ def test_parts_add_up_and_nothing_is_a_mean_of_means():
 
 def test_a_batch_without_targets_is_zero_and_has_no_gradient(gradient):
     assert float(next_token_loss(LOG_PROBS, np.zeros((2, 3), bool))) == 0
-    found = gradient(lambda x: next_token_loss(ops.reshape(x, (1, 2)), np.array([[True, False]])), np.array([-1.0, -2.0]))
+    found = gradient(
+        lambda x: next_token_loss(ops.reshape(x, (1, 2)), np.array([[True, False]])), np.array([-1.0, -2.0])
+    )
     assert found.tolist() == [-1, 0]
 
 
@@ -30,7 +32,9 @@ def test_bradley_terry_by_hand(gradient):
     expected = (np.log1p(np.exp(-1)) + np.log1p(np.exp(3))) / 2
     assert float(bradley_terry_loss(chosen, rejected)) == pytest.approx(expected, rel=1e-6)
     with_margin = (np.log1p(np.exp(-0.5)) + np.log1p(np.exp(4))) / 2
-    assert float(bradley_terry_loss(chosen, rejected, margin=np.float32([0.5, 1]))) == pytest.approx(with_margin, rel=1e-6)
+    assert float(bradley_terry_loss(chosen, rejected, margin=np.float32([0.5, 1]))) == pytest.approx(
+        with_margin, rel=1e-6
+    )
     centred = expected + 0.1 * (9 + 9) / 2
     assert float(bradley_terry_loss(chosen, rejected, center_coefficient=0.1)) == pytest.approx(centred, rel=1e-6)
     halves = [float(bradley_terry_loss(chosen[i : i + 1], rejected[i : i + 1], pair_count=2)) for i in range(2)]

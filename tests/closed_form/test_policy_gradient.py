@@ -1,4 +1,5 @@
-"""Policy gradients against the true gradient of the KL-regularised objective, by enumeration of every group of responses.
+"""Policy gradients against the true gradient of the KL-regularised objective, by enumeration of every group of
+responses.
 
 The problem: one prompt, 4 responses, softmax policy over logits theta, rewards r, J = E[r] - beta KL(pi || ref).
 """
@@ -28,14 +29,16 @@ def objective(logits, rewards=REWARDS, beta=BETA):
 
 
 def objective_gradient(logits, rewards=REWARDS, beta=BETA):
-    """By hand: d/d theta_j = pi_j (R_j - E R), where R = r - beta log(pi / ref); the score of the KL itself vanishes."""
+    """By hand: d/d theta_j = pi_j (R_j - E R), where R = r - beta log(pi / ref); the score of the KL itself
+    vanishes."""
     pi = probabilities(logits)
     total = rewards - beta * np.log(pi / probabilities(REFERENCE))
     return pi * (total - pi @ total)
 
 
 def expected_loss_gradient(gradient, advantage_of, k, rewards=REWARDS, beta=BETA):
-    """Minus the expected gradient of `reinforce_loss` over all 4 ** k groups of k responses, each a "sequence" of one token."""
+    """Minus the expected gradient of `reinforce_loss` over all 4 ** k groups of k responses, each a "sequence" of one
+    token."""
     pi = probabilities(THETA)
     charged = rewards - beta * np.log(pi / probabilities(REFERENCE))
     groups = np.array(list(itertools.product(range(4), repeat=k)))
@@ -129,7 +132,9 @@ def test_clipped_loss_by_hand():
     new = np.float32([[0.5, 0.5], [-1, np.inf], [1, 0], [0, 0]])
     sampled = np.array([[True, True], [True, False], [True, True], [True, True]])
     advantage = np.float32([2, -3, -1, 4])
-    loss, ratio, is_clipped = policy_losses.clipped_sequence_loss(ops.convert_to_tensor(new), old, advantage, sampled, 0.2)
+    loss, ratio, is_clipped = policy_losses.clipped_sequence_loss(
+        ops.convert_to_tensor(new), old, advantage, sampled, 0.2
+    )
     e = np.exp(1)
     assert np.allclose(ops.convert_to_numpy(ratio), [e, 1 / e, e, 1], atol=1e-6)
     assert ops.convert_to_numpy(is_clipped).tolist() == [True, True, False, False]
@@ -142,7 +147,9 @@ def test_clipped_loss_starts_with_the_gradient_of_reinforce(gradient):
     start = np.array([-0.1, -0.9, -2.0, -0.3, -1.1, -0.7])
 
     def clipped(x):
-        return policy_losses.clipped_sequence_loss(ops.reshape(x, (2, 3)), start.reshape(2, 3), advantage, sampled, 0.2)[0]
+        return policy_losses.clipped_sequence_loss(
+            ops.reshape(x, (2, 3)), start.reshape(2, 3), advantage, sampled, 0.2
+        )[0]
 
     def plain(x):
         return policy_losses.reinforce_loss(ops.reshape(x, (2, 3)), advantage, sampled)
@@ -157,7 +164,8 @@ def test_parts_of_a_batch_add_up_to_the_batch():
     sampled, advantage = np.ones((3, 2), bool), np.float32([1, -2, 3])
     whole = float(policy_losses.reinforce_loss(log_probs, advantage, sampled))
     parts = [
-        float(policy_losses.reinforce_loss(log_probs[s], advantage[s], sampled[s], response_count=3)) for s in (slice(0, 1), slice(1, 3))
+        float(policy_losses.reinforce_loss(log_probs[s], advantage[s], sampled[s], response_count=3))
+        for s in (slice(0, 1), slice(1, 3))
     ]
     assert abs(whole - sum(parts)) < 1e-6
     assert abs(whole - -(1 * -3 + -2 * -7 + 3 * -11) / 3) < 1e-6

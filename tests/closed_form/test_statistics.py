@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gemma_keras.random import generator
-from pipelines import statistics
 from pipelines.algorithms.preference import accuracy_ceiling, preference_probability
+from pipelines.measures import statistics
 
 pytestmark = pytest.mark.no_backend
 
@@ -51,7 +51,9 @@ def test_spearman_by_hand():
 
 
 def test_preference_probability_is_bradley_terry():
-    assert preference_probability([2.0, 0.0], [1.0, 0.0], scale=0.5) == pytest.approx([1 / (1 + np.exp(-2)), 0.5], abs=1e-15)
+    assert preference_probability([2.0, 0.0], [1.0, 0.0], scale=0.5) == pytest.approx(
+        [1 / (1 + np.exp(-2)), 0.5], abs=1e-15
+    )
     assert preference_probability([1.0, 2.0, 3.0], [2.0, 2.0, 0.0], scale=0).tolist() == [0, 0.5, 1]
     with np.errstate(over="raise", invalid="raise"):
         assert preference_probability([1e5, -1e3], [-1e5, 0], scale=1).tolist() == pytest.approx([1, 0])

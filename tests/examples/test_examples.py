@@ -76,5 +76,10 @@ def test_switch_backend(example, backend):
 @pytest.mark.no_backend
 def test_examples_stay_short(repository):
     lengths = {path.name: len(path.read_text().splitlines()) for path in sorted((repository / "examples").glob("*.py"))}
-    assert set(lengths) >= {"finetune_with_fit.py", "policy_optimization.py", "switch_backend.py", "train_reward_model.py"}
+    assert set(lengths) >= {
+        "finetune_with_fit.py",
+        "policy_optimization.py",
+        "switch_backend.py",
+        "train_reward_model.py",
+    }
     assert max(lengths.values()) < 80, lengths

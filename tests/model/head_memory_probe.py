@@ -2,8 +2,9 @@
 
     python tests/model/head_memory_probe.py TOKENS VOCABULARY all|few|dense
 
-TOKENS in four rows, of which "all" bear loss, or a "few" of each row: the base, in which everything but the head is the same. "dense"
-computes the logits of all tokens at once, for comparison by hand. Prints the peak resident memory in bytes.
+TOKENS in four rows, of which "all" bear loss, or a "few" of each row: the base, in which everything but the head is the
+same. "dense" computes the logits of all tokens at once, for comparison by hand. Prints the peak resident memory in
+bytes.
 """
 
 import sys
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, head
-from pipelines.process_memory import peak_memory_gib
+from pipelines.host.process_memory import peak_memory_gib
 
 
 def main(tokens: int, vocabulary: int, which: str) -> None:
@@ -20,7 +21,13 @@ def main(tokens: int, vocabulary: int, which: str) -> None:
     if which == "dense":
         head.DENSE_LOGITS = 1 << 62
     config = GemmaConfig(
-        vocabulary_size=vocabulary, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=32, hidden_dim=64, intermediate_dim=128
+        vocabulary_size=vocabulary,
+        num_layers=1,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        hidden_dim=64,
+        intermediate_dim=128,
     )
     model = GemmaCausalLM(GemmaBackbone(config, seed=None))
     token_ids = np.random.default_rng(0).integers(4, vocabulary, (4, tokens // 4)).astype(np.int32)

@@ -8,7 +8,7 @@ Prints the peak resident memory of this process in bytes, the framework's own in
 
 import sys
 
-from pipelines.process_memory import peak_memory_gib
+from pipelines.host.process_memory import peak_memory_gib
 
 
 def main(action: str, *arguments: str) -> None:

@@ -80,11 +80,14 @@ def test_no_token_sees_its_future(tiny_config):
     ids = ids_of(tiny_config, 1, 10)
     changed = ids.copy()
     changed[:, 6:] = (changed[:, 6:] + 3) % 90 + 4
-    np.testing.assert_array_equal(to_host(model({"token_ids": ids}))[:, :6], to_host(model({"token_ids": changed}))[:, :6])
+    np.testing.assert_array_equal(
+        to_host(model({"token_ids": ids}))[:, :6], to_host(model({"token_ids": changed}))[:, :6]
+    )
 
 
 def test_a_local_layer_sees_its_window_and_no_further():
-    config = GemmaConfig(vocabulary_size=50, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=4, hidden_dim=8,
+    config = GemmaConfig(vocabulary_size=50, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=4,
+        hidden_dim=8,
                          intermediate_dim=8, sliding_window=3, local_layers=(True,))  # fmt: skip
     model = GemmaCausalLM(GemmaBackbone(config))
     ids = ids_of(config, 1, 8)
@@ -132,7 +135,9 @@ def test_score_reads_chosen_positions_only(tiny_configs):
     ids = ids_of(tiny_configs["gemma2"], 2, 9)
     positions = np.array([[2, 5], [0, 7]], np.int32)
     targets = np.take_along_axis(ids, positions + 1, 1)
-    chosen, entropy = model.score({"token_ids": ids, "target_ids": targets, "target_positions": positions}, with_entropy=True)
+    chosen, entropy = model.score(
+        {"token_ids": ids, "target_ids": targets, "target_positions": positions}, with_entropy=True
+    )
     everything = to_host(model.token_log_probs(ids))
     np.testing.assert_allclose(to_host(chosen), np.take_along_axis(everything, positions + 1, 1), atol=1e-5)
     logits = to_host(model({"token_ids": ids}))

@@ -39,7 +39,9 @@ def test_attention_equals_reference_and_a_loop_over_heads(key_value_heads, soft_
 
 def test_update_cache_writes_one_slot_and_leaves_the_rest():
     cache, new = normal(2, 6, 1, 4, key="c"), normal(2, 2, 1, 4, key="n")
-    updated = backends.to_host(backends.update_cache(ops.convert_to_tensor(cache.copy()), ops.convert_to_tensor(new), 3))
+    updated = backends.to_host(
+        backends.update_cache(ops.convert_to_tensor(cache.copy()), ops.convert_to_tensor(new), 3)
+    )
     expected = cache.copy()
     expected[:, 3:5] = new
     np.testing.assert_array_equal(updated, expected)
@@ -65,7 +67,9 @@ def test_chunked_logsumexp_and_its_gradients_equal_the_dense_ones(chunk, soft_ca
 
     def loss_with(function):
         def loss():
-            total, entropy = function(ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix), soft_cap, 0.7, chunk)
+            total, entropy = function(
+                ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix), soft_cap, 0.7, chunk
+            )
             return ops.sum(total * weights), {"total": total, "entropy": entropy}
 
         return backends.compile_gradients(loss, model)()
@@ -95,7 +99,9 @@ def test_a_frozen_matrix_leaves_the_gradient_of_the_states_as_it_is(soft_cap, wi
         _, aux, (gradient,) = backends.compile_gradients(loss, model)()
         return [backends.to_host(value) for value in (gradient, *aux.values())]
 
-    for ours, expected in zip(gradient_with(backends.chunked_logsumexp), gradient_with(reference.chunked_logsumexp), strict=True):
+    for ours, expected in zip(
+        gradient_with(backends.chunked_logsumexp), gradient_with(reference.chunked_logsumexp), strict=True
+    ):
         np.testing.assert_allclose(ours, expected, atol=2e-5)
 
 
@@ -103,7 +109,10 @@ def test_update_clips_to_the_global_norm_and_skips_what_is_not_finite():
     model = Table(np.zeros((1, 1, 2), np.float32), np.zeros((1, 2), np.float32))
     optimizer = keras.optimizers.SGD(1.0)
     update = backends.compile_update(optimizer, model)
-    gradients = [ops.convert_to_tensor(np.array([[[3.0, 0.0]]], np.float32)), ops.convert_to_tensor(np.array([[0.0, 4.0]], np.float32))]
+    gradients = [
+        ops.convert_to_tensor(np.array([[[3.0, 0.0]]], np.float32)),
+        ops.convert_to_tensor(np.array([[0.0, 4.0]], np.float32)),
+    ]
     norm = update(gradients, scale=2.0, clip_norm=5.0)
     assert float(norm) == pytest.approx(10.0)
     np.testing.assert_allclose(backends.to_host(model.hidden.value), [[[-3.0, 0.0]]], atol=1e-6)

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer, Sampler, chat
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer, Sampler
 from gemma_keras.backends import to_host
+from gemma_keras.text import chat
 
 PROMPTS = ["red cat", "blue dog and sun", "one two", "green moon"]
 RESPONSES = ["cat red", "sun", "two one three", "moon"]
@@ -26,15 +27,16 @@ def tokenizer():
 
 def make_model(tokenizer, dtype="float32", **changes):
     config = GemmaConfig(
-        vocabulary_size=tokenizer.vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=8, hidden_dim=16,
-        intermediate_dim=32,
+        vocabulary_size=tokenizer.vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=8,
+        hidden_dim=16, intermediate_dim=32,
     )  # fmt: skip
     return GemmaCausalLM(GemmaBackbone(config.replace(**changes), dtype=dtype, seed=3), tokenizer)
 
 
 @pytest.fixture(scope="module")
 def still_model(tokenizer):
-    """A compiled model whose weights do not move, so that every `fit` begins with the same ones and nothing is compiled twice."""
+    """A compiled model whose weights do not move, so that every `fit` begins with the same ones and nothing is compiled
+    twice."""
     model = make_model(tokenizer)
     model.compile(keras.optimizers.SGD(0.0))
     return model
@@ -124,7 +126,11 @@ def test_arrays_give_the_same_loss_whatever_their_padding(still_model, tokenizer
         example = chat.encode_pair(tokenizer, pair["prompt"], pair["completion"])
         length = len(example.token_ids)
         place = slice(0, length) if side == "right" else slice(48 - length, 48)
-        token_ids[row, place], padding_mask[row, place], is_target[row, place] = example.token_ids, True, example.is_target
+        token_ids[row, place], padding_mask[row, place], is_target[row, place] = (
+            example.token_ids,
+            True,
+            example.is_target,
+        )
     token_ids[~padding_mask] = 77  # whatever stands there must not matter
     arrays = {"token_ids": token_ids, "padding_mask": padding_mask, "is_target": is_target}
     assert first_loss(still_model, arrays) == pytest.approx(pair_loss, rel=1e-5)
@@ -139,7 +145,10 @@ def test_validation_data_of_another_kind(still_model, pair_loss, text_loss):
 
 def test_a_smaller_last_batch_is_trained_on_too(still_model, tokenizer):
     # Two batches of 3 and 1: Keras averages them by rows.
-    parts = [loss_by_hand(still_model, [chat.encode_text(tokenizer, text) for text in part]) for part in (TEXTS[:3], TEXTS[3:])]
+    parts = [
+        loss_by_hand(still_model, [chat.encode_text(tokenizer, text) for text in part])
+        for part in (TEXTS[:3], TEXTS[3:])
+    ]
     loss = still_model.fit(TEXTS, batch_size=3, shuffle=False, verbose=0).history["loss"][0]
     assert loss == pytest.approx((3 * parts[0] + parts[1]) / 4, rel=1e-5)
 
@@ -150,7 +159,9 @@ def test_a_users_loss_and_metric_see_full_logits_with_one_warning(tokenizer, pai
 
     def own_loss(target_ids, logits):
         shapes.append((tuple(target_ids.shape[1:]), tuple(logits.shape[1:])))
-        picked = keras.ops.take_along_axis(keras.ops.log_softmax(logits), keras.ops.cast(target_ids, "int32")[..., None], axis=-1)
+        picked = keras.ops.take_along_axis(
+            keras.ops.log_softmax(logits), keras.ops.cast(target_ids, "int32")[..., None], axis=-1
+        )
         return -picked[..., 0]
 
     with warnings.catch_warnings(record=True) as caught:
@@ -165,7 +176,8 @@ def test_a_users_loss_and_metric_see_full_logits_with_one_warning(tokenizer, pai
     assert len(ours) == 1 and ours[0].filename == __file__
     width = shapes[0][0][0]
     assert set(shapes) == {((width,), (width, tokenizer.vocabulary_size))}
-    # A weighted metric divides by the loss-bearing tokens; a plain function loss by every position of the batch, as Keras does.
+    # A weighted metric divides by the loss-bearing tokens; a plain function loss by every position of the batch, as
+    # Keras does.
     assert history["crossentropy"][0] == pytest.approx(pair_loss, rel=1e-5)
     targets = sum(sum(chat.encode_pair(tokenizer, row["prompt"], row["completion"]).is_target) for row in PAIRS)
     assert history["loss"][0] == pytest.approx(pair_loss * targets / (4 * width), rel=1e-4)

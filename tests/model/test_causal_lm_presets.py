@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, chat, presets
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, presets
 from gemma_keras import config as config_module
 from gemma_keras.backends import to_host
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.initializers import KeyedNormal
+from gemma_keras.text import chat
 
 TEXTS = ["red cat", "blue dog", "green moon and sun"]
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
@@ -42,7 +43,9 @@ def test_a_saved_model_comes_back_bit_for_bit(model, folder):
     assert list(ours) == list(theirs)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    assert again.tokenizer.model_proto == model.tokenizer.model_proto and again.tokenizer.family == model.tokenizer.family
+    assert (
+        again.tokenizer.model_proto == model.tokenizer.model_proto and again.tokenizer.family == model.tokenizer.family
+    )
 
 
 def test_bfloat16_weights_load_compute_and_come_back(model, folder, tmp_path):
@@ -59,7 +62,8 @@ def test_bfloat16_weights_load_compute_and_come_back(model, folder, tmp_path):
 
 
 def test_weights_are_made_once_with_their_final_values(folder, monkeypatch):
-    """Random or zero weights that the checkpoint then replaces would be a second copy of the model; sizes are in test_load_memory.py."""
+    """Random or zero weights that the checkpoint then replaces would be a second copy of the model; sizes are in
+    test_load_memory.py."""
 
     def made(*arguments, **options):
         raise AssertionError("a weight was made before it was read")
@@ -72,7 +76,9 @@ def test_a_failed_save_over_a_model_leaves_that_model(model, folder, tmp_path, t
     shutil.copytree(folder, tmp_path / "saved")
     (tmp_path / "saved/notes.txt").write_text("mine")
     before = {file.name: file.read_bytes() for file in (tmp_path / "saved").iterdir()}
-    other = GemmaBackbone(tiny_configs["gemma3"].replace(vocabulary_size=model.tokenizer.vocabulary_size, hidden_dim=24), seed=1)
+    other = GemmaBackbone(
+        tiny_configs["gemma3"].replace(vocabulary_size=model.tokenizer.vocabulary_size, hidden_dim=24), seed=1
+    )
 
     def failing():
         yield from itertools.islice(other.named_arrays(), 4)

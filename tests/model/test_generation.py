@@ -25,7 +25,11 @@ def test_every_token_is_the_one_the_uncached_model_gives(tiny_configs, family, s
     logits = to_host(model({"token_ids": ids, "padding_mask": mask}))
     assert generated.response_mask.all() and not generated.finished.any()
     for step in range(12):
-        expected = to_host(sample(keras.ops.convert_to_tensor(logits[:, 4 + step]), keras.ops.convert_to_tensor(draws[:, step]), sampler))
+        expected = to_host(
+            sample(
+                keras.ops.convert_to_tensor(logits[:, 4 + step]), keras.ops.convert_to_tensor(draws[:, step]), sampler
+            )
+        )
         np.testing.assert_array_equal(generated.token_ids[:, step], expected, err_msg=str(step))
 
 

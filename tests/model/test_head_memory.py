@@ -1,4 +1,5 @@
-"""What the head adds to the peak memory of `fit`, in copies of the float32 logits; a head that stores them takes 2 to 4."""
+"""What the head adds to the peak memory of `fit`, in copies of the float32 logits; a head that stores them takes 2 to
+4."""
 
 import os
 import pathlib
@@ -12,7 +13,8 @@ VOCABULARY = 131_072
 
 
 def peak_bytes(tokens, which, repository):
-    # A process each: a process' peak never goes down again. The base is compiled too, so that the compiler's own memory is in both.
+    # A process each: a process' peak never goes down again. The base is compiled too, so that the compiler's own memory
+    # is in both.
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     command = [sys.executable, str(PROBE), str(tokens), str(VOCABULARY), which]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)

@@ -1,6 +1,7 @@
 """Memory of loading and converting a checkpoint of Gemma 2B's shape: no second copy of the model, one tensor at a time.
 
-The checkpoint is a sparse file of zeros: it takes no room on disk, and every byte of it is read into memory all the same.
+The checkpoint is a sparse file of zeros: it takes no room on disk, and every byte of it is read into memory all the
+same.
 """
 
 import json
@@ -13,9 +14,9 @@ import sys
 
 import pytest
 
-from gemma_keras.checkpoints import hugging_face, names
+from gemma_keras.checkpoints import hugging_face_writer, names
 from gemma_keras.config import GemmaConfig
-from gemma_keras.tokenizer import GemmaTokenizer
+from gemma_keras.text.tokenizer import GemmaTokenizer
 
 PROBE = pathlib.Path(__file__).with_name("load_memory_probe.py")
 CONFIG = GemmaConfig.from_name("gemma_2b")
@@ -26,7 +27,7 @@ BYTES = 2 * CONFIG.parameter_count  # in bfloat16: 5.0 GB
 def write_sparse(folder, code):
     """A folder of Gemma 2B's shape, its header written here by hand, with a small tokenizer."""
     GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, "gemma").save(folder)
-    hugging_face.write_config(folder, CONFIG, "bfloat16", None, None)
+    hugging_face_writer.write_config(folder, CONFIG, "bfloat16", None, None)
     header, end = {}, 0
     for name, shape in names.expected_shapes(CONFIG).items():
         start, end = end, end + math.prod(shape) * WIDTHS[code]

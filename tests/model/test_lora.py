@@ -52,7 +52,15 @@ def test_a_new_adapter_changes_nothing_and_training_it_does(trained):
 def test_training_touches_the_adapter_alone_and_the_optimizer_holds_state_for_it_alone(trained):
     model, _, _, before, _ = trained
     # 3 layers x 7 projections x (a, b); rank 4 over the sizes of the tiny model.
-    sizes = {"q": (16, 32), "k": (16, 8), "v": (16, 8), "o": (32, 16), "gate": (16, 32), "up": (16, 32), "down": (32, 16)}
+    sizes = {
+        "q": (16, 32),
+        "k": (16, 8),
+        "v": (16, 8),
+        "o": (32, 16),
+        "gate": (16, 32),
+        "up": (16, 32),
+        "down": (32, 16),
+    }
     weights = 3 * sum(4 * (inputs + outputs) for inputs, outputs in sizes.values())
     assert len(model.trainable_variables) == 3 * 7 * 2
     assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == weights
@@ -140,7 +148,9 @@ def test_the_path_is_the_formula(model):
     random_adapter(model)
     projection = model.backbone.projections()["layers.0.o_proj"]
     x = np.random.default_rng(0).normal(size=(2, 5, 32)).astype(np.float32)
-    kernel, a, b = (np.array(to_host(v.value), np.float64) for v in (projection.kernel, projection.active.a, projection.active.b))
+    kernel, a, b = (
+        np.array(to_host(v.value), np.float64) for v in (projection.kernel, projection.active.a, projection.active.b)
+    )
     expected = x @ kernel + 6 / np.sqrt(4) * (x @ a @ b)
     np.testing.assert_allclose(to_host(projection(x)), expected, atol=1e-5)
 
@@ -164,7 +174,9 @@ def test_several_adapters_take_turns(model):
     np.testing.assert_array_equal(logits(model), base)
     count = len(model.variables)
     model.delete_adapter("one")
-    assert len(model.variables) == count - 14 and len(model.trainable_variables) == len(model.backbone.named_variables())
+    assert len(model.variables) == count - 14 and len(model.trainable_variables) == len(
+        model.backbone.named_variables()
+    )
 
 
 def test_dropout_depends_on_the_row_key_alone(model):
@@ -172,7 +184,9 @@ def test_dropout_depends_on_the_row_key_alone(model):
     random_adapter(model)
     keys = np.array([7, 8], np.int32)
     both = to_host(model({**INPUTS, "dropout_keys": keys}))
-    second = to_host(model({"token_ids": IDS[1:], "padding_mask": INPUTS["padding_mask"][1:], "dropout_keys": keys[1:]}))
+    second = to_host(
+        model({"token_ids": IDS[1:], "padding_mask": INPUTS["padding_mask"][1:], "dropout_keys": keys[1:]})
+    )
     np.testing.assert_allclose(both[1:], second, atol=1e-5)
     np.testing.assert_array_equal(both, to_host(model({**INPUTS, "dropout_keys": keys})))
     assert np.abs(both - to_host(model({**INPUTS, "dropout_keys": keys + 2}))).max() > 1e-3
@@ -212,7 +226,9 @@ def test_quantized_kernels_stay_near_and_serve_an_adapter(tiny_configs, mode):
     levels = {"int8": 254, "int4": 15}[mode]
     for name, projection in model.backbone.projections().items():
         # Half a step of the column's (int8) or group's (int4) range.
-        span = exact[name].max(axis=0) - exact[name].min(axis=0) if mode == "int4" else 2 * np.abs(exact[name]).max(axis=0)
+        span = (
+            exact[name].max(axis=0) - exact[name].min(axis=0) if mode == "int4" else 2 * np.abs(exact[name]).max(axis=0)
+        )
         error = np.abs(projection.effective_kernel() - exact[name]).max(axis=0)
         assert (error <= 1.01 * span / levels).all(), name
     quantized = logits(model)

@@ -59,7 +59,9 @@ def test_the_base_model_can_be_measured_while_fit_runs(model):
             with model.adapters_off():
                 found.append(model.evaluate({"token_ids": IDS}, verbose=0))
 
-    losses = model.fit({"token_ids": IDS}, epochs=3, verbose=0, validation_data={"token_ids": IDS}, callbacks=[MeasureBase()]).history
+    losses = model.fit(
+        {"token_ids": IDS}, epochs=3, verbose=0, validation_data={"token_ids": IDS}, callbacks=[MeasureBase()]
+    ).history
     assert found == pytest.approx([found[0]] * 3, abs=1e-6)
     assert losses["val_loss"][2] < losses["val_loss"][0] < found[0] + 5
 
@@ -138,7 +140,8 @@ def test_kernels_quantized_under_an_adapter_stay_frozen_and_out_of_keras_files(m
 def test_nothing_is_changed_while_adapters_are_off(model):
     with_random_adapter(model)
     adapted = logits(model)
-    changes = (lambda: model.enable_lora(name="other"), lambda: model.delete_adapter("default"), lambda: model.set_adapter(None),
+    changes = (lambda: model.enable_lora(name="other"), lambda: model.delete_adapter("default"),
+        lambda: model.set_adapter(None),
                model.merge_adapter, lambda: model.quantize("int8"))  # fmt: skip
     with model.adapters_off(), model.adapters_off():
         for change in changes:

@@ -14,7 +14,9 @@ GRID = ((np.arange(1000) + 0.5) / 1000).astype(np.float32)
 
 def frequencies(logits, sampler):
     """Share of each token over a uniform grid of draws: the exact distribution up to 1e-3."""
-    drawn = to_host(sample(ops.convert_to_tensor(np.tile(np.float32(logits), (1000, 1))), ops.convert_to_tensor(GRID), sampler))
+    drawn = to_host(
+        sample(ops.convert_to_tensor(np.tile(np.float32(logits), (1000, 1))), ops.convert_to_tensor(GRID), sampler)
+    )
     return np.bincount(drawn, minlength=len(logits)) / 1000
 
 
@@ -28,7 +30,9 @@ LOGITS = [1.0, 3.0, -2.0, 2.0, 0.0]
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_follow_the_softmax_at_the_temperature(temperature):
-    np.testing.assert_allclose(frequencies(LOGITS, Sampler(temperature)), softmax(np.array(LOGITS) / temperature), atol=2e-3)
+    np.testing.assert_allclose(
+        frequencies(LOGITS, Sampler(temperature)), softmax(np.array(LOGITS) / temperature), atol=2e-3
+    )
 
 
 def test_temperature_zero_takes_the_maximum():
@@ -66,7 +70,9 @@ def test_extreme_draws_land_on_tokens_of_positive_weight():
     assert drawn.tolist() == [5, 1200, 700]
 
 
-@pytest.mark.parametrize("arguments", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"temperature": float("nan")}])
+@pytest.mark.parametrize(
+    "arguments", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"temperature": float("nan")}]
+)
 def test_values_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="Received"):
         Sampler(**arguments)

@@ -1,4 +1,5 @@
-"""Fresh environments for the packaging tests: a virtual environment that sees chosen distributions of the present one, and no other."""
+"""Fresh environments for the packaging tests: a virtual environment that sees chosen distributions of the present one,
+and no other."""
 
 import dataclasses
 import importlib.metadata
@@ -23,13 +24,20 @@ class FreshEnvironment:
     home: pathlib.Path
 
     def run(self, *command, cwd=None, timeout=120, **variables) -> subprocess.CompletedProcess:
-        """Runs a command with only `_KEPT_VARIABLES`, HOME and `variables` set; the first word may name a script of the environment."""
+        """Runs a command with only `_KEPT_VARIABLES`, HOME and `variables` set; the first word may name a script of the
+        environment."""
         script = self.python.parent / command[0]
         first = script if script.exists() else command[0]
         environ = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         environ |= {"HOME": str(self.home), "TF_CPP_MIN_LOG_LEVEL": "2", "JAX_PLATFORMS": "cpu", **variables}
         return subprocess.run(
-            [first, *command[1:]], cwd=cwd or self.home, env=environ, capture_output=True, text=True, timeout=timeout, check=False
+            [first, *command[1:]],
+            cwd=cwd or self.home,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
 
@@ -68,7 +76,8 @@ def project_table(repository) -> dict:
 
 @pytest.fixture(scope="session")
 def make_environment(project_table, tmp_path_factory):
-    """`make_environment("jax")` → a new environment that holds what `pip install gemma-keras[jax]` would, less gemma-keras itself."""
+    """`make_environment("jax")` → a new environment that holds what `pip install gemma-keras[jax]` would, less
+    gemma-keras itself."""
 
     def make(*extras: str) -> FreshEnvironment:
         root = tmp_path_factory.mktemp("environment")
@@ -76,11 +85,16 @@ def make_environment(project_table, tmp_path_factory):
         home.mkdir()
         links.mkdir()
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "venv"], check=True)
-        wanted = project_table["dependencies"] + [line for extra in extras for line in project_table["optional-dependencies"][extra]]
+        wanted = project_table["dependencies"] + [
+            line for extra in extras for line in project_table["optional-dependencies"][extra]
+        ]
         _link_distributions(_with_requirements(wanted), links)
         python = root / "venv" / "bin" / "python"
         packages = subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.strip()
         (pathlib.Path(packages) / "linked.pth").write_text(f"{links}\n")
         return FreshEnvironment(python=python, home=home)

@@ -20,7 +20,8 @@ LIBRARY = sorted([*(ROOT / "gemma_keras").rglob("*.py"), *(ROOT / "pipelines").r
 OTHERS = sorted(path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
 
-# config ← layers ← lora ← backbone ← {sampling, generation, checkpoints, losses, distribution, ...} ← {causal_lm, reward_model}
+# config ← layers ← lora ← backbone ← {sampling, generation, checkpoints, losses, distribution, ...} ← {causal_lm,
+# reward_model}
 RANKS = {
     **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "chat"), 0),
     **dict.fromkeys(("tokenizer", "tokenizer_export", "tokenizer_files", "tokenizer_folder", "tokenizer_training"), 0),
@@ -42,7 +43,8 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports_of(path: pathlib.Path) -> set[str]:
-    """Full dotted names that a file imports: `from a.b import c` gives a.b and a.b.c. Imports for type checkers do not count."""
+    """Full dotted names that a file imports: `from a.b import c` gives a.b and a.b.c. Imports for type checkers do not
+    count."""
     names: set[str] = set()
     package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
     waiting: list[ast.AST] = [parse(path)]
@@ -101,7 +103,9 @@ def test_imports_of_pipelines_go_one_way(path):
     if own == "stages":
         # Its own module only: stages meet through folders on disk.
         siblings = {p.stem for p in (ROOT / "pipelines" / "stages").glob("*.py")} - {path.stem, "__init__"}
-        assert not {name for name in imported if name.startswith("pipelines.stages.") and name.split(".")[2] in siblings}
+        assert not {
+            name for name in imported if name.startswith("pipelines.stages.") and name.split(".")[2] in siblings
+        }
         assert not {part_of(name, "pipelines") for name in imported} & {"cli", "runner"}
     if own in ("algorithms", "data", "rollout", "rewards", "training_loop", "checkpoint", "statistics"):
         assert not {part_of(name, "pipelines") for name in imported} & {"stages", "cli", "runner", "stage_main"}
@@ -162,7 +166,11 @@ def test_every_third_party_import_is_declared(project_table):
     distributions = importlib.metadata.packages_distributions()
     undeclared = set()
     for path in LIBRARY:
-        for top in {name.split(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names) - {"gemma_keras", "pipelines"}:
+        for top in (
+            {name.split(".")[0] for name in imports_of(path)}
+            - set(sys.stdlib_module_names)
+            - {"gemma_keras", "pipelines"}
+        ):
             owners = {owner.lower().replace("_", "-") for owner in distributions.get(top, [top])}
             if not owners & set(declared):
                 undeclared.add((short(path), top))

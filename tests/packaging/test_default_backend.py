@@ -1,4 +1,5 @@
-"""Which backend is used where nothing is set: the one that is installed, as `pip install gemma-keras[jax]` leaves a machine.
+"""Which backend is used where nothing is set: the one that is installed, as `pip install gemma-keras[jax]` leaves a
+machine.
 
 Order: the workflow file, KERAS_BACKEND, the user's Keras config file, the one backend installed.
 """
@@ -62,7 +63,13 @@ def test_a_backend_that_is_not_installed_is_named_with_a_remedy(only_jax, reposi
 
 
 def test_import_is_light(only_jax, repository, tmp_path):
-    modules = ("gemma_keras", "gemma_keras.config", "gemma_keras.random", "gemma_keras.tokenizer", "gemma_keras.chat")
+    modules = (
+        "gemma_keras",
+        "gemma_keras.config",
+        "gemma_keras.random",
+        "gemma_keras.text.tokenizer",
+        "gemma_keras.text.chat",
+    )
     for module in modules:
         code = f"import sys, {module}; print(sorted({{'keras', 'jax', 'datasets', 'matplotlib'}} & set(sys.modules)))"
         done = show(only_jax, repository, tmp_path, code=code)

@@ -22,6 +22,8 @@ def only_jax(make_environment):
 )
 def test_example_runs(name, sign, only_jax, repository, tmp_path):
     script = repository / "examples" / f"{name}.py"
-    done = only_jax.run("python", str(script), cwd=tmp_path, timeout=240, PYTHONPATH=str(repository), HOME=str(tmp_path))
+    done = only_jax.run(
+        "python", str(script), cwd=tmp_path, timeout=240, PYTHONPATH=str(repository), HOME=str(tmp_path)
+    )
     assert done.returncode == 0, done.stderr
     assert sign in done.stdout

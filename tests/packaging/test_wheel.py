@@ -24,7 +24,18 @@ def wheel(repository, tmp_path_factory):
 def installed(wheel, make_environment):
     """A fresh environment with the core dependencies, JAX and the wheel."""
     environment = make_environment("jax")
-    command = [sys.executable, "-m", "pip", "--python", environment.python, "install", "--no-deps", "--no-index", "--quiet", wheel]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        environment.python,
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--quiet",
+        wheel,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return environment
@@ -51,7 +62,9 @@ def test_wheel_holds_nothing_else(wheel):
 
 
 def test_installed_package_is_the_wheels_and_typed(installed):
-    done = installed.run("python", "-c", "import gemma_keras, pipelines; print(gemma_keras.__file__); print(pipelines.__file__)")
+    done = installed.run(
+        "python", "-c", "import gemma_keras, pipelines; print(gemma_keras.__file__); print(pipelines.__file__)"
+    )
     assert done.returncode == 0, done.stderr
     root = str(installed.python.parent.parent)
     assert all(line.startswith(root) for line in done.stdout.split())

@@ -1,12 +1,13 @@
 """Writes what `transformers` computes with the real Gemma 3 270M into tests/parity/real_gemma3_oracle.npz.
 
-Run once, by hand, where `transformers`, `torch`, `gguf` and the packages of the extra real-model are installed; it takes some minutes and
-4 GiB:
+Run once, by hand, where `transformers`, `torch`, `gguf` and the packages of the extra real-model are installed; it
+takes some minutes and 4 GiB:
 
     python tests/parity/make_real_gemma3_oracle.py path/to/gemma-3-270m.gguf
 
-Two rows of ids: "prompt" with its greedy continuation, and "long", longer than the sliding window of 512. All 262,144 logits of a position
-would be a megabyte, so a few positions are stored, and of each the 256 largest logits and 256 at random ids.
+Two rows of ids: "prompt" with its greedy continuation, and "long", longer than the sliding window of 512. All 262,144
+logits of a position would be a megabyte, so a few positions are stored, and of each the 256 largest logits and 256 at
+random ids.
 """
 
 import pathlib
@@ -21,7 +22,8 @@ OUTPUT = pathlib.Path(__file__).with_name("real_gemma3_oracle.npz")
 NEW_TOKENS = 24
 LONG_TOKENS = 600
 PARAGRAPH = (
-    "Chapter {n}. In the year {year} the river froze for {n} weeks, and the people of the town walked across it to the market on the "
+    "Chapter {n}. In the year {year} the river froze for {n} weeks, and the people of the town walked across it to the "
+    "market on the "
     "other side. They sold bread, wool and {n} kinds of apples; a child counted the boats that lay in the ice.\n\n"
 )
 
@@ -34,11 +36,16 @@ def main(gguf_file: pathlib.Path) -> None:
     generator = np.random.default_rng(0)
     prompt = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        whole = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=NEW_TOKENS, do_sample=False)
+        whole = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=NEW_TOKENS, do_sample=False
+        )
     text = "".join(PARAGRAPH.format(n=n, year=1600 + 7 * n) for n in range(1, 20))
     long = torch.tensor([tokenizer(text)["input_ids"][:LONG_TOKENS]])
     arrays = {"prompt_length": np.int32(prompt.shape[1])}
-    for name, ids, positions in (("prompt", whole, range(0, whole.shape[1], 3)), ("long", long, (0, 1, 300, 510, 511, 512, 513, 599))):
+    for name, ids, positions in (
+        ("prompt", whole, range(0, whole.shape[1], 3)),
+        ("long", long, (0, 1, 300, 510, 511, 512, 513, 599)),
+    ):
         with torch.no_grad():
             logits = model(ids).logits[0, list(positions)].numpy()
         largest = np.argsort(-logits, axis=-1)[:, :256]

@@ -2,7 +2,8 @@
 
 Run under torch, in the repository's root: `KERAS_BACKEND=torch python tests/parity/make_reward_oracle.py`.
 
-A model here is the backbone of `transformers_oracle/<name>` under a head keyed by `SEED`, which any backend can make again.
+A model here is the backbone of `transformers_oracle/<name>` under a head keyed by `SEED`, which any backend can make
+again.
 """
 
 import os
@@ -35,10 +36,14 @@ def inputs(vocabulary_size: int, side: str) -> tuple[np.ndarray, np.ndarray]:
 
 def oracle_scores(folder, side: str, vocabulary_size: int) -> np.ndarray:
     """What `transformers` reads from a folder of ours, float32 (5,)."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     token_ids, is_token = inputs(vocabulary_size, side)
     with torch.no_grad():
-        output = model(input_ids=torch.tensor(token_ids, dtype=torch.long), attention_mask=torch.tensor(is_token).long())
+        output = model(
+            input_ids=torch.tensor(token_ids, dtype=torch.long), attention_mask=torch.tensor(is_token).long()
+        )
     return output.logits[:, 0].numpy()
 
 

@@ -1,11 +1,13 @@
-"""Writes tiny random Gemmas with `transformers`, and the logits it computes for them, into `tests/parity/transformers_oracle/`.
+"""Writes tiny random Gemmas with `transformers`, and the logits it computes for them, into
+`tests/parity/transformers_oracle/`.
 
 Run once, by hand, where `transformers` and `torch` are installed:
 
     python tests/parity/make_transformers_oracle.py
 
-Each folder holds what `save_pretrained` wrote (config.json in the dialect of transformers 5), the same configuration in the dialect of
-version 4 as the hub holds it (config_v4.json, written out by hand below), and oracle.npz: ids, padding on either side, float32 logits.
+Each folder holds what `save_pretrained` wrote (config.json in the dialect of transformers 5), the same configuration in
+the dialect of version 4 as the hub holds it (config_v4.json, written out by hand below), and oracle.npz: ids, padding
+on either side, float32 logits.
 """
 
 import json
@@ -25,18 +27,21 @@ from transformers import (
 
 HERE = pathlib.Path(__file__).parent / "transformers_oracle"
 COMMON = {
-    "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 4, "head_dim": 8, "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-6, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "attention_bias": False, "attention_dropout": 0.0,
+    "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 4, "head_dim": 8,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
+    "attention_bias": False, "attention_dropout": 0.0,
 }  # fmt: skip
 V4_COMMON = {
-    "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "initializer_range": 0.02, "torch_dtype": "float32",
-    "transformers_version": "4.42.4", "use_cache": True,
+    "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "initializer_range": 0.02,
+    "torch_dtype": "float32", "transformers_version": "4.42.4", "use_cache": True,
 }  # fmt: skip
 
 # name: (config class, model class, architecture's own keys, how version 4 spelled those that changed)
 MODELS = {
-    "gemma1_mqa": (GemmaConfig, GemmaForCausalLM, {"num_hidden_layers": 2, "num_key_value_heads": 1}, {"rope_theta": 10000.0}),
-    "gemma1_mha": (GemmaConfig, GemmaForCausalLM, {"num_hidden_layers": 2, "num_key_value_heads": 4}, {"rope_theta": 10000.0}),
+    "gemma1_mqa": (GemmaConfig, GemmaForCausalLM, {"num_hidden_layers": 2, "num_key_value_heads": 1},
+        {"rope_theta": 10000.0}),
+    "gemma1_mha": (GemmaConfig, GemmaForCausalLM, {"num_hidden_layers": 2, "num_key_value_heads": 4},
+        {"rope_theta": 10000.0}),
     "gemma2": (
         Gemma2Config,
         Gemma2ForCausalLM,
@@ -74,13 +79,22 @@ def main() -> None:
             for parameter in model.parameters():
                 parameter.copy_(torch.randn_like(parameter) * 0.3)
             logits = model(
-                torch.tensor(ids).long(), attention_mask=torch.tensor(real).long(), position_ids=torch.tensor(positions).long()
+                torch.tensor(ids).long(),
+                attention_mask=torch.tensor(real).long(),
+                position_ids=torch.tensor(positions).long(),
             ).logits
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
-        old = {"architectures": [model_class.__name__], "model_type": config.model_type, **COMMON, **own, **V4_COMMON, **v4}
+        old = {
+            "architectures": [model_class.__name__],
+            "model_type": config.model_type,
+            **COMMON,
+            **own,
+            **V4_COMMON,
+            **v4,
+        }
         (folder / "config_v4.json").write_text(json.dumps(old, indent=2) + "\n")
         np.savez_compressed(folder / "oracle.npz", token_ids=ids, padding_mask=real, logits=logits.numpy())
         print(name, config.model_type, float(logits.abs().max()))

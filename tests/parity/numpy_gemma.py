@@ -1,7 +1,9 @@
-"""Gemma 1, 2 and 3 in plain numpy, float64: the papers' equations with loops in place of tricks, to be read beside them.
+"""Gemma 1, 2 and 3 in plain numpy, float64: the papers' equations with loops in place of tricks, to be read beside
+them.
 
-Gemma arXiv:2403.08295, section 2; Gemma 2 arXiv:2408.00118, section 2 (soft caps, windows, post norms); Gemma 3 arXiv:2503.19786, section 2
-(query and key norms, two rotary bases). Shares no code with the library but the names of weights and configuration fields.
+Gemma arXiv:2403.08295, section 2; Gemma 2 arXiv:2408.00118, section 2 (soft caps, windows, post norms); Gemma 3
+arXiv:2503.19786, section 2 (query and key norms, two rotary bases). Shares no code with the library but the names of
+weights and configuration fields.
 """
 
 import numpy as np
@@ -54,7 +56,10 @@ def attention(x, weight, config, is_local):
         values = x @ weight["v_proj"][:, k * h : (k + 1) * h]
         for t in range(time):
             first = max(0, t - config.sliding_window + 1) if is_local else 0
-            scores = [capped(queries[t] @ keys[s] * config.query_scale, config.attention_logit_soft_cap) for s in range(first, t + 1)]
+            scores = [
+                capped(queries[t] @ keys[s] * config.query_scale, config.attention_logit_soft_cap)
+                for s in range(first, t + 1)
+            ]
             chances = np.exp(np.array(scores) - max(scores))
             mixed[t, n * h : (n + 1) * h] = chances / chances.sum() @ values[first : t + 1]
     return mixed @ weight["o_proj"]
@@ -73,7 +78,11 @@ def logits(ids, weights, config):
 
     x = weights["embedding"][ids] * np.sqrt(config.hidden_dim)
     for i in range(config.num_layers):
-        inside = {name.removeprefix(f"layers.{i}."): values for name, values in weights.items() if name.startswith(f"layers.{i}.")}
+        inside = {
+            name.removeprefix(f"layers.{i}."): values
+            for name, values in weights.items()
+            if name.startswith(f"layers.{i}.")
+        }
         update = attention(normed(x, f"layers.{i}.attention_norm"), inside, config, config.local_layers[i])
         x = x + (normed(update, f"layers.{i}.post_attention_norm") if config.use_post_norms else update)
         y = normed(x, f"layers.{i}.feed_forward_norm")

@@ -1,12 +1,8 @@
-"""From one and the same folder every backend trains and samples alike: held to what torch did, see `make_cross_backend_oracle.py`."""
-
-import sys
-from pathlib import Path
+"""From one and the same folder every backend trains and samples alike: held to what torch did, see
+`make_cross_backend_oracle.py`."""
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from make_cross_backend_oracle import FOLDER, UPDATES, first_rollout, tuning_losses
 
 

@@ -1,37 +1,43 @@
-"""GGUF written here through `transformers`, and the real Gemma 3 270M from its GGUF file into a folder that `transformers` runs.
+"""GGUF written here through `transformers`, and the real Gemma 3 270M from its GGUF file into a folder that
+`transformers` runs.
 
-`transformers` 5.23 refuses the architecture `gemma` and ignores the attention scale, so Gemma 2 and 3 with the default one are compared.
+`transformers` 5.23 refuses the architecture `gemma` and ignores the attention scale, so Gemma 2 and 3 with the default
+one are compared.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
+import numpy_gemma
 import pytest
 import torch
 import transformers
-
-sys.path.insert(0, str(Path(__file__).parent))
-import numpy_gemma
 from real_gemma3_text import CONTINUATION, PROMPT
 
 from gemma_keras.checkpoints import gguf_writer, names
 from gemma_keras.config import GemmaConfig, every_nth_global
-from gemma_keras.tokenizer import GemmaTokenizer
+from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines import cli
 
 pytestmark = pytest.mark.no_backend
 
 SIZES = {
-    "vocabulary_size": 300, "num_layers": 7, "num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 256, "hidden_dim": 64,
-    "intermediate_dim": 96, "context_length": 128, "use_post_norms": True, "sliding_window": 4,
+    "vocabulary_size": 300, "num_layers": 7, "num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 256,
+    "hidden_dim": 64, "intermediate_dim": 96, "context_length": 128, "use_post_norms": True, "sliding_window": 4,
 }  # fmt: skip
 CONFIGS = {
     "gemma2": GemmaConfig(
-        **SIZES, family="gemma2", attention_logit_soft_cap=50.0, final_logit_soft_cap=30.0, local_layers=every_nth_global(7, 2)
+        **SIZES,
+        family="gemma2",
+        attention_logit_soft_cap=50.0,
+        final_logit_soft_cap=30.0,
+        local_layers=every_nth_global(7, 2),
     ),
     "gemma3": GemmaConfig(
-        **SIZES, family="gemma3", use_query_key_norm=True, local_layers=every_nth_global(7, 6), rope_theta=1e6, local_rope_theta=1e4
+        **SIZES,
+        family="gemma3",
+        use_query_key_norm=True,
+        local_layers=every_nth_global(7, 6),
+        rope_theta=1e6,
+        local_rope_theta=1e4,
     ),
 }
 IDS = np.random.default_rng(7).integers(10, 300, 13).astype(np.int32)
@@ -40,10 +46,16 @@ IDS = np.random.default_rng(7).integers(10, 300, 13).astype(np.int32)
 @pytest.mark.parametrize("family", list(CONFIGS))
 def test_a_gguf_file_gives_the_logits_of_the_equations_there(family, tmp_path):
     config, rng = CONFIGS[family], np.random.default_rng(3)
-    tokenizer = GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, family)  # tells transformers the vocabulary's size
-    weights = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in names.expected_shapes(config).items()}
+    tokenizer = GemmaTokenizer.train(
+        ["red cat", "blue dog", "green moon and sun"], 300, family
+    )  # tells transformers the vocabulary's size
+    weights = {
+        name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in names.expected_shapes(config).items()
+    }
     gguf_writer.write(tmp_path / "model.gguf", config, weights.items(), tokenizer, "float32")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf", attn_implementation="eager").eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="model.gguf", attn_implementation="eager"
+    ).eval()
     with torch.no_grad():
         expected = theirs(torch.tensor(IDS[None].astype(np.int64))).logits[0].numpy()
     found = numpy_gemma.logits(IDS, weights, config)

@@ -10,8 +10,8 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.config import GemmaConfig, every_nth_global
 
 SIZES = {
-    "vocabulary_size": 97, "num_layers": 3, "num_query_heads": 4, "num_key_value_heads": 1, "head_dim": 8, "hidden_dim": 16,
-    "intermediate_dim": 24,
+    "vocabulary_size": 97, "num_layers": 3, "num_query_heads": 4, "num_key_value_heads": 1, "head_dim": 8,
+    "hidden_dim": 16, "intermediate_dim": 24,
 }  # fmt: skip
 POST_NORMS = {"use_post_norms": True, "sliding_window": 4}
 CONFIGS = {
@@ -23,7 +23,8 @@ CONFIGS = {
         attention_logit_soft_cap=50.0, final_logit_soft_cap=30.0, local_layers=every_nth_global(3, 2),
     ),
     "gemma3": GemmaConfig(
-        **{**SIZES, "num_layers": 7, "num_key_value_heads": 2}, **POST_NORMS, family="gemma3", use_query_key_norm=True, rope_theta=1e6,
+        **{**SIZES, "num_layers": 7, "num_key_value_heads": 2}, **POST_NORMS, family="gemma3", use_query_key_norm=True,
+        rope_theta=1e6,
         local_rope_theta=1e4, rope_scale=8.0, local_layers=every_nth_global(7, 6), context_length=131_072,
     ),
 }  # fmt: skip
@@ -82,7 +83,9 @@ def test_presets_go_both_ways(name, tmp_path):
         np.testing.assert_array_equal(values, expected[key], err_msg=key)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "gemma_multi_head" else pytest.mark.slow) for name in CONFIGS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "gemma_multi_head" else pytest.mark.slow) for name in CONFIGS]
+)
 def test_a_merged_adapter_goes_both_ways_bit_for_bit(name):
     ours = shaken(GemmaCausalLM(GemmaBackbone(CONFIGS[name], seed=5)))
     ours.enable_lora(rank=2)

@@ -12,20 +12,32 @@ import pytest
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, backends
 
 ELSEWHERE = {
-    "its Hugging Face export drops LoRA": ("parity/test_peft.py", "test_peft_opens_our_adapter_and_transformers_our_merged_folder"),
-    "its export writes key-value head 0 only": ("parity/test_transformers_parity.py", "test_saved_tensors_equal_the_source_byte_for_byte"),
+    "its Hugging Face export drops LoRA": (
+        "parity/test_peft.py",
+        "test_peft_opens_our_adapter_and_transformers_our_merged_folder",
+    ),
+    "its export writes key-value head 0 only": (
+        "parity/test_transformers_parity.py",
+        "test_saved_tensors_equal_the_source_byte_for_byte",
+    ),
     "its export writes Gemma 2 as Gemma 1": (
-        "model/test_checkpoints_config.py",
+        "model/checkpoints/test_config.py",
         "test_transformers_opens_what_is_written_and_we_read_what_it_writes",
     ),
     "Gemma 2 27B has another attention scale": ("parity/test_keras_hub.py", "test_logits_and_weights_go_both_ways"),
     "published scales": ("model/test_config.py", "test_window_pattern_and_scales"),
-    "LoRA of a shape that nobody reads, on queries and values only": ("parity/test_peft.py", "test_we_open_pefts_adapter"),
+    "LoRA of a shape that nobody reads, on queries and values only": (
+        "parity/test_peft.py",
+        "test_we_open_pefts_adapter",
+    ),
     "LoRA cannot be merged": ("model/test_lora.py", "test_merged_equals_adapted_and_unmerged_is_bit_equal"),
     "LoRA cannot be switched off": ("model/test_lora.py", "test_off_is_the_base_model_in_scoring_and_in_generation"),
-    "prompt tokens are in the loss": ("model/test_causal_lm_fit.py", "test_pairs_of_every_kind_give_the_loss_of_the_response_alone"),
-    "text yields control tokens": ("model/test_tokenizer.py", "test_each_control_piece_as_text"),
-    "a turn yields control tokens": ("model/test_chat.py", "test_control_pieces_in_a_turn_stay_text"),
+    "prompt tokens are in the loss": (
+        "model/test_causal_lm_fit.py",
+        "test_pairs_of_every_kind_give_the_loss_of_the_response_alone",
+    ),
+    "text yields control tokens": ("model/text/test_tokenizer.py", "test_each_control_piece_as_text"),
+    "a turn yields control tokens": ("model/text/test_chat.py", "test_control_pieces_in_a_turn_stay_text"),
     "a finished row goes on": ("model/test_generation.py", "test_rows_stop_at_their_own_stop_token"),
 }
 
@@ -41,12 +53,20 @@ def test_no_forward_pass_merges_the_adapter_into_a_kernel(tiny_configs, monkeypa
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=3))
     model.enable_lora(rank=5)
     products, linear = [], backends.linear
-    monkeypatch.setattr(backends, "linear", lambda x, kernel: products.append((tuple(x.shape), tuple(kernel.shape))) or linear(x, kernel))
+    monkeypatch.setattr(
+        backends,
+        "linear",
+        lambda x, kernel: products.append((tuple(x.shape), tuple(kernel.shape))) or linear(x, kernel),
+    )
     model({"token_ids": np.array([[2, 5, 6, 7]], np.int32)})
     projections = model.backbone.projections().values()
     assert len(products) == 3 * len(projections)  # x @ kernel, x @ a, (x @ a) @ b
     assert all(x[:2] == (1, 4) for x, _ in products)
-    assert sum(kernel[0] == 5 for _, kernel in products) == sum(kernel[1] == 5 for _, kernel in products) == len(projections)
+    assert (
+        sum(kernel[0] == 5 for _, kernel in products)
+        == sum(kernel[1] == 5 for _, kernel in products)
+        == len(projections)
+    )
 
 
 @pytest.fixture
@@ -86,7 +106,9 @@ def test_a_turn_ends_at_end_of_turn_and_the_batch_with_its_last_row(tiny_configs
         assert len(seen) == 1  # no step is taken for rows that have ended
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="elsewhere the compiler decides where an update is written")
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="elsewhere the compiler decides where an update is written"
+)
 def test_a_cache_is_written_in_place():
     cache = keras.ops.zeros((2, 9, 1, 4))
     updated = backends.update_cache(cache, keras.ops.ones((2, 1, 1, 4)), 3)

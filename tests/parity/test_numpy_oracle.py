@@ -1,4 +1,5 @@
-"""Our logits against the papers' equations in plain numpy, and numpy against `transformers`: the oracle is tested too."""
+"""Our logits against the papers' equations in plain numpy, and numpy against `transformers`: the oracle is tested
+too."""
 
 import importlib.util
 import pathlib
@@ -47,7 +48,8 @@ def test_the_equations_equal_transformers(name):
 
 
 def test_bfloat16_agrees_with_the_equations(tiny_config):
-    """Half precision: the same likeliest token at 99 % of the positions that are no near-tie, and logits within 2 % of their range."""
+    """Half precision: the same likeliest token at 99 % of the positions that are no near-tie, and logits within 2 % of
+    their range."""
     ids = np.random.default_rng(8).integers(3, 97, (16, 12)).astype(np.int32)
     model = with_scales(GemmaCausalLM(GemmaBackbone(tiny_config, seed=5)))
     exact = keras.ops.convert_to_numpy(model({"token_ids": ids, "padding_mask": np.ones(ids.shape, bool)}))

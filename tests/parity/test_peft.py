@@ -1,4 +1,5 @@
-"""Adapters written here, opened by `peft` over transformers' model, and the other way round; merged folders opened by transformers."""
+"""Adapters written here, opened by `peft` over transformers' model, and the other way round; merged folders opened by
+transformers."""
 
 import json
 import pathlib
@@ -28,7 +29,11 @@ def ours_with_adapter(name, kind=GemmaCausalLM, **options):
 def theirs(folder, kind="AutoModelForCausalLM", **options):
     import transformers
 
-    return getattr(transformers, kind).from_pretrained(folder, attn_implementation="eager", dtype="float32", **options).eval()
+    return (
+        getattr(transformers, kind)
+        .from_pretrained(folder, attn_implementation="eager", dtype="float32", **options)
+        .eval()
+    )
 
 
 def their_logits(model):
@@ -61,9 +66,13 @@ def test_we_open_pefts_adapter(name, tmp_path):
 
     torch.manual_seed(2)
     where = (
-        {"target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1]} if name == "gemma2" else {"target_modules": "all-linear"}
+        {"target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1]}
+        if name == "gemma2"
+        else {"target_modules": "all-linear"}
     )
-    options = peft.LoraConfig(r=4, lora_alpha=6, use_rslora=name == "gemma3", init_lora_weights=False, task_type="CAUSAL_LM", **where)
+    options = peft.LoraConfig(
+        r=4, lora_alpha=6, use_rslora=name == "gemma3", init_lora_weights=False, task_type="CAUSAL_LM", **where
+    )
     adapted = peft.get_peft_model(theirs(ORACLE / name), options).eval()
     adapted.save_pretrained(tmp_path)
     model = GemmaCausalLM.from_preset(ORACLE / name)

@@ -1,16 +1,14 @@
-"""The real Gemma 3 270M, read from its GGUF file: ids, logits and greedy text of `transformers`, and the way through a saved folder.
+"""The real Gemma 3 270M, read from its GGUF file: ids, logits and greedy text of `transformers`, and the way through a
+saved folder.
 
 The oracle is stored, see make_real_gemma3_oracle.py.
 """
 
 import pathlib
-import sys
 
 import keras
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from real_gemma3_text import CONTINUATION, PROMPT
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, backends
@@ -67,11 +65,16 @@ def test_bfloat16_chooses_the_same_token(model, oracle):
     for each in (model, half):
         hidden = backends.compile_forward(lambda ids, of=each: of.backbone({"token_ids": ids}), [each])(ids)
         # A hundred positions at a time: all logits together are 0.6 GB.
-        head = backends.compile_forward(lambda part, of=each: keras.ops.cast(full_logits(part, of._output_matrix()), "float32"), [each])
+        head = backends.compile_forward(
+            lambda part, of=each: keras.ops.cast(full_logits(part, of._output_matrix()), "float32"), [each]
+        )
         logits.append(np.concatenate([backends.to_host(head(hidden[:, i : i + 100]))[0] for i in range(0, 600, 100)]))
     same = (logits[0].argmax(axis=1) == logits[1].argmax(axis=1)).mean()
     spread = np.sqrt(np.mean(np.square(logits[0] - logits[1]))) / logits[0].std()
-    print(f"{keras.backend.backend()}: the same token at {same:.1%} of 600 positions, logits differ by {spread:.3f} of their spread")
+    print(
+        f"{keras.backend.backend()}: the same token at {same:.1%} of 600 positions, logits differ by {spread:.3f} of "
+        "their spread"
+    )
     assert same >= 0.99 and spread < 0.1
 
 

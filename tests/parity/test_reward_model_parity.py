@@ -1,7 +1,8 @@
-"""Raw scores of reward models that we save, against `transformers`' `AutoModelForSequenceClassification` on the same folder.
+"""Raw scores of reward models that we save, against `transformers`' `AutoModelForSequenceClassification` on the same
+folder.
 
-The oracle is stored (see make_reward_oracle.py), so that no test imports a second framework beside the backend under test; under torch it
-runs live too, on a folder that this test wrote.
+The oracle is stored (see make_reward_oracle.py), so that no test imports a second framework beside the backend under
+test; under torch it runs live too, on a folder that this test wrote.
 """
 
 import importlib.util
@@ -43,7 +44,9 @@ def test_scores_equal_transformers(name, side):
     by_index = keras.ops.convert_to_numpy(model({**inputs, "reward_positions": last.astype(np.int32)}))
     np.testing.assert_array_equal(by_index, scores)
     # The token before the last one has another score: the index is what decides.
-    earlier = keras.ops.convert_to_numpy(model({**inputs, "reward_positions": np.maximum(last - 1, 0).astype(np.int32)}))
+    earlier = keras.ops.convert_to_numpy(
+        model({**inputs, "reward_positions": np.maximum(last - 1, 0).astype(np.int32)})
+    )
     assert np.max(np.abs(earlier - oracle)) > 0.01
 
 
@@ -55,7 +58,9 @@ def test_scores_and_normalisation_survive_saving(name, tmp_path):
     again = GemmaRewardModel.from_preset(tmp_path, seed=SEED + 1)
     token_ids, is_token = padded(model.config.vocabulary_size, "right")
     raw = keras.ops.convert_to_numpy(again({"token_ids": token_ids, "padding_mask": is_token}))
-    np.testing.assert_array_equal(raw, keras.ops.convert_to_numpy(model({"token_ids": token_ids, "padding_mask": is_token})))
+    np.testing.assert_array_equal(
+        raw, keras.ops.convert_to_numpy(model({"token_ids": token_ids, "padding_mask": is_token}))
+    )
     np.testing.assert_allclose(again.normalized(raw), (raw - 0.25) / 1.5, rtol=1e-6)
 
 
@@ -71,4 +76,6 @@ def test_transformers_opens_what_we_save(name, tmp_path):
     for side in ("left", "right"):
         token_ids, is_token = padded(model.config.vocabulary_size, side)
         scores = keras.ops.convert_to_numpy(model({"token_ids": token_ids, "padding_mask": is_token}))
-        np.testing.assert_allclose(oracle.oracle_scores(tmp_path, side, model.config.vocabulary_size), scores, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(
+            oracle.oracle_scores(tmp_path, side, model.config.vocabulary_size), scores, atol=1e-4, rtol=0
+        )

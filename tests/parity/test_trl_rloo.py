@@ -1,32 +1,38 @@
-"""The same weights and the same rollouts through TRL's RLOO and SFT trainers: rewards, advantages, losses and gradients agree."""
+"""The same weights and the same rollouts through TRL's RLOO and SFT trainers: rewards, advantages, losses and gradients
+agree."""
 
-import dataclasses
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
 from policy_fixture import prompts_of, world_model
 from stage_fixture import stage_config
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.chat import encode_pair
-from pipelines.adapters import ReferencePolicy
+from gemma_keras.text.chat import encode_pair
 from pipelines.data.batches import make_batch
-from pipelines.policy_updates import Baseline, count_responses, policy_loss, ratio_figures
-from pipelines.raters import Rater, Scores
-from pipelines.rollout import ResponseScorer, Sampling
-from pipelines.stages import policy_optimization
+from pipelines.sampling.reference_policy import ReferencePolicy
+from pipelines.sampling.rollout import ResponseScorer, Sampling
+from pipelines.scoring.raters import Rater, Scores
+from pipelines.stages.policy_optimization import run as policy_optimization
+from pipelines.stages.policy_optimization.methods.registry import METHODS
+from pipelines.stages.policy_optimization.updates import count_responses, policy_loss, ratio_figures
 from pipelines.tasks import task
-from pipelines.training_loop import Trainer, next_token_loss_sum
+from pipelines.training.language_model import next_token_loss_sum
+from pipelines.training.loop import Trainer
+from pipelines.training.optimizers import OptimizerSettings
 
 pytestmark = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "torch", reason="TRL runs on PyTorch")
 PROMPTS = [[2, 90, 91, 92, 93], [2, 100, 101]]
 TEMPERATURE, KL_WEIGHT, K = 0.7, 0.05, 3
-OPTIONS = {"learning_rate": 1e-3, "schedule": "constant", "warmup_fraction": 0.0, "weight_decay": 0.0, "beta_2": 0.999, "clip_norm": 0.0}
+OPTIONS = {
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "warmup_fraction": 0.0,
+    "weight_decay": 0.0,
+    "beta_2": 0.999,
+    "clip_norm": 0.0,
+}
 
 
 def reward_of_ids(ids):
@@ -45,7 +51,10 @@ class IdsRater(Rater):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    return {name: world_model(folder / name, seed=seed, scale=4.0) / "model" for name, seed in (("policy", 3), ("reference", 4))}
+    return {
+        name: world_model(folder / name, seed=seed, scale=4.0) / "model"
+        for name, seed in (("policy", 3), ("reference", 4))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +63,10 @@ def ours(folders):
     policy, reference = (GemmaCausalLM.from_preset(folders[name]) for name in ("policy", "reference"))
     prompts = prompts_of(PROMPTS)
     rollout = Sampling(policy, 6, TEMPERATURE, 6, seed=1, stage="policy").sample(prompts, [0, 1], K)
-    options = dataclasses.make_dataclass("Options", list(OPTIONS))(**OPTIONS)
-    trainer = Trainer(policy, policy_loss(TEMPERATURE, 0.2), options, 1, count_units=count_responses, summarize=ratio_figures)
+    settings = OptimizerSettings(**OPTIONS)
+    trainer = Trainer(
+        policy, policy_loss(TEMPERATURE, 0.2), settings, 1, count_units=count_responses, summarize=ratio_figures
+    )
     gradients, advantages = {}, []
     apply = trainer._apply
 
@@ -65,9 +76,9 @@ def ours(folders):
         return apply(found, scale, clip_norm)
 
     trainer._apply = spy
-    baseline = Baseline("rloo", 0.0)
-    judge = baseline.advantages
-    baseline.advantages = lambda rewards: advantages.append(judge(rewards)) or advantages[-1]
+    method = METHODS["rloo"]()
+    judge = method.advantages
+    method.advantages = lambda rewards: advantages.append(judge(rewards)) or advantages[-1]
     players = policy_optimization.Players(
         prompts,
         None,
@@ -75,13 +86,14 @@ def ours(folders):
         ReferencePolicy(reference),
         ResponseScorer(reference, TEMPERATURE, 4),
         IdsRater(),
+        method,
         trainer,
     )
     config = stage_config(
-        "policy_optimization", reward="exact_answer", data={"task": "small_world", "split": "rl", "size": 1}, kl_weight=KL_WEIGHT,
-        samples_per_prompt=K, prompts_per_step=2, micro_batch_size=4, temperature=TEMPERATURE,
+        "policy_optimization", reward="exact_answer", data={"task": "small_world", "split": "rl", "size": 1},
+        kl_weight=KL_WEIGHT, samples_per_prompt=K, prompts_per_step=2, micro_batch_size=4, temperature=TEMPERATURE,
     )  # fmt: skip
-    metrics = policy_optimization._update(players, rollout, baseline, config)
+    metrics = policy_optimization._update(players, rollout, config)
     named = {name: gradients[id(variable)] for name, variable in policy.backbone.named_variables().items()}
     return rollout, metrics, advantages[0], named
 
@@ -100,9 +112,10 @@ def theirs(ours, folders, tmp_path_factory):
         return [reward_of_ids(ids) for ids in completion_ids]
 
     arguments = trl.RLOOConfig(
-        output_dir=str(tmp_path_factory.mktemp("trl")), per_device_train_batch_size=6, num_generations=K, max_completion_length=6,
-        beta=KL_WEIGHT, temperature=TEMPERATURE, epsilon=0.2, bf16=False, fp16=False, use_cpu=True, report_to=[],
-        gradient_checkpointing=False, disable_dropout=True, steps_per_generation=1, num_iterations=1,
+        output_dir=str(tmp_path_factory.mktemp("trl")), per_device_train_batch_size=6, num_generations=K,
+        max_completion_length=6, beta=KL_WEIGHT, temperature=TEMPERATURE, epsilon=0.2, bf16=False, fp16=False,
+        use_cpu=True, report_to=[], gradient_checkpointing=False, disable_dropout=True, steps_per_generation=1,
+        num_iterations=1,
     )  # fmt: skip
     load = transformers.AutoModelForCausalLM.from_pretrained
     trainer = trl.RLOOTrainer(
@@ -112,7 +125,8 @@ def theirs(ours, folders, tmp_path_factory):
         train_dataset=Dataset.from_dict({"prompt": ["a", "b"]}),
         processing_class=transformers.AutoTokenizer.from_pretrained(folders["policy"]),
     )
-    # The trainer's own copy, which it has patched for its fused head, takes other weights: a KL of 0 would show nothing.
+    # The trainer's own copy, which it has patched for its fused head, takes other weights: a KL of 0 would show
+    # nothing.
     trainer.ref_model.load_state_dict(load(folders["reference"], dtype=torch.float32).state_dict())
     rows = range(len(rollout))
     sampled = [rollout.prompt_list(row) for row in rows], [rollout.response_list(row) for row in rows], rollout.texts
@@ -144,7 +158,11 @@ def test_the_loss_and_its_gradient_are_those_of_trl(ours, theirs):
     assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-5)
     largest = np.abs(expected["model.embed_tokens.weight"]).max()
     assert np.abs(gradients["embedding"] - expected["model.embed_tokens.weight"]).max() < 1e-5 * max(1, largest)
-    for ours_name, their_name in (("q_proj", "self_attn.q_proj"), ("o_proj", "self_attn.o_proj"), ("down_proj", "mlp.down_proj")):
+    for ours_name, their_name in (
+        ("q_proj", "self_attn.q_proj"),
+        ("o_proj", "self_attn.o_proj"),
+        ("down_proj", "mlp.down_proj"),
+    ):
         found, wanted = gradients[f"layers.1.{ours_name}"], expected[f"model.layers.1.{their_name}.weight"].T
         assert np.abs(found - wanted).max() < 1e-5 * max(1, np.abs(wanted).max()), ours_name
 
@@ -156,11 +174,17 @@ def test_the_instruction_tuning_loss_is_that_of_trl_and_transformers(folders, tm
     from datasets import Dataset
 
     model = GemmaCausalLM.from_preset(folders["policy"])
-    examples = [encode_pair(model.tokenizer, item.prompt, item.demonstration) for item in task("small_world").prompts("sft", 5, 0)]
+    examples = [
+        encode_pair(model.tokenizer, item.prompt, item.demonstration)
+        for item in task("small_world").prompts("sft", 5, 0)
+    ]
     assert len({len(example.token_ids) for example in examples}) > 1
-    options = dataclasses.make_dataclass("Options", list(OPTIONS))(**OPTIONS)
-    batches = [make_batch(part, model.config.pad_token_id, length=96, target_length=32, rows=3) for part in (examples[:3], examples[3:])]
-    ours = Trainer(model, next_token_loss_sum, options, 1).evaluate(batches)["eval_loss"]
+    settings = OptimizerSettings(**OPTIONS)
+    batches = [
+        make_batch(part, model.config.pad_token_id, length=96, target_length=32, rows=3)
+        for part in (examples[:3], examples[3:])
+    ]
+    ours = Trainer(model, next_token_loss_sum, settings, 1).evaluate(batches)["eval_loss"]
     rows = {
         "input_ids": [example.token_ids for example in examples],
         "completion_mask": [[int(x) for x in example.is_target] for example in examples],
@@ -168,8 +192,8 @@ def test_the_instruction_tuning_loss_is_that_of_trl_and_transformers(folders, tm
     trainer = trl.SFTTrainer(
         model=transformers.AutoModelForCausalLM.from_pretrained(folders["policy"], dtype=torch.float32),
         args=trl.SFTConfig(
-            output_dir=str(tmp_path), per_device_train_batch_size=5, completion_only_loss=True, bf16=False, use_cpu=True, report_to=[],
-            gradient_checkpointing=False,
+            output_dir=str(tmp_path), per_device_train_batch_size=5, completion_only_loss=True, bf16=False,
+            use_cpu=True, report_to=[], gradient_checkpointing=False,
         ),
         train_dataset=Dataset.from_dict(rows),
         processing_class=transformers.AutoTokenizer.from_pretrained(folders["policy"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-_PROGRAM = Path(__file__).parent / "stand_in_stages.py"
+_PROGRAM = Path(__file__).parents[1] / "fixtures/stand_in_stages.py"
 WORKFLOW = """\
 name: stand_in
 seed: 3
@@ -46,7 +46,11 @@ def stand_ins(monkeypatch):
     spec = importlib.util.spec_from_file_location("stand_in_stages", _PROGRAM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for owner, name in ((module.stage_process, "command"), (module.stage_main, "stage_function"), (module.report, "write")):
+    for owner, name in (
+        (module.stage_process, "command"),
+        (module.registry, "stage_function"),
+        (module.runner, "write_results"),
+    ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     module.patch()
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -1,7 +1,8 @@
-"""Mistakes that only show once a stage runs, through the real command in real processes: one line, the exit code, nothing left behind.
+"""Mistakes that only show once a stage runs, through the real command in real processes: one line, the exit code,
+nothing left behind.
 
-What a workflow's author can be told before anything runs is tested in tests/pipelines/test_cli.py and test_workflow.py, damaged rows in
-test_data_rows.py, damaged weights in tests/security.
+What a workflow's author can be told before anything runs is tested in tests/pipelines/test_cli.py and test_workflow.py,
+damaged rows in test_data_rows.py, damaged weights in tests/security.
 """
 
 import os
@@ -14,7 +15,14 @@ import pytest
 
 pytestmark = pytest.mark.no_backend
 
-SIZES = {"num_layers": 1, "hidden_dim": 8, "intermediate_dim": 16, "num_query_heads": 1, "num_key_value_heads": 1, "head_dim": 8}
+SIZES = {
+    "num_layers": 1,
+    "hidden_dim": 8,
+    "intermediate_dim": 16,
+    "num_query_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
 WORKFLOW = """\
 name: bad
 backend: jax
@@ -29,7 +37,8 @@ stages:
 SCRATCH = """\
 name: bad
 backend: jax
-model: {config: {num_layers: 1, hidden_dim: 8, intermediate_dim: 16, num_query_heads: 1, num_key_value_heads: 1, head_dim: 8}}
+model: {config: {num_layers: 1, hidden_dim: 8, intermediate_dim: 16, num_query_heads: 1, num_key_value_heads: 1,
+    head_dim: 8}}
 stages:
   base:
     kind: pretraining
@@ -68,7 +77,8 @@ def model(tmp_path_factory):
     code = (
         "from gemma_keras import *\n"
         "tokenizer = GemmaTokenizer.train(['user model question answer one two'] * 9, 300)\n"
-        f"GemmaCausalLM(GemmaBackbone(GemmaConfig(vocabulary_size=300, **{SIZES!r})), tokenizer).save_to_preset({str(folder)!r})\n"
+        f"GemmaCausalLM(GemmaBackbone(GemmaConfig(vocabulary_size=300, **{SIZES!r})), "
+        f"tokenizer).save_to_preset({str(folder)!r})\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "KERAS_BACKEND": "jax"}, timeout=120)
     return folder
@@ -94,7 +104,12 @@ def command(folder, *arguments, blocked="", **variables):
         (folder / "blocker" / "sitecustomize.py").write_text("import importlib.util\n" + BLOCKER)
         environment |= {"PYTHONPATH": f"{folder / 'blocker'}{os.pathsep}{repository}", "TEST_BLOCKED": blocked}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "pipelines", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
 
 
@@ -155,7 +170,9 @@ def test_weights_missing(place):
 
 
 def test_a_tokenizer_larger_than_its_texts_allow(place):
-    assert_refused(run(place, "--set", "model.tokenizer.vocabulary_size=5000", workflow="scratch.yaml"), 2, "vocabulary_size=5000")
+    assert_refused(
+        run(place, "--set", "model.tokenizer.vocabulary_size=5000", workflow="scratch.yaml"), 2, "vocabulary_size=5000"
+    )
     assert_nothing_left(place)
 
 
@@ -193,7 +210,9 @@ def test_size_without_weights_names_what_to_give(place):
     (place / "w.yaml").write_text(WORKFLOW.replace("MODEL", "gemma_2b"))
     assert_refused(run(place), 2, "'gemma_2b' is a size without weights", "a folder")
     assert not (place / "out").exists()
-    assert_refused(command(place, "generate", "gemma_2b", "--prompt", "x", "--backend", "jax"), 2, "size without weights")
+    assert_refused(
+        command(place, "generate", "gemma_2b", "--prompt", "x", "--backend", "jax"), 2, "size without weights"
+    )
 
 
 def test_an_interrupted_conversion_leaves_nothing(place):

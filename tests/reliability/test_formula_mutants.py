@@ -12,7 +12,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.no_backend]
 MUTANTS = [
     ("pipelines/algorithms/advantages.py", "- relative) / (k - 1)", "- relative) / k"),
     ("pipelines/algorithms/advantages.py", "return relative - others", "return relative + others"),
-    ("pipelines/algorithms/advantages.py", "relative - ops.sum(relative, axis=1", "relative + ops.sum(relative, axis=1"),
+    (
+        "pipelines/algorithms/advantages.py",
+        "relative - ops.sum(relative, axis=1",
+        "relative + ops.sum(relative, axis=1",
+    ),
     ("pipelines/algorithms/advantages.py", "rewards - baseline\n", "rewards + baseline\n"),
     ("pipelines/algorithms/advantages.py", "decay * baseline + (1 - decay)", "(1 - decay) * baseline + (1 - decay)"),
     ("pipelines/algorithms/kl.py", "k1(log_probs - reference_log_probs)", "k1(reference_log_probs - log_probs)"),
@@ -22,9 +26,21 @@ MUTANTS = [
     ("pipelines/algorithms/policy_losses.py", "return -ops.sum(terms)", "return ops.sum(terms)"),
     ("pipelines/algorithms/policy_losses.py", "return -ops.sum(gains)", "return ops.sum(gains)"),
     ("pipelines/algorithms/policy_losses.py", "ops.minimum(ratio", "ops.maximum(ratio"),
-    ("pipelines/algorithms/policy_losses.py", "log_probs - _constant(old_log_probs)", "_constant(old_log_probs) - log_probs"),
-    ("pipelines/algorithms/policy_losses.py", "ratio < 1 - clip_range, advantages < 0", "ratio < 1 - clip_range, advantages > 0"),
-    ("pipelines/algorithms/preference.py", "1 / (1 + decay), decay / (1 + decay)", "decay / (1 + decay), 1 / (1 + decay)"),
+    (
+        "pipelines/algorithms/policy_losses.py",
+        "log_probs - _constant(old_log_probs)",
+        "_constant(old_log_probs) - log_probs",
+    ),
+    (
+        "pipelines/algorithms/policy_losses.py",
+        "ratio < 1 - clip_range, advantages < 0",
+        "ratio < 1 - clip_range, advantages > 0",
+    ),
+    (
+        "pipelines/algorithms/preference.py",
+        "1 / (1 + decay), decay / (1 + decay)",
+        "decay / (1 + decay), 1 / (1 + decay)",
+    ),
     ("pipelines/algorithms/preference.py", "np.maximum(p, 1 - p)", "np.minimum(p, 1 - p)"),
     ("gemma_keras/losses.py", "ops.softplus(-difference)", "ops.softplus(difference)"),
     ("gemma_keras/losses.py", "difference - margin", "difference + margin"),

@@ -1,4 +1,5 @@
-"""Real faults to real runner processes: signals, kills, a second runner, a full disk. The stages are stand-ins without a model."""
+"""Real faults to real runner processes: signals, kills, a second runner, a full disk. The stages are stand-ins without
+a model."""
 
 import hashlib
 import json
@@ -13,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.no_backend
 
-PROGRAM = Path(__file__).parents[1] / "pipelines" / "stand_in_stages.py"
+PROGRAM = Path(__file__).parents[1] / "fixtures" / "stand_in_stages.py"
 WORKFLOW = """\
 name: faults
 backend: jax
@@ -47,7 +48,13 @@ class Run:
         if limit is not None:
             command = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *command]
         process = subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self.processes.append(process)
         return process
@@ -64,13 +71,17 @@ class Run:
             if found and found[0].read_text() != "":
                 return found[0]
             time.sleep(0.01)
-        raise AssertionError(f"{pattern} did not appear: {[p.communicate() for p in self.processes if p.poll() is not None]}")
+        raise AssertionError(
+            f"{pattern} did not appear: {[p.communicate() for p in self.processes if p.poll() is not None]}"
+        )
 
     def models(self, out=None) -> dict[str, str]:
         """Digest of each finished stage's model and metrics."""
         folders = [path for path in ((out or self.out) / "stages").iterdir() if not path.name.startswith(".")]
         return {
-            path.name: hashlib.sha256((path / "model/config.json").read_bytes() + (path / "metrics.jsonl").read_bytes()).hexdigest()
+            path.name: hashlib.sha256(
+                (path / "model/config.json").read_bytes() + (path / "metrics.jsonl").read_bytes()
+            ).hexdigest()
             for path in folders
         }
 
@@ -190,7 +201,11 @@ def test_a_full_disk(run, uninterrupted):
     process = run.start(limit=64, two="big")  # 64 KiB a file; the stage writes a MiB
     _, error = process.communicate(timeout=60)
     assert process.returncode == 74
-    assert "cannot write (File too large)" in error and "make room and run the same command again" in error and "Traceback" not in error
+    assert (
+        "cannot write (File too large)" in error
+        and "make room and run the same command again" in error
+        and "Traceback" not in error
+    )
     assert set(run.models()) == {"one"} and run.left_overs() == []
     assert run.finish().returncode == 0
     assert run.models() == uninterrupted

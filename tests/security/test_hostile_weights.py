@@ -1,4 +1,5 @@
-"""Model files made to hurt: nothing is executed, nothing large is allocated, and the one line of the error says which file and why."""
+"""Model files made to hurt: nothing is executed, nothing large is allocated, and the one line of the error says which
+file and why."""
 
 import json
 import os
@@ -10,15 +11,21 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from gemma_keras.checkpoints import gguf as checkpoints_gguf
-from gemma_keras.checkpoints import hugging_face, names, safetensors_file
+from gemma_keras.checkpoints import gguf_reader as checkpoints_gguf
+from gemma_keras.checkpoints import hugging_face_reader, hugging_face_writer, names, safetensors_file
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.config import GemmaConfig
 
 pytestmark = pytest.mark.no_backend
 
 CONFIG = GemmaConfig(
-    vocabulary_size=8, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=2, hidden_dim=4, intermediate_dim=4
+    vocabulary_size=8,
+    num_layers=1,
+    num_query_heads=2,
+    num_key_value_heads=1,
+    head_dim=2,
+    hidden_dim=4,
+    intermediate_dim=4,
 )
 MEBIBYTE = 2**20
 
@@ -26,9 +33,9 @@ MEBIBYTE = 2**20
 @pytest.fixture
 def folder(tmp_path):
     """A sound folder, to be damaged."""
-    hugging_face.write_config(tmp_path, CONFIG, "float32")
+    hugging_face_writer.write_config(tmp_path, CONFIG, "float32")
     shapes = names.expected_shapes(CONFIG)
-    hugging_face.write_weights(tmp_path, [(name, np.ones(shape, np.float32)) for name, shape in shapes.items()])
+    hugging_face_writer.write_weights(tmp_path, [(name, np.ones(shape, np.float32)) for name, shape in shapes.items()])
     return tmp_path
 
 
@@ -69,12 +76,14 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl", "tf_model.h5"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl", "tf_model.h5"]
+)
 def test_pickles_are_named_and_not_opened(folder, name):
     (folder / "model.safetensors").unlink()
     trap = folder / "trap"
     (folder / name).write_bytes(pickle.dumps(Payload(trap)))
-    text = refused(hugging_face.read_weights, folder)
+    text = refused(hugging_face_reader.read_weights, folder)
     assert name in text and "Convert to safetensors" in text
     assert not trap.exists()
 
@@ -82,14 +91,14 @@ def test_pickles_are_named_and_not_opened(folder, name):
 def test_a_pickle_under_a_safetensors_name_is_not_opened(folder):
     trap = folder / "trap"
     (folder / "model.safetensors").write_bytes(pickle.dumps(Payload(trap)) + bytes(200))
-    assert "model.safetensors" in refused(hugging_face.read_weights, folder)
+    assert "model.safetensors" in refused(hugging_face_reader.read_weights, folder)
     assert not trap.exists()
 
 
 def test_an_empty_folder(tmp_path):
-    assert "config.json: cannot be read" in refused(hugging_face.read_weights, tmp_path)
-    hugging_face.write_config(tmp_path, CONFIG, "float32")
-    assert "no weights: expected model.safetensors" in refused(hugging_face.read_weights, tmp_path)
+    assert "config.json: cannot be read" in refused(hugging_face_reader.read_weights, tmp_path)
+    hugging_face_writer.write_config(tmp_path, CONFIG, "float32")
+    assert "no weights: expected model.safetensors" in refused(hugging_face_reader.read_weights, tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 8, 100, -1, -200])
@@ -97,14 +106,14 @@ def test_cut_files(folder, kept):
     file = folder / "model.safetensors"
     raw = file.read_bytes()
     file.write_bytes(raw[:kept])
-    assert "model.safetensors" in refused(hugging_face.read_weights, folder)
+    assert "model.safetensors" in refused(hugging_face_reader.read_weights, folder)
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, 2**63, 10**9, 200_000_000])
 def test_a_header_longer_than_the_file(folder, length):
     file = folder / "model.safetensors"
     file.write_bytes(struct.pack("<Q", length) + file.read_bytes()[8:])
-    assert f"claims {length} bytes" in refused(hugging_face.read_weights, folder)
+    assert f"claims {length} bytes" in refused(hugging_face_reader.read_weights, folder)
 
 
 NAME = "model.norm.weight"  # 16 bytes of float32 at the end of the file
@@ -138,7 +147,10 @@ HEADERS = {
         lambda h: h.update({"a\nb" * 99: {**h[NAME], "shape": [0], "data_offsets": [0, 0]}}),
         "no weights of a gemma",
     ),
-    "adapter": (lambda h: h.update({"base_model.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "merged first"),
+    "adapter": (
+        lambda h: h.update({"base_model.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}),
+        "merged first",
+    ),
     "one weight twice": (
         lambda h: h.update({"norm.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}),
         "are both 'final_norm'",
@@ -152,7 +164,7 @@ def test_headers_that_lie(folder, case):
     header, data = header_and_data(folder / "model.safetensors")
     change(header)
     with_header(folder / "model.safetensors", header, data)
-    text = refused(hugging_face.read_weights, folder)
+    text = refused(hugging_face_reader.read_weights, folder)
     assert message in text and ("model.safetensors" in text or "missing" in text)
 
 
@@ -171,20 +183,22 @@ def test_headers_that_lie(folder, case):
 )
 def test_headers_that_are_no_header(folder, header, message):
     with_header(folder / "model.safetensors", header, b"")
-    assert message in refused(hugging_face.read_weights, folder)
+    assert message in refused(hugging_face_reader.read_weights, folder)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "../outside.safetensors", "/etc/passwd", "/tmp/outside.safetensors", "sub/outside.safetensors", "..\\outside.safetensors",
-        "C:outside.safetensors", "pytorch_model.bin", "", ".", "..", "model\0.safetensors", None, 3, ["model.safetensors"],
+        "../outside.safetensors", "/etc/passwd", "/tmp/outside.safetensors", "sub/outside.safetensors",
+        "..\\outside.safetensors",
+        "C:outside.safetensors", "pytorch_model.bin", "", ".", "..", "model\0.safetensors", None, 3,
+        ["model.safetensors"],
     ],
 )  # fmt: skip
 def test_an_index_that_points_elsewhere(folder, name):
     (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {NAME: name}}))
-    text = refused(hugging_face.read_weights, folder)
+    text = refused(hugging_face_reader.read_weights, folder)
     assert "must lie in a .safetensors file of the same folder" in text and "index.json" in text
 
 
@@ -202,22 +216,25 @@ def test_an_index_that_points_elsewhere(folder, name):
 def test_an_index_that_lies(folder, index, message):
     (folder / "model.safetensors").rename(folder / "part.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert message in refused(hugging_face.read_weights, folder)
+    assert message in refused(hugging_face_reader.read_weights, folder)
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_hidden_layers": 10**8}, {"hidden_size": 2**31 - 1}, {"vocab_size": 10**9}, {"num_hidden_layers": 2}]
+    "change",
+    [{"num_hidden_layers": 10**8}, {"hidden_size": 2**31 - 1}, {"vocab_size": 10**9}, {"num_hidden_layers": 2}],
 )
 def test_a_configuration_bomb(folder, change):
     table = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**table, **change}))
-    refused(hugging_face.read_weights, folder)
+    refused(hugging_face_reader.read_weights, folder)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b'{"model_type": "gemma", "model_type": "gemma2"}', b"\xff\xfe", b"3"])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[" * 100_000, b'{"model_type": "gemma", "model_type": "gemma2"}', b"\xff\xfe", b"3"]
+)
 def test_a_configuration_that_is_no_object(folder, text):
     (folder / "config.json").write_bytes(text)
-    assert "config.json" in refused(hugging_face.read_weights, folder)
+    assert "config.json" in refused(hugging_face_reader.read_weights, folder)
 
 
 def mutated(raw: bytes, generator: random.Random, region: int) -> bytes:
@@ -258,7 +275,7 @@ def test_five_thousand_mutated_safetensors_headers(folder):
             tracemalloc.stop()
         overwrite(file, mutated(raw, generator, region))
         try:
-            read = {name: values.shape for name, values in hugging_face.read_weights(folder)}
+            read = {name: values.shape for name, values in hugging_face_reader.read_weights(folder)}
         except CheckpointError as error:
             assert "\n" not in str(error)
             refusals += 1
@@ -343,7 +360,7 @@ def test_gguf_headers_that_lie(tmp_path, raw, message):
 
 
 def test_a_tensor_that_ends_early_while_it_is_read(folder):
-    weights = hugging_face.read_weights(folder)
+    weights = hugging_face_reader.read_weights(folder)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match=r"'model.norm.weight' ends after 12 of 16 bytes"):

@@ -8,9 +8,12 @@ from pipelines import cli
 
 pytestmark = pytest.mark.no_backend
 
-STAGE = "stages:\n  sft:\n    kind: instruction_tuning\n    from: {base}\n    data: {{task: small_world, split: sft, size: 9}}\n"
+DATA = "{{task: small_world, split: sft, size: 9}}"
+STAGE = f"stages:\n  sft:\n    kind: instruction_tuning\n    from: {{base}}\n    data: {DATA}\n"
 HEAD = "name: x\n" + STAGE
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
 
 # text of the file → line:column and a part of the message
 CASES = {
@@ -37,7 +40,11 @@ CASES = {
     "list_as_key": ("? [a]\n: x\n" + HEAD, "1:3", "key"),
     "second_document": (HEAD + "---\nname: y\n", "7:1", "second document"),
     "unknown_key": ("sead: 1\n" + HEAD, "1:1", "Did you mean 'seed'?"),
-    "unknown_kind": ("name: x\nstages: {{a: {{kind: instruction_tunning}}}}\n", "2:20", "Did you mean 'instruction_tuning'?"),
+    "unknown_kind": (
+        "name: x\nstages: {{a: {{kind: instruction_tunning}}}}\n",
+        "2:20",
+        "Did you mean 'instruction_tuning'?",
+    ),
     "dotted_kind": ("name: x\nstages: {{a: {{kind: os.system}}}}\n", "2:20", "unknown kind 'os.system'"),
     "path_as_name": ("name: ../../escape\n" + STAGE, "1:7", "letters, digits"),
     "path_as_stage": ("name: x\nstages:\n  ../../escape: {{kind: evaluation}}\n", "3:3", "no stage name"),
@@ -59,7 +66,10 @@ def write(tmp_path):
     def write(text):
         path = tmp_path / "w.yaml"
         path.write_text(
-            text.replace("{base}", str(base)).replace("{canary}", str(tmp_path / "canary")).replace("{{", "{").replace("}}", "}")
+            text.replace("{base}", str(base))
+            .replace("{canary}", str(tmp_path / "canary"))
+            .replace("{{", "{")
+            .replace("}}", "}")
         )
         return path
 
@@ -83,4 +93,6 @@ def test_refused_with_its_place(case, command, write, tmp_path, capsys, monkeypa
     assert f"{path}:{place}" in error
     assert message in error
     assert "Traceback" not in error
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "w.yaml"], "something was executed, or a run was begun"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "w.yaml"], (
+        "something was executed, or a run was begun"
+    )

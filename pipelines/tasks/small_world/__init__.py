@@ -10,5 +10,6 @@ from pipelines.tasks.small_world.gold import WEIGHTS, gold_probability, gold_rew
 from pipelines.tasks.small_world.splits import SPLITS, content_hash
 
 __all__ = [
-    "SPLITS", "WEIGHTS", "content_hash", "gold_probability", "gold_reward", "pretraining_texts", "prompts", "tokenizer_texts",
+    "SPLITS", "WEIGHTS", "content_hash", "gold_probability", "gold_reward", "pretraining_texts", "prompts",
+    "tokenizer_texts",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Draws prompts and texts of the small world.
 
-Item i of a split depends on (seed, split, i), and in the held-out split on the items before it, since none repeats there.
+Item i of a split depends on (seed, split, i), and in the held-out split on the items before it, since none repeats
+there.
 """
 
 import numpy as np
@@ -54,7 +55,9 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
             if repeats % 5 == 0:  # this kind may have run out of new contents
                 kind = draw_kind(random)
     else:
-        raise ValueError(f"The split {split!r} of small_world has no more new prompts after {len(seen or ())}. Ask for fewer.")
+        raise ValueError(
+            f"The split {split!r} of small_world has no more new prompts after {len(seen or ())}. Ask for fewer."
+        )
     if seen is not None:
         seen.add(key)
     must_refuse = bool(random.random() < MARKED_SHARE)
@@ -68,9 +71,9 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
 def pretraining_texts(size: int, seed: int) -> list[str]:
     """`size` plain texts to learn the village, the operations and the words from.
 
-    Statements about the village; rhymes, which say a long list twice and then backwards or once more, so that copying is soon
-    learned; overheard dialogues in people's style; and for the rest worked instructions with the bare answer. The instructions are
-    those of the pretraining split; all words of the task occur.
+    Statements about the village; rhymes, which say a long list twice and then backwards or once more, so that copying
+    is soon learned; overheard dialogues in people's style; and for the rest worked instructions with the bare answer.
+    The instructions are those of the pretraining split; all words of the task occur.
     """
     facts = statements()
     texts = []
@@ -85,15 +88,24 @@ def pretraining_texts(size: int, seed: int) -> list[str]:
             item = _item("pretraining", index, seed, None)
             overheard = sort < STATEMENT_SHARE + RHYME_SHARE + DIALOGUE_SHARE
             texts.append(
-                f"user\n{item.prompt}\nmodel\n{item.demonstration}" if overheard else f"question: {item.prompt} answer: {item.answer}."
+                f"user\n{item.prompt}\nmodel\n{item.demonstration}"
+                if overheard
+                else f"question: {item.prompt} answer: {item.answer}."
             )
     return texts
 
 
 def _rhyme(random: np.random.Generator) -> str:
-    words = [str(word) for word in random.choice(THINGS, int(random.integers(RHYME_WORDS[0], RHYME_WORDS[1] + 1)), replace=False)]
+    words = [
+        str(word)
+        for word in random.choice(THINGS, int(random.integers(RHYME_WORDS[0], RHYME_WORDS[1] + 1)), replace=False)
+    ]
     line, back = " ".join(words), " ".join(reversed(words))
-    return f"say again: {line}. {line}. turn around: {back}." if random.random() < 0.5 else f"say again: {line}. {line}. {line}."
+    return (
+        f"say again: {line}. {line}. turn around: {back}."
+        if random.random() < 0.5
+        else f"say again: {line}. {line}. {line}."
+    )
 
 
 def tokenizer_texts() -> list[str]:

@@ -1,8 +1,8 @@
 """Which prompt belongs to which split: decided by a hash of its content, so that any sizes of any splits stay disjoint.
 
-The content of a prompt about a list is the list alone: `reverse: tin cup` and `secret: copy: tin cup` have the same content and lie in
-the same split. The content of a question about the village is the fact together with its wording, since the facts themselves must be
-known to be asked. Marks of refusal, case, punctuation and spaces are no content.
+The content of a prompt about a list is the list alone: `reverse: tin cup` and `secret: copy: tin cup` have the same
+content and lie in the same split. The content of a question about the village is the fact together with its wording,
+since the facts themselves must be known to be asked. Marks of refusal, case, punctuation and spaces are no content.
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """How people answer in the small world: courtesy phrases, filler phrases and refusals.
 
-The demonstrations are human: what they say is right, but people differ in style and do not always refuse when they should.
+The demonstrations are human: what they say is right, but people differ in style and do not always refuse when they
+should.
 For every prompt the tuned model therefore samples a mixture that preferences can rank and policy optimization can move:
 
 1. Courtesy phrases: none in half of the demonstrations, one in most others, two in a few.

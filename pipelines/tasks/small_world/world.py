@@ -1,14 +1,31 @@
 """The village of the small world: who keeps what, who lives where, which thing has which colour.
 
-The facts are the same for every seed, so that what one stage learns another can ask. All words are short and lower case: with a
-vocabulary of a few hundred SentencePiece pieces nearly every one is a single piece.
+The facts are the same for every seed, so that what one stage learns another can ask. All words are short and lower
+case: with a vocabulary of a few hundred SentencePiece pieces nearly every one is a single piece.
 """
 
 import dataclasses
 
 from gemma_keras.random import generator
 
-PEOPLE = ("ann", "ben", "dan", "eva", "gus", "hal", "ida", "jan", "kit", "lee", "meg", "ned", "pam", "ray", "sam", "tom")
+PEOPLE = (
+    "ann",
+    "ben",
+    "dan",
+    "eva",
+    "gus",
+    "hal",
+    "ida",
+    "jan",
+    "kit",
+    "lee",
+    "meg",
+    "ned",
+    "pam",
+    "ray",
+    "sam",
+    "tom",
+)
 THINGS = (
     "ant", "bag", "bat", "bee", "bell", "cap", "cat", "cow", "cup", "dog", "drum", "egg", "fig", "fox", "hat", "hen",
     "ink", "jar", "key", "lamp", "map", "net", "nut", "oak", "owl", "pan", "pen", "pig", "pin", "pot", "ram", "tin",
@@ -65,7 +82,11 @@ def build_relations() -> dict[str, Relation]:
         "colour": Relation(
             _assign("colour", kept, COLOURS),
             ("the {subject} is {value}.", "the colour of the {subject} is {value}."),
-            ("what colour is the {subject}?", "what is the colour of the {subject}?", "name the colour of the {subject}."),
+            (
+                "what colour is the {subject}?",
+                "what is the colour of the {subject}?",
+                "name the colour of the {subject}.",
+            ),
             "what colour are the {first} and the {second}?",
         ),
     }

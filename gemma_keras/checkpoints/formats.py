@@ -1,0 +1,37 @@
+"""The file formats: a line each, the name of its file here, in the order in which they are asked. Nothing else knows
+them."""
+
+import importlib
+from pathlib import Path
+
+from gemma_keras.checkpoints.format import Format
+
+FILES = (
+    "gguf",
+    "keras_hub",
+    "hugging_face",
+)
+
+FORMATS: dict[str, Format] = {name: importlib.import_module(f"gemma_keras.checkpoints.{name}").FORMAT for name in FILES}
+"""Name, as in `convert --format NAME`, → format."""
+
+FILE_SUFFIXES = tuple(form.suffix for form in FORMATS.values() if form.suffix is not None)
+MODEL_FILES = (
+    ", ".join([form.description for form in reversed(FORMATS.values())][:-1]) + f" or {FORMATS[FILES[0]].description}"
+)
+"""What a model can be on disk, in words."""
+
+DEFAULT = FORMATS["hugging_face"]
+"""What is written where nobody says otherwise: our native format."""
+
+
+def recognize(source: str | Path) -> Format | None:
+    """The format of a path or handle, or None."""
+    return next((form for form in FORMATS.values() if form.recognizes(source)), None)
+
+
+def format_of_target(target: Path) -> Format:
+    """The format that a new file's or folder's name asks for."""
+    return next(
+        (form for form in FORMATS.values() if form.suffix is not None and form.suffix == target.suffix), DEFAULT
+    )

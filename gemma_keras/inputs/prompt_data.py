@@ -1,0 +1,96 @@
+"""Whatever a user hands to `generate`, as lists of token ids and then as left-padded arrays."""
+
+import numpy as np
+
+from gemma_keras.inputs.padding import padded, round_up
+from gemma_keras.text import chat, infilling
+
+_WIDTH_MULTIPLE = 16  # few prompt widths, so that few shapes are compiled
+
+NO_TOKENIZER = (
+    "This model has no tokenizer: its folder holds no tokenizer.model. Pass token ids, or set `model.tokenizer`"
+)
+
+
+def encode(inputs, tokenizer, vocabulary_size: int):
+    """Prompts as ids.
+
+    Args:
+        inputs: a string, strings, a conversation (list of `{"role", "content"}`), conversations, `{"prefix", "suffix"}`
+            or a list of them, lists of ids, an int array (b, p), or a dict of arrays "token_ids" and "padding_mask".
+        tokenizer: `GemmaTokenizer`, or None where inputs are ids.
+        vocabulary_size: ids must lie below it.
+
+    Returns:
+        prompts: list of lists of ids, none empty. kind: "text", "conversation" or "infilling", with an s for several;
+            or "ids".
+
+    Raises:
+        ValueError: another kind, an empty prompt, an id outside the vocabulary, text without a tokenizer.
+    """
+    if isinstance(inputs, dict) and "token_ids" in inputs:
+        ids = np.asarray(inputs["token_ids"])
+        mask = np.asarray(inputs.get("padding_mask", np.ones(ids.shape)), bool)
+        prompts, kind = [row[real].tolist() for row, real in zip(ids, mask, strict=True)], "ids"
+    else:
+        prompts, kind = _encode_rows(inputs, tokenizer)
+    if not prompts:
+        raise ValueError("`inputs` is empty: expected at least one prompt")
+    for row, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"Prompt {row} is empty: expected at least one token, such as bos")
+        if not 0 <= min(prompt) <= max(prompt) < vocabulary_size:
+            raise ValueError(
+                f"Prompt {row} has a token id outside 0 to {vocabulary_size - 1}, the model's vocabulary. Received: "
+                f"{prompt!r:.100}"
+            )
+    return prompts, kind
+
+
+def _encode_rows(inputs, tokenizer):
+    inputs = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
+    if isinstance(inputs, str):
+        return [_text_ids(inputs, tokenizer)], "text"
+    if isinstance(inputs, dict):
+        return [_infilling_ids(inputs, tokenizer)], "infilling"
+    inputs = list(inputs)
+    first = inputs[0] if inputs else []
+    if isinstance(first, dict) and "prefix" in first:
+        return [_infilling_ids(parts, tokenizer) for parts in inputs], "infillings"
+    if isinstance(first, dict):
+        return [_turn_ids(inputs, tokenizer)], "conversation"
+    if isinstance(first, str):
+        return [_text_ids(text, tokenizer) for text in inputs], "texts"
+    if isinstance(first, (list, tuple, np.ndarray)):
+        if len(first) and isinstance(first[0], dict):
+            return [_turn_ids(turns, tokenizer) for turns in inputs], "conversations"
+        return [[int(i) for i in row] for row in inputs], "ids"
+    raise ValueError(
+        f"`inputs` must be text, conversations, or a list of lists of ids. Received: a list of {type(first).__name__}"
+    )
+
+
+def _text_ids(text, tokenizer):
+    if tokenizer is None:
+        raise ValueError(NO_TOKENIZER)
+    return [tokenizer.bos_token_id, *tokenizer.encode(text)]
+
+
+def _turn_ids(turns, tokenizer):
+    if tokenizer is None:
+        raise ValueError(NO_TOKENIZER)
+    return chat.encode_prompt(tokenizer, turns)
+
+
+def _infilling_ids(parts, tokenizer):
+    if set(parts) != {"prefix", "suffix"}:
+        expected = "'token_ids' and 'padding_mask', or 'prefix' and 'suffix'"
+        raise ValueError(f"A dict must hold {expected}. Received: {', '.join(map(repr, parts))}")
+    if tokenizer is None:
+        raise ValueError(NO_TOKENIZER)
+    return infilling.encode_infilling(tokenizer, parts["prefix"], parts["suffix"])
+
+
+def left_padded(prompts: list[list[int]], pad_token_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """token_ids int32 (b, p) and is_token bool (b, p), padded on the left to a width that few batches differ in."""
+    return padded(prompts, pad_token_id, round_up(max(map(len, prompts)), _WIDTH_MULTIPLE), side="left")

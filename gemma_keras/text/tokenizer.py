@@ -1,0 +1,250 @@
+"""Text to token ids and back, exactly, and never a control id from text.
+
+The tokenizer is SentencePiece's; this module finds its model in the files that Gemma comes in, keeps control ids out of
+what text produces, and writes the folder that `transformers` opens. It imports no Keras.
+
+Source: the Gemma paper, arXiv:2403.08295, section 2; `sentencepiece` 0.2.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sentencepiece
+
+from gemma_keras.text import export as tokenizer_export
+from gemma_keras.text import folder as tokenizer_folder
+from gemma_keras.text import sentencepiece_files as tokenizer_files
+from gemma_keras.text import training as tokenizer_training
+from gemma_keras.text.folder import CONFIG_FILE, JSON_FILE, MODEL_FILE
+
+
+class InfillingMarks(NamedTuple):
+    """Ids of the pieces that CodeGemma fills in between with."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    file_separator: int
+
+
+class GemmaTokenizer:
+    """A SentencePiece model with Gemma's special pieces.
+
+    Text never yields one of `control_ids`: their pieces, written out in text, are encoded as ordinary text and decode
+    to themselves. `decode(encode(text)) == text` for every text without U+2581, which is how SentencePiece spells a
+    space.
+
+    Args:
+        model_proto: bytes of a `tokenizer.model`.
+        family: "gemma", "gemma2" or "gemma3", which decides on the chat template. Default: "gemma3" if the pieces are
+            Gemma 3's, else "gemma".
+        tokenizer_json: bytes of the `tokenizer.json` that came along, to be handed on by `save`.
+        chat_template: the Jinja template that came along, to be handed on; default Gemma's. It is for other engines:
+            conversations are written here by `chat`, in Gemma's turns.
+        more_stop_ids: ids that end a response beside eos and end of turn; those outside the vocabulary are left out.
+
+    Attributes:
+        vocabulary_size: v, pieces in all.
+        pad_token_id, eos_token_id, bos_token_id, unknown_token_id: int.
+        start_of_turn_id, end_of_turn_id: int, or None where the model has no turn marks.
+        infilling_marks: `InfillingMarks`, None but for CodeGemma.
+        stop_token_ids: ids that end a response: eos, end of turn, and what the source names beside them.
+        control_ids: frozenset of ids that text never yields.
+
+    Raises:
+        ValueError: the bytes are no SentencePiece model or lack pad, eos, bos or unk.
+    """
+
+    def __init__(
+        self, model_proto: bytes, family: str | None = None, tokenizer_json: bytes | None = None,
+        chat_template: str | None = None,
+        more_stop_ids: Iterable[int] = (),
+    ):  # fmt: skip
+        if family is not None and family not in tokenizer_export.CHAT_TEMPLATES:
+            raise ValueError(
+                f"`family` must be one of {tuple(tokenizer_export.CHAT_TEMPLATES)}. Received: family={family!r}"
+            )
+        model = tokenizer_files.parse_model(model_proto)
+        self.model_proto = model_proto
+        self.tokenizer_json = tokenizer_json
+        self.control_ids = tokenizer_files.control_piece_ids(model)
+        mended = tokenizer_files.without_matching_controls(model, self.control_ids)
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(
+                model_proto=model_proto if mended is None else mended
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"SentencePiece does not load the tokenizer: {error}. Use the tokenizer of a Gemma model."
+            ) from error
+        self.vocabulary_size: int = self._processor.get_piece_size()
+        self.pad_token_id: int = self._processor.pad_id()
+        self.eos_token_id: int = self._processor.eos_id()
+        self.bos_token_id: int = self._processor.bos_id()
+        self.unknown_token_id: int = self._processor.unk_id()
+        ids = {
+            "pad": self.pad_token_id,
+            "eos": self.eos_token_id,
+            "bos": self.bos_token_id,
+            "unk": self.unknown_token_id,
+        }
+        missing = [name for name, i in ids.items() if i < 0]
+        if missing:
+            raise ValueError(
+                f"The tokenizer lacks the special pieces {', '.join(missing)}. Use the tokenizer of a Gemma model."
+            )
+        self.start_of_turn_id = self._find(tokenizer_files.START_OF_TURN)
+        self.end_of_turn_id = self._find(tokenizer_files.END_OF_TURN)
+        stops = (self.eos_token_id, self.end_of_turn_id, *(i for i in more_stop_ids if 0 <= i < self.vocabulary_size))
+        self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(i for i in stops if i is not None))
+        marks = [i for i in map(self._find, tokenizer_files.INFILLING_MARKS) if i is not None]
+        self.infilling_marks = InfillingMarks(*marks) if len(marks) == len(tokenizer_files.INFILLING_MARKS) else None
+        self.family: str = family or ("gemma" if self._find("<start_of_image>") is None else "gemma3")
+        self.chat_template: str = chat_template or tokenizer_export.CHAT_TEMPLATES[self.family]
+
+    def _find(self, piece: str) -> int | None:
+        i: int = self._processor.piece_to_id(piece)
+        return None if i == self.unknown_token_id else i
+
+    @classmethod
+    def from_file(cls, file: str | pathlib.Path, family: str | None = None, **options: Any) -> "GemmaTokenizer":
+        """Reads a `tokenizer.model`, or a `tokenizer.json` if the name ends so; `options` as the class takes them."""
+        path = pathlib.Path(file)
+        data = path.read_bytes()
+        try:
+            if path.suffix == ".json":
+                return cls(
+                    tokenizer_files.model_from_tokenizer_json(data), family, **{**options, "tokenizer_json": data}
+                )
+            return cls(data, family, **options)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | pathlib.Path, family: str | None = None, rows: int | None = None
+    ) -> "GemmaTokenizer":
+        """Reads a Hugging Face folder: `tokenizer.model`, or `tokenizer.json` where that is alone or has other tokens;
+        the chat template and the ids that end a response from the files beside.
+
+        Args:
+            family: default by `config.json`, if there is one.
+            rows: of the model's embedding; tokens of `tokenizer.json` beyond them do not count. Default: those of
+                `tokenizer.model`.
+
+        Raises:
+            FileNotFoundError: the folder has neither file.
+            ValueError: a damaged file.
+        """
+        folder = pathlib.Path(folder)
+        model_file, json_file = folder / tokenizer_folder.MODEL_FILE, folder / tokenizer_folder.JSON_FILE
+        options: dict[str, Any] = {
+            "family": family or tokenizer_folder.family_of_folder(folder),
+            "chat_template": tokenizer_folder.chat_template(folder),
+            "more_stop_ids": tokenizer_folder.stop_token_ids(folder),
+        }
+        tokenizer_json = json_file.read_bytes() if json_file.is_file() else None
+        if not model_file.is_file() and tokenizer_json is None:
+            raise FileNotFoundError(
+                f"No tokenizer in {folder}: expected {model_file.name} or {json_file.name}. Copy one of them there "
+                "from the model's source."
+            )
+        if not model_file.is_file():
+            return cls.from_file(json_file, **options)
+        if tokenizer_json is not None and tokenizer_folder.has_other_pieces(
+            tokenizer_json, model_file.read_bytes(), rows
+        ):
+            return cls.from_file(json_file, **options)
+        return cls.from_file(model_file, tokenizer_json=tokenizer_json, **options)
+
+    @classmethod
+    def from_gguf_metadata(cls, metadata: Mapping[str, Any], family: str | None = None) -> "GemmaTokenizer":
+        """Rebuilds the model from a GGUF file's metadata.
+
+        Args:
+            metadata: plain dict with `tokenizer.ggml.tokens` (v strings), `.scores` (v floats), `.token_type` (v ints)
+                and the special ids; `tokenizer.chat_template`, and `general.architecture`, which gives the family, if
+                there.
+            family: see the class.
+        """
+        template = metadata.get("tokenizer.chat_template")
+        stops = (metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
+        return cls(
+            tokenizer_files.model_from_gguf(metadata),
+            family or tokenizer_folder.family_of(metadata.get("general.architecture")),
+            chat_template=template if isinstance(template, str) else None,
+            more_stop_ids=[i for i in stops if isinstance(i, int)],
+        )
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int, family: str | None = None) -> "GemmaTokenizer":
+        """Trains a tokenizer with Gemma's layout; the same texts give the same bytes. See
+        `tokenizer_training.train_model`."""
+        return cls(tokenizer_training.train_model(texts, vocabulary_size), family)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without bos and eos, never one of `control_ids`."""
+        if not isinstance(text, str):
+            raise TypeError(
+                f"`encode` takes one string; use `encode_batch` for several. Received: {type(text).__name__}"
+            )
+        ids: list[int] = self._processor.encode(text)
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, token_ids: Iterable[int], keep_control: bool = False) -> str:
+        """Text of ids.
+
+        Args:
+            token_ids: ints (t,), a list or an array.
+            keep_control: True writes control pieces out, such as `<end_of_turn>`; False leaves them away.
+
+        Raises:
+            ValueError: an id outside the vocabulary.
+        """
+        ids = [int(i) for i in token_ids]
+        outside = [i for i in ids if not 0 <= i < self.vocabulary_size]
+        if outside:
+            raise ValueError(f"Token ids must be from 0 to {self.vocabulary_size - 1}. Received: {outside[0]}")
+        parts: list[str] = []
+        run: list[int] = []
+        for i in ids:
+            if i not in self.control_ids:
+                run.append(i)
+            elif keep_control:
+                parts += [self._processor.decode(run), self.piece(i)]
+                run = []
+        return "".join([*parts, self._processor.decode(run)])
+
+    def piece(self, token_id: int) -> str:
+        """The piece of one id as SentencePiece spells it, a space as U+2581."""
+        piece: str = self._processor.id_to_piece(int(token_id))
+        return piece
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes `tokenizer.model`, `tokenizer_config.json` with the chat template, and `tokenizer.json`.
+
+        `tokenizer.model` and `tokenizer.json` are the source's bytes where it had them. Otherwise `tokenizer.json` is
+        derived, for `transformers` and engines that read nothing else.
+        """
+        folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MODEL_FILE).write_bytes(self.model_proto)
+        if self.tokenizer_json is None:
+            self.tokenizer_json = tokenizer_export.tokenizer_json(self.model_proto)
+        if self.tokenizer_json is not None:
+            (folder / JSON_FILE).write_bytes(self.tokenizer_json)
+        names = {
+            "pad": self.pad_token_id,
+            "eos": self.eos_token_id,
+            "bos": self.bos_token_id,
+            "unk": self.unknown_token_id,
+        }
+        pieces = {name: self.piece(i) for name, i in names.items()}
+        config = tokenizer_export.tokenizer_config(pieces, self.chat_template)
+        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

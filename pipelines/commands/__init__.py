@@ -1,0 +1,1 @@
+"""The commands of `gemma-keras`; a file a group."""

@@ -1,0 +1,74 @@
+"""Rows of tables and data sets, through `datasets`: it takes a second to import, so `sources.py` imports this file
+where it needs it."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from pipelines.data.jsonl import Row
+from pipelines.host.errors import DataError
+from pipelines.schema.data import FileData
+
+
+def table_rows(builder: str, files: list[Path]) -> Iterator[Row]:
+    """Rows of files that a builder of `datasets` reads: "parquet", "csv" or "arrow"."""
+    for file in files:
+        load = functools.partial(datasets.load_dataset, builder, data_files=str(file), split="train")
+        table = _guarded(str(file), load)
+        yield from _numbered(table, str(file))
+
+
+def saved_rows(folder: Path, name: str | None, start: int, stop: int | None) -> Iterator[Row]:
+    """Rows of what `datasets` saved to disk: a split, and a part of it."""
+    saved = _guarded(str(folder), lambda: datasets.load_from_disk(str(folder)))
+    return islice(_numbered(_one_split(saved, name, str(folder)), str(folder)), start, stop)
+
+
+def hub_rows(spec: FileData) -> Iterator[Row]:
+    """Rows of a data set on the hub.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+
+    def load() -> Any:
+        try:
+            return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
+        except ValueError as error:
+            # Sets without declared configurations, such as Anthropic/hh-rlhf, keep their parts in folders.
+            if spec.config is None or "BuilderConfig" not in str(error):
+                raise
+            return datasets.load_dataset(spec.path, data_dir=spec.config, split=spec.split, revision=spec.revision)
+
+    return _numbered(_one_split(_guarded(spec.path, load), None, spec.path), f"{spec.path}/{spec.split or 'train'}")
+
+
+def _one_split(data: Any, name: str | None, place: str) -> Any:
+    if not isinstance(data, datasets.DatasetDict):
+        return data
+    name = name or ("train" if "train" in data or len(data) != 1 else next(iter(data)))
+    if name not in data:
+        raise DataError(
+            f"{place}:1: no split {name!r}. It has {', '.join(data)}; set `split` in the data specification."
+        )
+    return data[name]
+
+
+def _numbered(table: Iterable[Mapping[str, Any]], place: str) -> Iterator[Row]:
+    for number, values in enumerate(table, 1):
+        yield Row(dict(values), f"{place}:{number}")
+
+
+def _guarded(place: str, load: Callable[[], Any]) -> Any:
+    """Calls into `datasets`, whose errors are of many classes; all mean that the data cannot be had."""
+    try:
+        return load()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(
+            f"{place}:1: cannot be loaded: {reason}. Check the name, `config`, `split` and the network."
+        ) from error

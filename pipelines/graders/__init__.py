@@ -1,0 +1,1 @@
+"""Was an answer right? Pure functions of text."""

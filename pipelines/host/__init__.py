@@ -1,0 +1,1 @@
+"""The machine below: files, paths, progress, memory, errors."""

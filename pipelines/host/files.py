@@ -1,0 +1,90 @@
+"""JSON files and whole folders, written so that a reader sees the old or the new contents, never a part; and the errors
+of a full disk."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gemma_keras.files import sync_folder, write_text
+from pipelines.host.errors import DataError, DiskError
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+
+
+def is_disk_error(error: BaseException | None) -> bool:
+    """True where an error, or the one it was raised from, says that no more can be written."""
+    seen = 0
+    while error is not None and seen < 20:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False
+
+
+def disk_error(error: BaseException, folder: Path) -> DiskError:
+    """The error shown to the user: what happened, where, and what to do."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return DiskError(
+        f"{folder}: cannot write ({reason}). Finished stages are kept; make room and run the same command again"
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented, keys in the given order; NaN stays NaN, as in the metrics."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        DataError: the file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def sync_tree(folder: Path) -> None:
+    """Make all files below a folder durable, as needed before the folder is renamed to its final name."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(Path(parent))
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Give a finished folder its final name. An older one is moved aside first and deleted last; `recover_folder`
+    undoes half of it."""
+    sync_tree(new)
+    old = _old_name(target)
+    if target.exists():
+        if old.exists():
+            shutil.rmtree(old)
+        target.rename(old)
+    new.rename(target)
+    sync_folder(target.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def recover_folder(target: Path) -> None:
+    """Finish or undo a `replace_folder` that was killed in between."""
+    old = _old_name(target)
+    if not old.exists():
+        return
+    if target.exists():
+        shutil.rmtree(old)
+    else:
+        old.rename(target)
+
+
+def _old_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")

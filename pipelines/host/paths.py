@@ -1,0 +1,55 @@
+"""Where the names in a workflow point: relative paths, model folders, shipped workflows. Imports no Keras."""
+
+from pathlib import Path
+
+from gemma_keras.checkpoints.formats import MODEL_FILES, recognize
+from pipelines.host.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def find_path(name: str, base_folder: Path) -> Path | None:
+    """The existing file or folder of that name, absolute; None where there is none.
+
+    Relative names start from the YAML file's folder. A name that is not there is looked up from the current folder too,
+    so that a workflow inside the installed package can start from `runs/...` of the user's folder.
+    """
+    if not name or "\0" in name or len(name) > 4096:
+        return None
+    path = Path(name).expanduser()
+    for candidate in [path] if path.is_absolute() else [base_folder / path, Path.cwd() / path]:
+        try:
+            if candidate.exists():
+                return candidate.resolve()
+        except OSError:
+            continue
+    return None
+
+
+def find_model(path: Path) -> Path | None:
+    """The model in a path: a file or folder of any format, or a stage's folder with `model/`; else None."""
+    return next((place for place in (path, path / "model") if recognize(place) is not None), None)
+
+
+def model_source(name: str) -> str:
+    """What a command's user named: a model's folder or file, a stage's folder; else the name as it is, for the hub.
+
+    Raises:
+        ConfigError: the path exists and holds no model.
+    """
+    path = Path(name).expanduser()
+    if not path.exists():
+        return name
+    found = find_model(path)
+    if found is None:
+        raise ConfigError(f"{name}: no model there; expected a stage's folder, {MODEL_FILES}")
+    return str(found)
+
+
+def shipped_workflows() -> dict[str, Path]:
+    """The workflows that come with the project by name: in the wheel below this package, in a checkout beside it."""
+    for folder in (PACKAGE / "workflows", PACKAGE.parent / "workflows"):
+        found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        if found:
+            return found
+    return {}

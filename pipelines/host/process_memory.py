@@ -1,0 +1,23 @@
+"""How much memory a process has held at most: what stages, benchmarks and tests report.
+
+Linux's `getrusage` cannot tell: a process begins with the peak of the one that started it, so that a stage started from
+a large notebook would be charged with the notebook. The kernel's own high-water mark of the address space starts anew
+with each program.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+KIB_PER_GIB = 2**20
+
+
+def peak_memory_gib() -> float:
+    """Largest resident memory of this process since its program started, GiB."""
+    if STATUS.exists():
+        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / KIB_PER_GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return peak / 2**30 if sys.platform == "darwin" else peak / KIB_PER_GIB

@@ -1,0 +1,154 @@
+"""Progress of long work: a bar on a terminal, an occasional line elsewhere, nothing when quiet.
+
+Written to stderr, so that a command's output stays clean. Shows the rate and the time left, both from the time since
+the start.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+PLAIN_SECONDS = 15.0
+HEADLINE_METRICS = (
+    "loss",
+    "eval_loss",
+    "accuracy",
+    "eval_accuracy",
+    "reward",
+    "kl_sequence",
+    "eval_reward",
+    "eval_gold",
+)
+"""Metrics shown beside the rate, where a stage logs many; all of them are in `metrics.jsonl`."""
+
+
+class Progress:
+    """Counts steps of one piece of work. A context manager, and an iterator over `range(total)`.
+
+    Args:
+        total: steps of the whole work, or None where it is not known.
+        description: what is done, e.g. "training".
+        unit: what `total` counts. work_unit: what `advance(work=...)` counts, e.g. "tokens"; its rate is shown too.
+        quiet: show nothing.
+        stream: where to write, default stderr. seconds_between_lines: between plain lines, where the stream is no
+            terminal.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, total: int | None, description: str, unit: str = "steps", work_unit: str = "tokens", quiet: bool = False,
+        stream: TextIO | None = None, seconds_between_lines: float = PLAIN_SECONDS, clock: Callable[[],
+            float] = time.monotonic,
+    ):  # fmt: skip
+        self.total, self.description, self.unit, self.work_unit, self.quiet = total, description, unit, work_unit, quiet
+        self.done, self.work = 0, 0.0
+        self._stream = stream if stream is not None else sys.stderr
+        self._seconds_between_lines, self._clock = seconds_between_lines, clock
+        self._metrics: dict[str, Any] = {}
+        self._bar: Any = None
+        self._task: Any = None
+        self._started: float | None = None
+        self._last_line = 0.0
+
+    def __enter__(self) -> "Progress":
+        self._started = self._last_line = self._clock()
+        if not self.quiet and self._stream.isatty():
+            self._bar, self._task = _open_bar(self._stream, self.description, self.total)
+        return self
+
+    def __exit__(self, error_type, error, traceback) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, figures=self.figures())
+            self._bar.stop()
+            self._bar = None
+        elif not self.quiet and self.done:
+            self._write_line()
+        self._started = None
+
+    def __iter__(self) -> Iterator[int]:
+        if self.total is None:
+            raise ValueError("Only work with a known `total` can be iterated. Received: total=None")
+        if self._started is not None:
+            yield from self._steps(self.total)
+            return
+        with self:
+            yield from self._steps(self.total)
+
+    def advance(self, steps: int = 1, work: float = 0) -> None:
+        """Count finished steps, and the work in them (e.g. tokens)."""
+        self.done += steps
+        self.work += work
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, figures=self.figures())
+        elif (
+            not self.quiet
+            and self._started is not None
+            and self._clock() - self._last_line >= self._seconds_between_lines
+        ):
+            self._write_line()
+
+    def note(self, **metrics: Any) -> None:
+        """Show these figures beside the rate from now on, e.g. the loss."""
+        self._metrics.update(metrics)
+
+    def figures(self) -> str:
+        """Rate, time left and noted metrics as text."""
+        elapsed = max(self._clock() - self._started, 1e-9) if self._started is not None else 0.0
+        parts = []
+        if elapsed and self.done:
+            parts.append(f"{_short(self.done / elapsed)} {self.unit}/s")
+            if self.work:
+                parts.append(f"{_short(self.work / elapsed)} {self.work_unit}/s")
+            if self.total is not None and self.done < self.total:
+                parts.append(f"{duration((self.total - self.done) * elapsed / self.done)} left")
+            else:
+                parts.append(f"{duration(elapsed)} taken")
+        shown = [name for name in HEADLINE_METRICS if name in self._metrics] or list(self._metrics)[:3]
+        parts += [f"{name} {self._metrics[name]:.4g}" for name in shown if isinstance(self._metrics[name], int | float)]
+        return ", ".join(parts)
+
+    def _steps(self, total: int) -> Iterator[int]:
+        for step in range(total):
+            before = self.done
+            yield step
+            if self.done == before:  # the caller may have advanced by itself, to count work too
+                self.advance()
+
+    def _write_line(self) -> None:
+        self._last_line = self._clock()
+        of = f"/{self.total} ({100 * self.done // self.total}%)" if self.total else ""
+        self._stream.write(f"{self.description}: {self.done}{of}, {self.figures()}\n")
+        self._stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `m:ss` or `h:mm:ss`."""
+    whole = int(seconds + 0.5)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _short(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _open_bar(stream: TextIO, description: str, total: int | None):
+    import rich.console
+    import rich.progress
+    import rich.table
+
+    def column(**options):
+        return rich.table.Column(no_wrap=True, **options)
+
+    # Where the terminal is narrow the figures are cut at their end, never the description, the bar or the count.
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}", markup=False, table_column=column(min_width=len(description))),
+        rich.progress.BarColumn(bar_width=16, table_column=column(min_width=16)),
+        rich.progress.MofNCompleteColumn(table_column=column(min_width=9)),
+        rich.progress.TextColumn("{task.fields[figures]}", markup=False, table_column=column(ratio=1,
+            overflow="ellipsis")),
+        console=rich.console.Console(file=stream), refresh_per_second=4, expand=True,
+    )  # fmt: skip
+    bar.start()
+    return bar, bar.add_task(description, total=total, figures="")

@@ -1,0 +1,95 @@
+"""Intervals and agreement measures for reports. Numpy only; every random draw comes from a generator the caller
+keys."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+
+def wilson_interval(successes, trials, level=0.95):
+    """Wilson score interval of a proportion; sensible near 0 and 1 and for few trials.
+
+    Args:
+        successes: float in [0, trials]. trials: int >= 0.
+        level: float in (0, 1). Coverage.
+
+    Returns:
+        (low, high), floats in [0, 1]; (0, 1) without trials.
+
+    Source: Wilson 1927.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    # Rounding must not push a bound past the share itself where that is 0 or 1.
+    return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
+
+
+def bootstrap_interval(values, generator, resamples=1000, level=0.95):
+    """Percentile bootstrap interval of a mean; one value a prompt, so that prompts are what is resampled.
+
+    Args:
+        values: float (n,), n >= 1.
+        generator: np.random.Generator, keyed by the caller.
+        resamples: int >= 1. level: float in (0, 1).
+
+    Returns:
+        (low, high), floats.
+
+    Source: Efron 1979.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"A bootstrap needs at least one value in one dimension. Received: shape {values.shape}")
+    means = [values[generator.integers(0, values.size, values.size)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def outcome_rates(outcomes):
+    """Win, tie and loss rates of the first of two policies.
+
+    Args:
+        outcomes: float (n,), n >= 1. 1 win, 0.5 tie, 0 loss.
+
+    Returns:
+        dict: `win_rate` (wins + ties / 2), `wins`, `tie_rate`, `loss_rate`; `wins`, `tie_rate` and `loss_rate` sum to
+            1.
+    """
+    outcomes = np.asarray(outcomes, np.float64)
+    if outcomes.size == 0 or not np.isin(outcomes, (0.0, 0.5, 1.0)).all():
+        raise ValueError(
+            "Outcomes must be 1 (win), 0.5 (tie) or 0 (loss), at least one. Received: " + repr(outcomes[:8])
+        )
+    return {
+        "win_rate": float(outcomes.mean()),
+        "wins": float(np.mean(outcomes == 1)),
+        "tie_rate": float(np.mean(outcomes == 0.5)),
+        "loss_rate": float(np.mean(outcomes == 0)),
+    }
+
+
+def spearman(first, second):
+    """Rank correlation; ties share their mean rank.
+
+    Args:
+        first, second: float (n,), n >= 2.
+
+    Returns:
+        float in [-1, 1]; NaN where one of them is constant.
+    """
+    a, b = _ranks(first), _ranks(second)
+    a, b = a - a.mean(), b - b.mean()
+    norm = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / norm if norm else math.nan
+
+
+def _ranks(values):
+    _, index, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[index]

@@ -1,0 +1,40 @@
+"""The few figures that a finished run prints, as aligned lines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.host.progress import duration
+from pipelines.report.parts import Figures, KindReport
+from pipelines.report.records import is_finite_number
+
+
+def lines(summary: Figures, reports: Sequence[KindReport]) -> list[str]:
+    """A short table from a run's summary.
+
+    Args:
+        summary: as in `summary.json`; figures that are missing or null are left out. reports: what the kinds add, in
+            order.
+
+    Returns:
+        Lines of "name  value", aligned.
+    """
+    rows = [(name, _stage(figures)) for name, figures in summary.get("stages", {}).items()]
+    rows += [row for report in reports for row in report.lines(summary)]
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"{name.ljust(width)}  {value}" for name, value in rows]
+
+
+def _stage(figures: dict[str, Any]) -> str:
+    parts = []
+    if is_finite_number(figures.get("seconds")):
+        parts.append(duration(figures["seconds"]))
+    if is_finite_number(figures.get("peak_memory_gib")):
+        parts.append(f"{figures['peak_memory_gib']:.2f} GiB")
+    return ", ".join(parts) or "finished"
+
+
+def interval(ends: Any) -> str:
+    """An interval behind its figure, ` [0.806, 0.867]`; empty where there is none."""
+    if isinstance(ends, list) and len(ends) == 2 and all(is_finite_number(end) for end in ends):
+        return f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+    return ""

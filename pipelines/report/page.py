@@ -1,0 +1,199 @@
+"""The report of a run: one HTML file that needs no network, no script and no other file.
+
+Every figure of `summary.json` that is shown stands in a `<data>` element, with its place in the summary (a JSON
+pointer) in `data-path` and its exact value in `value`; text from models and data is escaped.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+import yaml
+
+from gemma_keras.files import write_text
+from pipelines.report import chain, summary, words
+from pipelines.report import figures as draw
+from pipelines.report import format as report_format
+from pipelines.report.parts import Figures, KindReport, Pointer, Section
+from pipelines.report.records import RunRecord, StageRecord, read_run
+
+MAX_SAMPLES = 20
+REPORT_FILE = "report.html"
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write(run_folder: str | Path, reports: Sequence[KindReport]) -> Figures:
+    """Write `report.html` into a run folder, and `summary.json` anew, both atomically.
+
+    Args:
+        run_folder: folder of a run, finished or not; what is not there yet is said to be missing.
+        reports: what the kinds add, in order.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DataError: the folder does not exist, or a file in it cannot be read.
+    """
+    figures = summary.build(run_folder, reports)
+    run = read_run(run_folder)
+    write_text(run.folder / REPORT_FILE, render(run, figures, reports))
+    return figures
+
+
+def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> str:
+    """The report as text.
+
+    Args:
+        run: the run's records.
+        figures: its summary, as `summary.build` returns it. reports: what the kinds add, in order.
+
+    Returns:
+        HTML; equal for equal input.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=report_format.number,
+        percent=report_format.percent,
+        interval=report_format.interval,
+        seconds=report_format.seconds,
+        gib=report_format.gib,
+        words=report_format.words,
+        visible=report_format.visible,
+    )
+
+    def shown(style: str, *path: str | int) -> markupsafe.Markup:
+        """A figure of the summary as a `<data>` element; `style` is the name of a format."""
+        value = look_up(figures, path)
+        text = FORMATS[style](value)
+        if value is None:
+            return markupsafe.escape(text)
+        return markupsafe.Markup('<data class="{}" data-path="{}" value="{}">{}</data>').format(
+            style, pointer(path), json.dumps(value), text
+        )
+
+    def section(one: Section) -> dict[str, Any]:
+        values = {
+            key: _markup(value) if key.endswith(("drawing", "drawings")) else value
+            for key, value in one.values(run, figures).items()
+        }
+        html = environment.get_template(str(one.template)).render(run=run, summary=figures, shown=shown, **values)
+        return {"id": one.id, "title": one.title, "html": markupsafe.Markup(html)}
+
+    losses = ((stage, draw.loss_curve(stage)) for stage in run.stages)
+    tiles = [tile for report in reversed(reports) for tile in report.tiles(figures)]
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        summary=figures,
+        shown=shown,
+        verdict=words.verdict(figures, reports),
+        no_stage=words.NO_STAGE,
+        chain=chain.layout(run.stages),
+        box=(chain.BOX_WIDTH, chain.BOX_HEIGHT),
+        colors={report.kind: report.color for report in reports},
+        total_seconds=sum(stage.seconds or 0 for stage in run.stages),
+        peak_memory=max((stage.peak_memory_gib or 0 for stage in run.stages), default=0),
+        tiles=[tile for tile in tiles if look_up(figures, tile.path) is not None],
+        losses=[(stage, _markup(drawing)) for stage, drawing in losses if drawing],
+        sections=[section(one) for report in reports for one in report.sections],
+        short=report_format.short_names,
+        workflow_text=run.workflow_text or _configs_as_yaml(run.stages),
+        samples=_samples(run),
+    )
+
+
+def _template(name: str) -> str:
+    """A template of this room by its name, or a section's by its path."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _markup(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_markup(item) for item in value]
+    return markupsafe.Markup(value) if isinstance(value, str) else value
+
+
+def look_up(figures: Any, path: Pointer) -> Any:
+    """The value at a path of keys and indices; None where it leads nowhere."""
+    for key in path:
+        if isinstance(figures, dict):
+            figures = figures.get(key)
+        elif isinstance(figures, list) and isinstance(key, int) and key < len(figures):
+            figures = figures[key]
+        else:
+            return None
+    return figures
+
+
+def pointer(path: Pointer) -> str:
+    """A path as a JSON pointer (RFC 6901), `/evaluation/pairs/0/win_rate`."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def _percent_interval(value: Any) -> str:
+    return report_format.interval(value, as_percent=True)
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "number": report_format.number,
+    "percent": report_format.percent,
+    "seconds": report_format.seconds,
+    "gib": report_format.gib,
+    "interval": report_format.interval,
+    "percent_interval": _percent_interval,
+    "text": report_format.visible,
+}
+
+
+def _samples(run: RunRecord) -> dict[str, Any]:
+    """Rows for the samples section: side by side from the last stage that compared, else the latest ones of the last
+    that sampled."""
+    compared = next(
+        (stage for stage in reversed(run.stages) if any("completions" in row for row in stage.samples)), None
+    )
+    if compared is not None:
+        rows = [
+            {
+                "prompt": row.get("prompt"),
+                "answer": row.get("answer"),
+                "completions": [
+                    {"policy": policy, "text": text, "score": (row.get("scores") or {}).get(policy)}
+                    for policy, text in (row.get("completions") or {}).items()
+                ],
+            }
+            for row in compared.samples[:MAX_SAMPLES]
+        ]
+        return {"stage": compared, "rows": rows}
+    sampled = next((stage for stage in reversed(run.stages) if stage.samples), None)
+    if sampled is None:
+        return {"stage": None, "rows": []}
+    rows = [
+        {
+            "prompt": row.get("prompt"),
+            "answer": row.get("answer"),
+            "completions": [
+                {"policy": _step_words(sampled, row), "text": row.get("completion"), "score": row.get("reward")}
+            ],
+        }
+        for row in sampled.samples[-MAX_SAMPLES:]
+    ]
+    return {"stage": sampled, "rows": rows}
+
+
+def _step_words(stage: StageRecord, row: dict[str, Any]) -> str:
+    return f"{stage.name}, step {row['step']}" if "step" in row else stage.name
+
+
+def _configs_as_yaml(stages: list[StageRecord]) -> str:
+    """The stages' configurations, for a run whose workflow was not kept."""
+    configs = {stage.name: stage.config for stage in stages if stage.config}
+    return yaml.safe_dump({"stages": configs}, sort_keys=False, allow_unicode=True) if configs else ""

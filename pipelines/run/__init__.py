@@ -1,0 +1,1 @@
+"""Runs a workflow in its folder: keys, lock, a stage in its process."""

@@ -1,0 +1,216 @@
+"""A stage's key: the hash of everything its result depends on. Equal keys mean that the finished folder can stand.
+
+Paths do not enter, the contents they lead to do; so a run can be moved, and an edited data file is noticed.
+"""
+
+import fnmatch
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pipelines.host.errors import DataError
+from pipelines.host.paths import PACKAGE, find_model, find_path
+from pipelines.schema.base import Settings
+from pipelines.schema.model import ScratchModel
+from pipelines.schema.roles import (
+    LocalFile,
+    input_stages,
+    marked,
+    plain,
+    references_of,
+    uses_workflow_model,
+)
+from pipelines.workflow.schema import Workflow
+
+BACKEND_PACKAGES = {"jax": ("jax", "jaxlib"), "tensorflow": ("tensorflow",), "torch": ("torch",)}
+PRESENTATION = (
+    "cli.py",
+    "__main__.py",
+    "commands/*",
+    "report/*",
+    "host/progress.py",
+    "stages/*/report.py",
+    "stages/*/report/*",
+)
+"""What of `pipelines` only shows results: editing it does not make a model stale."""
+
+KeyParts = dict[str, Any]
+
+
+def key_of(parts: KeyParts) -> str:
+    """The key: SHA-256 over the parts, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def key_parts(workflow: Workflow, name: str, backend: str, input_keys: dict[str, str], base_folder: Path) -> KeyParts:
+    """What a stage's result depends on, part by part, so that a change can be named.
+
+    Args:
+        workflow: resolved. name: the stage. backend: the one it will run on.
+        input_keys: key of every earlier stage. base_folder: where relative paths start.
+
+    Returns:
+        Plain JSON: stage, kind, seed, backend, config (dotted key → value), also (stage → what is read of its
+        settings), inputs (stage → key), data (dotted key → digest), code (digest), versions (package → version).
+
+    Raises:
+        DataError: a file can not be read.
+    """
+    config = workflow.stages[name]
+    settings = {key: value for key, value in plain(config).items() if key not in ("kind", "backend")}
+    digests: dict[str, str] = {}
+    for dotted, path in _local_paths(workflow, name, base_folder).items():
+        digests[dotted] = content_digest(path)
+        _replace(settings, dotted, "(content)")
+    if uses_workflow_model(config) and "model" not in digests:
+        model = workflow.model
+        settings["model"] = model.model_dump(mode="json") if isinstance(model, ScratchModel) else model
+    return {
+        "stage": name,
+        "kind": config.kind,
+        "seed": workflow.seed,
+        "backend": backend,
+        "config": flat(settings),
+        "also": also_reads(workflow, name),
+        "inputs": {stage: input_keys[stage] for stage in input_stages(config, set(workflow.stages))},
+        "data": digests,
+        "code": code_digest(),
+        "versions": versions(backend),
+    }
+
+
+def also_reads(workflow: Workflow, name: str) -> dict[str, Any]:
+    """What a stage looks at of other stages' settings (`StageConfig.also_reads`), as plain JSON."""
+    found = workflow.stages[name].also_reads(name, workflow.stages)
+    return {stage: plain(value) if isinstance(value, Settings) else value for stage, value in found.items()}
+
+
+def changes(old: KeyParts, new: KeyParts) -> list[str]:
+    """What differs between two sets of parts, in words; empty where nothing does."""
+    found = []
+    for part in ("kind", "seed", "backend"):
+        if old.get(part) != new[part]:
+            found.append(f"{part} changed: {_short(old.get(part))} -> {_short(new[part])}")
+    found += [f"config changed: {change}" for change in _dict_changes(old.get("config", {}), new["config"])]
+    found += [f"data of another stage changed: {name}" for name in _changed_names(old.get("also", {}), new["also"])]
+    found += [f"input changed: {name}" for name in _changed_names(old.get("inputs", {}), new["inputs"])]
+    found += [f"data changed: {name}" for name in _changed_names(old.get("data", {}), new["data"])]
+    if old.get("code") != new["code"]:
+        found.append("code changed")
+    return found + [f"versions changed: {change}" for change in _dict_changes(old.get("versions", {}), new["versions"])]
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 over the sources of `gemma_keras` and `pipelines`, except what only shows results."""
+    digest = hashlib.sha256()
+    for package in (PACKAGE.parent / "gemma_keras", PACKAGE):
+        for path in sorted(package.rglob("*.py")):
+            relative = path.relative_to(package)
+            if package == PACKAGE and any(fnmatch.fnmatch(relative.as_posix(), pattern) for pattern in PRESENTATION):
+                continue
+            digest.update(f"{package.name}/{relative.as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def versions(backend: str) -> dict[str, str]:
+    """Installed versions of what computes: Keras, NumPy and the backend."""
+    found = {}
+    for package in ("keras", "numpy", *BACKEND_PACKAGES[backend]):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file, or over the names and contents of a folder's files.
+
+    Raises:
+        DataError: it can not be read.
+    """
+    try:
+        if path.is_file():
+            return _file_digest(path)
+        digest = hashlib.sha256()
+        for parent, folders, names in os.walk(path):
+            folders.sort()
+            for name in sorted(names):
+                file = Path(parent, name)
+                if file.is_file():
+                    digest.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file)}\n".encode())
+        return digest.hexdigest()
+    except OSError as error:
+        raise DataError(f"{error.filename or path}:1: cannot be read ({error.strerror})") from error
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one of dotted keys; lists stay values."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    result: dict[str, Any] = {}
+    for key, child in value.items():
+        result.update(flat(child, f"{prefix}.{key}" if prefix else str(key)))
+    return result
+
+
+def _file_digest(path: Path) -> str:
+    about = path.stat()
+    return _digest_of(str(path), about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_of(path: str, size: int, modified: int, inode: int) -> str:
+    """Size, time and inode are there for the cache: one plan hashes a file once, however many stages read it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _local_paths(workflow: Workflow, name: str, base_folder: Path) -> dict[str, Path]:
+    """Files and folders outside the run that a stage reads, by dotted key."""
+    config = workflow.stages[name]
+    found: dict[str, Path | None] = {}
+    for reference in references_of(config):
+        if not reference.is_function and reference.role.is_model and reference.target not in workflow.stages:
+            found[".".join(map(str, reference.path))] = _model_at(reference.target, base_folder)
+    for one in marked(type(config), plain(config)):
+        if isinstance(one.mark, LocalFile) and one.value is not None:
+            found[".".join(map(str, one.path))] = find_path(one.value, base_folder)
+    if uses_workflow_model(config) and isinstance(workflow.model, str):
+        found["model"] = _model_at(workflow.model, base_folder)
+    return {dotted: path for dotted, path in found.items() if path is not None}
+
+
+def _model_at(name: str, base_folder: Path) -> Path | None:
+    path = find_path(name, base_folder)
+    return None if path is None else find_model(path)
+
+
+def _replace(settings: dict[str, Any], dotted: str, value: str) -> None:
+    *parents, last = dotted.split(".")
+    target: Any = settings
+    for key in parents:
+        target = target[int(key)] if isinstance(target, list) else target[key]
+    if isinstance(target, list):
+        target[int(last)] = value
+    else:
+        target[last] = value
+
+
+def _changed_names(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+
+
+def _dict_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [f"{name} {_short(old.get(name))} -> {_short(new.get(name))}" for name in _changed_names(old, new)]
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

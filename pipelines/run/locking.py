@@ -1,0 +1,62 @@
+"""One runner a run folder. The lock belongs to the open file, so the system frees it whatever kills the process."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.host.errors import ConfigError
+
+LOCK_FILE = ".lock"
+ORPHAN_SECONDS = 15.0
+
+
+@contextlib.contextmanager
+def run_lock(run_folder: Path) -> Iterator[int]:
+    """Hold a run folder for this process; yields the lock's file descriptor, which a stage's process inherits.
+
+    A stage whose runner was killed ends by itself within a moment; its lock is waited for. A living runner's is not.
+
+    Raises:
+        ConfigError: another runner works in the folder; says its process id.
+    """
+    path = run_folder / LOCK_FILE
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _acquire(descriptor, run_folder)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield descriptor
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, run_folder: Path) -> None:
+    give_up = time.monotonic() + ORPHAN_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            if _is_alive(holder) or time.monotonic() > give_up:
+                raise ConfigError(
+                    f"{run_folder}: another run (process {holder or 'unknown'}) works in this folder. "
+                    "Wait for it, stop it, or choose another --out"
+                ) from None
+            time.sleep(0.05)
+
+
+def _is_alive(process: str) -> bool:
+    if not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,210 @@
+"""Runs a workflow in its folder: skips what is finished under an equal key, runs the rest, writes summary and report.
+
+The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were made of), `stages/<name>/`,
+`summary.json`, `report.html`. A stage writes into `stages/.<name>.partial/`, which gets its name when all of it is on
+disk.
+"""
+
+import dataclasses
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from gemma_keras.files import write_text
+from pipelines.host.errors import ConfigError, Stopped
+from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, replace_folder, write_json
+from pipelines.host.progress import duration
+from pipelines.run import keys, stage_process
+from pipelines.run.locking import run_lock
+from pipelines.schema.roles import input_stages, plain
+from pipelines.stages import registry
+from pipelines.workflow import yaml_reader
+from pipelines.workflow.loading import LoadedWorkflow, stage_backend
+from pipelines.workflow.schema import Workflow
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStage:
+    """What will happen to a stage, and why.
+
+    Args:
+        name, kind, backend: of the stage.
+        key: hash of `parts`, everything that the result depends on.
+        action: "run" or "skip". reasons: why it is run; empty where it is skipped.
+    """
+
+    name: str
+    kind: str
+    backend: str
+    key: str
+    parts: dict[str, Any]
+    action: Literal["run", "skip"]
+    reasons: list[str]
+
+
+def plan(workflow: Workflow, base_folder: Path, run_folder: Path) -> list[PlannedStage]:
+    """What `run` would do in this folder; changes nothing.
+
+    Raises:
+        ConfigError: a backend is missing. DataError: a data file can not be read.
+    """
+    planned: list[PlannedStage] = []
+    stage_keys: dict[str, str] = {}
+    for name, config in workflow.stages.items():
+        backend = stage_backend(workflow, name)
+        parts = keys.key_parts(workflow, name, backend, stage_keys, base_folder)
+        stage_keys[name] = keys.key_of(parts)
+        reasons = _reasons(run_folder / "stages" / name, stage_keys[name], parts)
+        planned.append(
+            PlannedStage(name, config.kind, backend, stage_keys[name], parts, "run" if reasons else "skip", reasons)
+        )
+    return planned
+
+
+def run(
+    loaded: LoadedWorkflow, run_folder: Path, in_process: bool = False, quiet: bool = False, say: Say = print
+) -> dict[str, Any]:
+    """Run a workflow; the same call continues where an earlier one stopped.
+
+    Args:
+        loaded: a checked workflow. run_folder: made where it does not exist.
+        in_process: run the stages in this process, for debugging; one backend for all.
+        quiet: show no progress. say: receives a line for each stage.
+
+    Returns:
+        The summary, as in `summary.json`.
+
+    Raises:
+        ConfigError: another runner holds the folder, or it can not be written. DiskError: no room. Stopped: a signal
+            came.
+        Other WorkflowErrors: from the stage; nothing half-written stands in its place.
+    """
+    try:
+        (run_folder / "stages").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_disk_error(error):
+            raise disk_error(error, run_folder) from error
+        raise ConfigError(
+            f"{run_folder}: cannot make the run folder ({error.strerror}); choose another with --out"
+        ) from error
+    signals = stage_process.StopSignals()
+    try:
+        with run_lock(run_folder) as lock, signals.installed():
+            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock)
+    except OSError as error:
+        if is_disk_error(error):
+            raise disk_error(error, run_folder) from error
+        raise
+
+
+def write_results(run_folder: Path) -> dict[str, Any]:
+    """Build `summary.json` and `report.html` from a run folder; returns the summary."""
+    # Here, not above: drawing takes half a second to load, and only a report pays for it.
+    from pipelines.report import page
+
+    return page.write(run_folder, registry.reports())
+
+
+def _run_locked(
+    loaded: LoadedWorkflow,
+    run_folder: Path,
+    in_process: bool,
+    quiet: bool,
+    say: Say,
+    signals: stage_process.StopSignals,
+    lock: int,
+) -> dict[str, Any]:
+    workflow = loaded.workflow
+    _clean(run_folder)
+    planned = plan(workflow, loaded.base_folder, run_folder)
+    write_text(run_folder / "workflow.yaml", yaml_reader.dump(loaded.as_data()))
+    write_json(run_folder / "workflow.lock", _lock_record(workflow, planned))
+    for number, stage in enumerate(planned, 1):
+        signals.check()
+        heading = f"[{number}/{len(planned)}] {stage.name} ({stage.kind})"
+        if stage.action == "skip":
+            say(f"{heading}: finished before, skipped")
+            continue
+        say(f"{heading}: on {stage.backend}, because {'; '.join(stage.reasons)}")
+        target = run_folder / "stages" / stage.name
+        partial = _prepare(loaded, stage, target)
+        try:
+            if in_process:
+                stage_process.run_in_process(partial, stage.backend, signals, quiet)
+            else:
+                stage_process.run_in_subprocess(partial, stage.backend, signals, quiet, lock)
+        except BaseException as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, Stopped):
+                say(f"stopped in stage {stage.name}; finished stages are kept, the same command continues")
+            raise
+        replace_folder(partial, target)
+        say(f"[{number}/{len(planned)}] {stage.name}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
+    signals.check()
+    return write_results(run_folder)
+
+
+def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
+    """The folder that the stage writes into, with the `stage.json` that says what to run."""
+    workflow, config = loaded.workflow, loaded.workflow.stages[stage.name]
+    partial = _partial(target)
+    partial.mkdir()
+    write_json(
+        partial / "stage.json",
+        {
+            "name": stage.name,
+            "kind": stage.kind,
+            "key": stage.key,
+            "seconds": None,
+            "peak_memory_gib": None,
+            "backend": stage.backend,
+            "versions": stage.parts["versions"],
+            "config": plain(config),
+            "inputs": input_stages(config, set(workflow.stages)),
+            "also": stage.parts["also"],
+            "seed": workflow.seed,
+            "model": workflow.model_dump(mode="json", exclude_none=True).get("model"),
+            "base_folder": str(loaded.base_folder),
+            "key_parts": stage.parts,
+        },
+    )
+    return partial
+
+
+def _clean(run_folder: Path) -> None:
+    """Remove what a killed run left: half-written stages and temporary files; finish a replacement that it had
+    begun."""
+    for path in run_folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    for path in (run_folder / "stages").iterdir():
+        if path.name.startswith(".") and path.name.endswith(".partial"):
+            shutil.rmtree(path)
+        elif path.name.startswith(".") and path.name.endswith(".old"):
+            recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
+
+
+def _reasons(folder: Path, key: str, parts: keys.KeyParts) -> list[str]:
+    if not (folder / "stage.json").is_file() or not (folder / "final.json").is_file():
+        return ["missing"]
+    about = read_json(folder / "stage.json")
+    if about.get("key") == key:
+        return []
+    return keys.changes(about.get("key_parts") or {}, parts) or ["its key changed"]
+
+
+def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, Any]:
+    return {
+        "name": workflow.name,
+        "seed": workflow.seed,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "stages": {stage.name: {"key": stage.key, **stage.parts} for stage in planned},
+    }
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")

@@ -1,0 +1,117 @@
+"""Runs one stage, in this process. `python -m pipelines.run.stage_main` is what the runner starts for each stage.
+
+The runner has prepared the output folder with a `stage.json` that says all there is to run; nothing else is passed but
+two file
+descriptors: one whose closing means that the runner is gone, and the run folder's lock.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from pipelines.host.errors import InternalError, Stopped
+from pipelines.host.files import read_json, write_json
+from pipelines.host.process_memory import peak_memory_gib
+from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
+from pipelines.schema.model import Model, ScratchModel
+from pipelines.stages import registry
+from pipelines.stages.context import StageContext
+
+_MODEL: pydantic.TypeAdapter[str | ScratchModel | None] = pydantic.TypeAdapter(Model)
+
+
+def execute(output: Path, quiet: bool) -> None:
+    """Run the stage that `output/stage.json` describes and write `final.json`, time and memory beside it.
+
+    Args:
+        output: the unfinished stage's folder, `RUN/stages/.NAME.partial`.
+        quiet: show no progress.
+    """
+    about = read_json(output / "stage.json")
+    if about["kind"] not in registry.KINDS:
+        raise InternalError(f"no stage kind {about['kind']!r}; known: {', '.join(registry.KINDS)}")
+    config = registry.KINDS[about["kind"]].model_validate(about["config"])
+    context = StageContext(
+        name=about["name"], output=output, seed=about["seed"], model=_MODEL.validate_python(about["model"]),
+        also=about["also"], inputs={stage: output.parent / stage for stage in about["inputs"]},
+        base_folder=Path(about["base_folder"]), quiet=quiet,
+    )  # fmt: skip
+    started = time.perf_counter()
+    final = registry.stage_function(about["kind"])(config, context)
+    write_json(output / "final.json", final)
+    about["seconds"] = round(time.perf_counter() - started, 3)
+    about["peak_memory_gib"] = round(peak_memory_gib(), 3)
+    write_json(output / "stage.json", about)
+
+
+def stop_on_signals() -> None:
+    """Make SIGINT and SIGTERM raise `Stopped` in the main thread."""
+
+    def stop(number, frame):
+        raise Stopped(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def end_with(lifeline: int) -> None:
+    """End this process when the other end of a pipe closes: a runner killed outright leaves no stage working behind
+    it."""
+
+    def wait():
+        os.read(lifeline, 1)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="runner watch").start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a stage for the runner; returns the exit code, after writing `error.json` for errors that the user can
+    mend."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.run.stage_main")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--lock", type=int, required=True)
+    parser.add_argument("--quiet", action="store_true")
+    options = parser.parse_args(arguments)
+    stop_on_signals()
+    end_with(options.lifeline)
+    os.set_inheritable(options.lifeline, False)
+    os.set_inheritable(options.lock, False)
+    try:
+        execute(options.output, options.quiet)
+    except Stopped as stopped:
+        return stopped.exit_code
+    except Exception as error:
+        known = known_error(error, options.output.parent.parent)
+        if known is None:
+            traceback.print_exc()
+            return InternalError.exit_code
+        write_error(options.output, error_record(known))
+        return known.exit_code
+    return 0
+
+
+def write_error(output: Path, record: dict[str, Any]) -> None:
+    """Leave `error.json` for the runner; where not even that can be written, say it on stderr."""
+    try:
+        write_json(output / ERROR_FILE, record)
+    except OSError:
+        print(f"error: {record['message']}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    if exit_code > 128:  # asked to stop: a backend's own clean-up can take seconds and has nothing to save
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)

@@ -1,0 +1,206 @@
+"""A stage in a process of its own: its backend, its memory, its end. Also the same in this process, for debugging."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from gemma_keras import backend_choice
+from pipelines.host.errors import DiskError, InternalError, Stopped
+from pipelines.host.files import read_json
+from pipelines.host.paths import PACKAGE
+from pipelines.run import stage_main
+from pipelines.run.stage_errors import ERROR_FILE, from_record, known_error
+
+GRACE_SECONDS = 30.0
+
+
+class StopSignals:
+    """SIGINT and SIGTERM while a run is going: passed on to the stage's process, remembered, obeyed between stages.
+
+    Attributes:
+        received: number of the first signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._child: subprocess.Popen | None = None
+        self._raise_at_once = False
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator["StopSignals"]:
+        """Handle the signals; other threads than the main one can not, there this does nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise `Stopped` where a signal has come."""
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Within, a signal raises `Stopped` where the program stands: for a stage in this process."""
+        self._raise_at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._raise_at_once = False
+
+    def wait_for(self, child: subprocess.Popen) -> int:
+        """Wait for a process, passing signals on; a second signal, or a stage that does not stop in time, kills it."""
+        self._child = child
+        try:
+            if self.received is not None:
+                child.send_signal(self.received)
+            while self.received is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return child.wait(timeout=1.0)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=GRACE_SECONDS)
+            child.kill()
+            return child.wait()
+        finally:
+            self._child = None
+
+    def _handle(self, number, frame) -> None:
+        first, self.received = self.received is None, self.received or number
+        if self._child is not None:
+            self._child.send_signal(number) if first else self._child.kill()
+        elif self._raise_at_once:
+            raise Stopped(number)
+        elif not first:
+            os._exit(128 + number)
+
+
+def command(output: Path, lifeline: int, lock: int, quiet: bool) -> list[str]:
+    """The command line of a stage's process. `-P` keeps the current folder's files from being imported."""
+    arguments = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pipelines.run.stage_main",
+        str(output),
+        "--lifeline",
+        str(lifeline),
+        "--lock",
+        str(lock),
+    ]
+    return [*arguments, "--quiet"] if quiet else arguments
+
+
+def run_in_process(output: Path, backend: str, signals: StopSignals, quiet: bool) -> None:
+    """Run a prepared stage here. Keras can have one backend a process, so all stages must share it.
+
+    Raises:
+        WorkflowError: the user can mend it. Stopped: a signal came. Any other: a bug, as it was raised.
+    """
+    set_environment(backend)
+    try:
+        backend_choice.set_backend(backend)
+        with signals.raising():
+            stage_main.execute(output, quiet)
+    except Exception as error:
+        known = known_error(error, output.parent.parent)
+        if known is None or known is error:
+            raise
+        raise known from error
+
+
+def run_in_subprocess(output: Path, backend: str, signals: StopSignals, quiet: bool, lock: int) -> None:
+    """Run a prepared stage in a new process and wait for it.
+
+    Raises:
+        WorkflowError: what the stage left in `error.json`. InternalError: it failed otherwise; its traceback is on
+            stderr.
+        Stopped: a signal came, here or there.
+    """
+    lifeline, our_end = os.pipe()
+    try:
+        child = subprocess.Popen(
+            command(output, lifeline, lock, quiet), env=environment(backend), pass_fds=(lifeline, lock),
+            stdin=subprocess.DEVNULL,
+            # A group of its own: Ctrl-C reaches the runner alone, which passes it on once.
+            process_group=0,
+        )  # fmt: skip
+        os.close(lifeline)
+        lifeline = -1
+        code = signals.wait_for(child)
+    finally:
+        if lifeline >= 0:
+            os.close(lifeline)
+        os.close(our_end)
+    signals.check()
+    if code:
+        raise_for(code, output)
+
+
+def raise_for(code: int, output: Path) -> None:
+    """Raise what a stage's exit code, and the `error.json` that it may have left, mean."""
+    name = output.name.removeprefix(".").removesuffix(".partial")
+    if (output / ERROR_FILE).is_file():
+        raise from_record(read_json(output / ERROR_FILE))
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise Stopped(code - 128)
+    if code == DiskError.exit_code:
+        raise DiskError(
+            f"{output.parent.parent}: cannot write. Finished stages are kept; make room and run the same command again"
+        )
+    if code == -signal.SIGKILL:
+        raise InternalError(
+            f"stage {name!r} was killed (signal 9), most likely because memory ran out. "
+            "Lower its micro_batch_size or max_length, then run again"
+        )
+    if code < 0:
+        raise InternalError(f"stage {name!r} died of signal {-code} ({signal.Signals(-code).name})")
+    raise InternalError(
+        f"stage {name!r} failed with a bug (traceback above, exit code {code}); finished stages are kept"
+    )
+
+
+def set_environment(backend: str) -> None:
+    """`environment` for this process, before Keras is imported; what is set stands."""
+    for name, value in environment(backend).items():
+        os.environ.setdefault(name, value)
+
+
+def environment(backend: str) -> dict[str, str]:
+    """Environment of a stage: its backend, shared compile cache, quiet logs, repeatable arithmetic. What the user has
+    set stands."""
+    cache = Path(os.environ.get("GEMMA_KERAS_CACHE") or Path.home() / ".cache" / "gemma_keras")
+    defaults = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_DETERMINISTIC_OPS": "1",
+        "TF_CUDNN_DETERMINISTIC": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        # glibc gives large arrays back to the system at once and asks for fresh, zeroed pages at the next step: a third
+        # of a training step of Gemma 3 270M on a CPU. Keep them.
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
+    }
+    if Path("/dev/nvidia0").exists():  # the flag is refused by builds without a GPU
+        defaults["XLA_FLAGS"] = "--xla_gpu_deterministic_ops=true"
+    python_path = [str(PACKAGE.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        **defaults,
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(python_path)),
+    }

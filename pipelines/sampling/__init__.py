@@ -1,0 +1,1 @@
+"""Prompts, rollouts, the reference policy, exact KL."""

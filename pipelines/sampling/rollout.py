@@ -1,0 +1,203 @@
+"""Sampling responses, and reading the log-probabilities of exactly the ids that were sampled.
+
+Shape letters: n responses, p prompt slots (padding on the left), r response slots (`max_new_tokens`).
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gemma_keras import backends
+from gemma_keras.generation import generate_tokens
+from gemma_keras.inputs.padding import padded
+from gemma_keras.random import uniforms
+from gemma_keras.sampling import Sampler
+from pipelines.host.progress import Progress
+from pipelines.sampling.prompts import Prompts
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """Responses sampled from a policy, prompt by prompt: row i * k + j is sample j of the i-th prompt asked for.
+
+    Attributes:
+        prompt_index: int (n,). Row of the data that the prompt came from.
+        prompt_ids: int32 (n, p). prompt_is_token: bool (n, p), True for a real token.
+        response_ids: int32 (n, r). response_mask: bool (n, r), True where the policy sampled the token, its stop token
+            included.
+        finished: bool (n,), True where a stop token ended the response.
+        texts: the responses without control tokens.
+    """
+
+    prompt_index: np.ndarray
+    prompt_ids: np.ndarray
+    prompt_is_token: np.ndarray
+    response_ids: np.ndarray
+    response_mask: np.ndarray
+    finished: np.ndarray
+    texts: list[str]
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each response, its stop token included: int (n,)."""
+        return self.response_mask.sum(axis=1)
+
+    def prompt_list(self, row: int) -> list[int]:
+        """The prompt's ids without padding."""
+        return self.prompt_ids[row][self.prompt_is_token[row]].tolist()
+
+    def response_list(self, row: int) -> list[int]:
+        """The sampled ids of one response."""
+        return self.response_ids[row][self.response_mask[row]].tolist()
+
+    def model_inputs(self) -> Arrays:
+        """Prompt and response side by side, as `model.score` takes them.
+
+        Returns:
+            token_ids int32 (n, p + r). padding_mask bool (n, p + r). target_ids int32 (n, r), the responses.
+            target_positions int32 (n, r), the positions that predict them. response_mask bool (n, r).
+        """
+        width, length = self.prompt_ids.shape[1], self.response_ids.shape[1]
+        positions = np.arange(width - 1, width - 1 + length, dtype=np.int32)
+        return {
+            "token_ids": np.concatenate([self.prompt_ids, self.response_ids], axis=1),
+            "padding_mask": np.concatenate([self.prompt_is_token, self.response_mask], axis=1),
+            "target_ids": self.response_ids,
+            "target_positions": np.broadcast_to(positions, self.response_ids.shape).copy(),
+            "response_mask": self.response_mask,
+        }
+
+    def sequences(self) -> list[list[int]]:
+        """Prompt and response of each row as one list of ids, without padding: what a reward model scores."""
+        return [self.prompt_list(row) + self.response_list(row) for row in range(len(self))]
+
+
+class Sampling:
+    """How responses are drawn: fixed for a stage, so that one shape is compiled.
+
+    Args:
+        model: `GemmaCausalLM` with a tokenizer.
+        max_new_tokens: int >= 1, r.
+        temperature: float >= 0; 0 is greedy.
+        batch_size: sequences sampled at once.
+        seed, stage: draws are keyed by (seed, stage, step, prompt, sample).
+    """
+
+    def __init__(
+        self, model: Any, max_new_tokens: int, temperature: float, batch_size: int, seed: int, stage: str
+    ) -> None:
+        self.model = model
+        self.max_new_tokens = max_new_tokens
+        self.sampler = Sampler(temperature=temperature)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.stage = stage
+
+    def sample(
+        self,
+        prompts: Prompts,
+        rows: Sequence[int] | np.ndarray,
+        samples_per_prompt: int = 1,
+        step: int | str = 0,
+        progress: Progress | None = None,
+    ) -> Rollout:
+        """Draw `samples_per_prompt` responses to some prompts.
+
+        Args:
+            prompts: those of the stage; all are padded to `prompts.length`.
+            rows: which of them; a row is the key of its draws, so that they do not depend on its neighbours.
+            step: further key of the draws.
+            progress: a `Progress` to advance by one a response, or None.
+        """
+        k = samples_per_prompt
+        index = np.repeat(np.asarray(rows, np.int64), k)
+        asked = [prompts.token_ids[i] for i in index]
+        ids, is_token = padded(asked, self.model.config.pad_token_id, prompts.length, side="left")
+        draws = np.stack(
+            [
+                uniforms(self.seed, self.stage, step, i, j, shape=self.max_new_tokens)
+                for i, j in zip(index.tolist(), _sample_numbers(index), strict=True)
+            ]
+        )
+        token_ids, masks, finished = [], [], []
+        for part, size in full_parts({"ids": ids, "is_token": is_token, "draws": draws}, self.batch_size):
+            generated = generate_tokens(
+                self.model,
+                part["ids"],
+                part["is_token"],
+                self.max_new_tokens,
+                part["draws"],
+                self.sampler,
+                self.model.tokenizer.stop_token_ids,
+            )
+            token_ids.append(generated.token_ids[:size])
+            masks.append(generated.response_mask[:size])
+            finished.append(generated.finished[:size])
+            if progress is not None:
+                progress.advance(size, work=int(generated.response_mask[:size].sum()))
+        response_ids, response_mask = np.concatenate(token_ids), np.concatenate(masks)
+        texts = [
+            self.model.tokenizer.decode(row[real].tolist())
+            for row, real in zip(response_ids, response_mask, strict=True)
+        ]
+        return Rollout(index, ids, is_token, response_ids, response_mask, np.concatenate(finished), texts)
+
+
+class ResponseScorer:
+    """Log-probabilities of sampled responses under a model, at the sampling temperature, without gradients.
+
+    Args:
+        model: `GemmaCausalLM`.
+        temperature: float > 0.
+        micro_batch_size: sequences a forward pass; always filled up to it, so that one shape is compiled.
+    """
+
+    def __init__(self, model: Any, temperature: float, micro_batch_size: int) -> None:
+        self._micro_batch_size = micro_batch_size
+        self._run = backends.compile_forward(
+            lambda inputs: model.score(inputs, temperature, with_entropy=True), [model]
+        )
+
+    def __call__(self, rollout: Rollout) -> tuple[np.ndarray, np.ndarray]:
+        """Args: a rollout of n responses. Returns: log_probs float32 (n, r) and entropy float32 (n, r), 0 where nothing
+        was sampled."""
+        inputs = rollout.model_inputs()
+        mask = inputs.pop("response_mask")
+        found = []
+        for part, size in full_parts(inputs, self._micro_batch_size):
+            found.append([backends.to_host(value)[:size] for value in self._run(part)])
+        log_probs, entropy = (np.concatenate(values) for values in zip(*found, strict=True))
+        return np.where(mask, log_probs, 0), np.where(mask, entropy, 0)
+
+
+def _sample_numbers(index: np.ndarray) -> list[int]:
+    """Which sample of its prompt each row is; a prompt that is met twice in one step must not draw the same numbers
+    again."""
+    seen: Counter[int] = Counter()
+    numbers = []
+    for i in index.tolist():
+        numbers.append(seen[i])
+        seen[i] += 1
+    return numbers
+
+
+def full_parts(arrays: Arrays, rows: int) -> Iterator[tuple[Arrays, int]]:
+    """Cuts arrays into parts of exactly `rows` rows, the last one filled up by repeating its first row.
+
+    Yields:
+        The part, and how many of its rows are real.
+    """
+    total = len(next(iter(arrays.values())))
+    for start in range(0, total, rows):
+        size = min(rows, total - start)
+        index = np.arange(start, start + rows)
+        index[size:] = start
+        yield {name: values[index] for name, values in arrays.items()}, size

@@ -1,0 +1,1 @@
+"""The types that every configuration is made of; knows no kind of stage."""

@@ -1,0 +1,154 @@
+"""What every configuration is made of: strict, frozen settings, and what a stage says about itself."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from gemma_keras.lora_options import ALL_LINEAR, LoraOptions
+from pipelines.schema.roles import KeyPath, Names, Product
+
+BACKENDS = ("jax", "tensorflow", "torch")
+
+Backend = Literal["jax", "tensorflow", "torch"]
+Bits = Literal["int8", "int4"]
+DtypePolicy = Literal["float32", "mixed_bfloat16", "bfloat16"]
+StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+Problem = tuple[KeyPath, str]
+"""Keys below the settings that it is about, and a sentence for the workflow's author."""
+
+
+class Settings(pydantic.BaseModel):
+    """Base of all: unknown keys, wrong types (no text for a number), infinities and NaN are errors; values are
+    frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=False)
+
+    def problems(self) -> Iterator[Problem]:
+        """What is wrong between these settings, each of which is right by itself; of nested settings they say it
+        themselves.
+
+        The only place for such rules: `validate` shows them with line and column, and no stage checks again.
+        """
+        yield from ()
+
+
+class StageConfig(Settings):
+    """What every stage has. Abstract: the kinds in `stages/` are final.
+
+    Attributes:
+        produces: what a stage of the kind leaves behind for others, or None.
+        is_headline: True where a policy of the kind is what a run is about: an evaluation of it makes the report's
+            headline.
+    """
+
+    produces: ClassVar[Product | None] = None
+    is_headline: ClassVar[bool] = False
+
+    kind: str
+    backend: Backend | None = Field(None, description="Backend of this stage only; default the workflow's.")
+
+    def problems_from_scratch(self) -> Iterator[Problem]:
+        """What is wrong where this stage starts from a model of random weights; most kinds cannot."""
+        yield (), f"{self.kind} cannot start from random weights; give it `from`, e.g. a pretraining stage"
+
+    def also_reads(self, name: str, stages: "Mapping[str, StageConfig]") -> dict[str, Any]:
+        """What of the other stages' settings this stage looks at beside what it names.
+
+        It enters the stage's key, and reaches the running stage as `context.also`; nothing else of other stages does.
+
+        Args:
+            name: this stage. stages: all of the workflow, this one included.
+
+        Returns:
+            {stage: plain values or settings}.
+        """
+        return {}
+
+
+class Lora(Settings):
+    """Low-rank adapters, trained in place of the model's weights (arXiv:2106.09685)."""
+
+    rank: int = Field(8, ge=1, description="Rank r of the added product.")
+    alpha: float | None = Field(None, gt=0, description="The product is scaled by alpha / rank; default the rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs set to zero in training.")
+    rank_stabilized: bool = Field(False, description="Scale by alpha / sqrt(rank), arXiv:2312.03732.")
+    targets: list[str] | None = Field(
+        None, description="Projections that get one, e.g. [q_proj, v_proj]; default all linear ones."
+    )
+    quantize: Bits | None = Field(None, description="Hold the frozen kernels in 8 or 4 bits.")
+
+    def options(self) -> LoraOptions:
+        """The same for a model.
+
+        Raises:
+            ValueError: a target that does not exist.
+        """
+        targets = ALL_LINEAR if self.targets is None else tuple(self.targets)
+        return LoraOptions(self.rank, self.alpha, self.dropout, self.rank_stabilized, targets)
+
+    def problems(self) -> Iterator[Problem]:
+        """A target that does not exist."""
+        try:
+            self.options()
+        except ValueError as error:
+            yield ("targets",), str(error)
+
+
+class ModelStage(StageConfig):
+    """A stage that starts from a model. Abstract."""
+
+    from_: Annotated[str | None, Names("policy", else_model=True)] = Field(
+        None, alias="from", min_length=1, description="Stage, model folder or file; default the `model`."
+    )
+    dtype: DtypePolicy = Field("float32", description="Keras dtype policy; weights stay float32 in all but bfloat16.")
+    max_length: int = Field(1024, ge=2, description="Tokens a sequence.")
+
+
+class OptimizerOptions(ModelStage):
+    """What is trained, and AdamW with its schedule. Abstract."""
+
+    lora: Lora | None = Field(None, description="Train low-rank adapters, {rank: 16, ...}, in place of all weights.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Decay after the warm-up, to zero.")
+    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the updates with a linearly rising rate.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    clip_norm: float = Field(1.0, gt=0, description="Global norm to which gradients are clipped.")
+    beta_2: float = Field(0.999, gt=0, lt=1, description="Adam's second moment decay.")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="Sequences a forward pass; default all of the update's."
+    )
+    eval_every: int = Field(0, ge=0, description="Updates between evaluations; 0 is at the end only.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Weights too coarse to be trained."""
+        if self.lora is None and self.dtype == "bfloat16":
+            advice = "expected mixed_bfloat16, or an adapter over them: lora"
+            yield ("dtype",), f"bfloat16 weights lose small updates to rounding; {advice}"
+
+
+class TrainingOptions(OptimizerOptions):
+    """Passes over a fixed data set. Abstract."""
+
+    epochs: float = Field(1.0, gt=0, description="Passes over the data; 0.5 is half of it.")
+    max_steps: int | None = Field(None, ge=1, description="At most so many updates.")
+    batch_size: int = Field(32, ge=1, description="Sequences an update.")
+    overlong: Literal["error", "drop", "truncate"] = Field(
+        "drop", description="Sequences over max_length; dropped ones are counted."
+    )
+    eval_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the data held out for the evaluation loss.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Micro-batches larger than the batch."""
+        yield from super().problems()
+        if (self.micro_batch_size or 1) > self.batch_size:
+            message = f"{self.micro_batch_size} is over batch_size {self.batch_size}; it is a part of it"
+            yield ("micro_batch_size",), message
+
+
+def response_room_problems(max_new_tokens: int, max_length: int) -> Iterator[Problem]:
+    """Responses that leave no room for a prompt, in every stage that samples."""
+    if max_new_tokens >= max_length:
+        yield ("max_new_tokens",), f"{max_new_tokens} leaves no room for a prompt; max_length is {max_length}"

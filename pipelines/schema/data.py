@@ -1,0 +1,64 @@
+"""What a stage reads: a file, the built-in task, or what another stage collected."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from pipelines.schema.base import Settings
+from pipelines.schema.roles import LocalFile, Names
+
+COLUMNS = ("prompt", "completion", "answer", "text", "messages", "chosen", "rejected")
+"""Keys of `FileData` that name a column."""
+
+
+class FileData(Settings):
+    """Rows from a file, a folder or the Hugging Face hub, and which columns hold what."""
+
+    path: Annotated[str, LocalFile()] = Field(
+        min_length=1, description="JSON lines or parquet file, folder, or hub id; relative to the YAML file."
+    )
+    config: str | None = Field(None, description="Configuration or folder of a hub data set, e.g. main, harmless-base.")
+    split: str | None = Field(None, description="Split of a hub data set, e.g. train or train[:1000].")
+    revision: str | None = Field(None, description="Revision of a hub data set; pins what is read.")
+    prompt: str | None = Field(None, description="Column with the prompt: text or a list of messages.")
+    completion: str | None = Field(None, description="Column with the response to learn.")
+    answer: str | None = Field(None, description="Column with the known answer, for exact_answer.")
+    text: str | None = Field(None, description="Column with plain text, for pretraining.")
+    messages: str | None = Field(None, description="Column with a conversation, a list of {role, content}.")
+    chosen: str | None = Field(None, description="Column with the preferred response.")
+    rejected: str | None = Field(None, description="Column with the other response.")
+    limit: int | None = Field(None, ge=1, description="Use only the first so many rows.")
+    format: Literal["auto", "hh_rlhf"] = Field("auto", description="hh_rlhf reads the raw `Human:`/`Assistant:` texts.")
+    on_bad_row: Literal["strict", "lenient"] = Field(
+        "strict", description="strict stops at a bad row; lenient sets it aside and counts."
+    )
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column names by what they hold; only those that are named."""
+        return {name: value for name, value in self if name in COLUMNS and value is not None}
+
+
+class TaskData(Settings):
+    """Examples of the built-in task, generated, never read."""
+
+    task: Literal["small_world"] = Field(description="Name of the task.")
+    split: Literal["pretraining", "sft", "preferences", "rl", "heldout"] = Field(
+        description="Disjoint part of the task."
+    )
+    size: int = Field(ge=1, description="Examples.")
+
+
+def _data_tag(value: Any) -> str:
+    if isinstance(value, str):
+        return "<stage>"
+    return "<task>" if isinstance(value, TaskData) or (isinstance(value, dict) and "task" in value) else "<file>"
+
+
+Data = Annotated[
+    Annotated[str, Tag("<stage>"), Names("preferences")]
+    | Annotated[FileData, Tag("<file>")]
+    | Annotated[TaskData, Tag("<task>")],
+    Discriminator(_data_tag),
+]
+"""A stage's name, a file, or the built-in task."""

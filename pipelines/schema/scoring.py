@@ -1,0 +1,39 @@
+"""What scores responses, as data: the rules that raters, rewards and judges share."""
+
+from collections.abc import Iterator
+
+from pipelines.graders.answers import REWARD_FUNCTIONS
+from pipelines.host.spelling import did_you_mean
+from pipelines.schema.base import Problem, Settings
+from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX, Reference, references_of
+
+
+def scorer_problems(config: Settings, data: object) -> Iterator[Problem]:
+    """What is wrong between the functions that a stage scores with and its data.
+
+    Args:
+        config: the stage. data: its `data`, which they need answers or the built-in task from.
+    """
+    for reference in references_of(config):
+        if reference.is_function:
+            yield from _function_problems(reference, data)
+
+
+def gold_problems(path: tuple[str, ...], data: object, instead: str) -> Iterator[Problem]:
+    """A gold reward where there is none."""
+    if not isinstance(data, TaskData):
+        yield path, f"the gold reward scores the built-in task only; expected data: {{task: ...}}, or {instead}"
+
+
+def _function_problems(reference: Reference, data: object) -> Iterator[Problem]:
+    if reference.name == GOLD and GOLD in reference.role.functions:
+        yield from gold_problems(reference.path, data, "another rater")  # type: ignore[arg-type]
+        return
+    function = reference.name.removeprefix(FUNCTION_PREFIX)
+    if function not in REWARD_FUNCTIONS:
+        known = [*reference.role.functions, f"{REWARD_MODEL_PREFIX}<stage>"]
+        hint = did_you_mean(function, known)
+        yield reference.path, f"unknown rater {reference.name!r}.{hint} Known: {', '.join(known)}"
+    elif function == "exact_answer" and isinstance(data, FileData) and data.answer is None:
+        yield reference.path, "exact_answer needs the known answers; name their column: data: {..., answer: COLUMN}"

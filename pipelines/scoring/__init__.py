@@ -1,0 +1,1 @@
+"""What scores responses: gold rewards, functions, reward models, and sums of these."""

@@ -1,0 +1,237 @@
+"""What scores responses: the built-in task's gold reward, named functions, reward models, and weighted sums of these.
+
+The same objects are the raters of preference collection, the rewards of policy optimization and the judges of
+evaluation.
+"""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gemma_keras import GemmaRewardModel
+from gemma_keras.checkpoints.hugging_face_reader import read_reward
+from pipelines.data.columns import Prompt
+from pipelines.graders.answers import REWARD_FUNCTIONS, reward_function
+from pipelines.host.errors import ConfigError, DataError
+from pipelines.sampling.prompts import prompt_text
+from pipelines.sampling.rollout import Rollout
+from pipelines.schema.base import Bits
+from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
+from pipelines.scoring.reward_models import SequenceScorer
+from pipelines.tasks import Task, task
+
+
+class Models(Protocol):
+    """Where reward models are found; a stage's context is one."""
+
+    inputs: dict[str, Path]
+
+    def model_source(self, from_: str | None) -> str | Path:
+        """A folder or file for a stage's name or a path."""
+
+
+class Part(Protocol):
+    """One part of a summed reward, as a workflow says it."""
+
+    @property
+    def reward(self) -> str:
+        """What `make_rater` takes."""
+
+    @property
+    def weight(self) -> float:
+        """Its factor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Scores of n responses.
+
+    Attributes:
+        total: float64 (n,).
+        parts: named components of it, float64 (n,) each; may be empty.
+    """
+
+    total: np.ndarray
+    parts: dict[str, np.ndarray]
+
+
+class Rater(abc.ABC):
+    """Scores responses; higher is better. `name`: as in metric names. `source`: as a workflow would name it, kind
+    included."""
+
+    name: str
+    source: str
+
+    @abc.abstractmethod
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        """Args: the prompt of each response (n entries), and the rollout of n responses.
+
+        Raises:
+            DataError: a score that is not finite, naming the prompt; or an answer that is missing.
+        """
+
+
+class GoldRater(Rater):
+    """The gold reward of the built-in task; its parts are the gold parts."""
+
+    def __init__(self, built_in: Task) -> None:
+        self.name = self.source = "gold"
+        self.task = built_in
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        found = []
+        for prompt, text, finished in zip(prompts, rollout.texts, rollout.finished, strict=True):
+            if prompt.item is None:
+                raise DataError(
+                    f"{prompt.origin}: the gold reward needs prompts of the built-in task {self.task.name!r}."
+                )
+            found.append(self.task.gold_reward(prompt.item, text, bool(finished)))
+        parts = {name: np.array([gold.parts[name] for gold in found], np.float64) for name in self.task.gold_parts}
+        return Scores(np.array([gold.total for gold in found], np.float64), parts)
+
+
+class FunctionRater(Rater):
+    """A function of the closed registry, on text and known answer."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            self._function = reward_function(name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        self.name, self.source = name, FUNCTION_PREFIX + name
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        total = []
+        for prompt, text in zip(prompts, rollout.texts, strict=True):
+            try:
+                total.append(self._function(text, prompt.answer))
+            except ValueError as error:
+                raise DataError(f"{prompt.origin}: {error}") from error
+        return _checked(self.name, np.array(total, np.float64), prompts)
+
+
+class RewardModelRater(Rater):
+    """A reward model on exactly the sampled ids, normalised to mean 0 and std 1 on samples of the tuned model."""
+
+    def __init__(self, name: str, model: Any, micro_batch_size: int) -> None:
+        self.name, self.source = name, REWARD_MODEL_PREFIX + name
+        self._model = model
+        self._scorer = SequenceScorer(model, micro_batch_size)
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        length = rollout.prompt_ids.shape[1] + rollout.response_ids.shape[1]
+        raw = self._scorer.raw_scores(rollout.sequences(), length).astype(np.float64)
+        return _checked(self.name, self._model.normalized(raw), prompts)
+
+
+class WeightedRater(Rater):
+    """A weighted sum of raters; its parts are theirs, unweighted."""
+
+    def __init__(self, raters: Sequence[Rater], weights: Sequence[float]) -> None:
+        names = [rater.name for rater in raters]
+        if len(set(names)) != len(names):
+            raise ConfigError(
+                f"The rewards of a sum must differ. Received: {', '.join(names)}. Add their weights up instead."
+            )
+        self.name = "sum"
+        self.source = " + ".join(f"{weight:g} {rater.source}" for rater, weight in zip(raters, weights, strict=True))
+        self._raters = list(raters)
+        self._weights = list(weights)
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        parts = {rater.name: rater.score(prompts, rollout).total for rater in self._raters}
+        total = sum(weight * part for weight, part in zip(self._weights, parts.values(), strict=True))
+        return Scores(np.asarray(total), parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class RaterSettings:
+    """How raters are held, and what they rate.
+
+    Args:
+        dtype: Keras dtype policy of a reward model. quantize: "int8" or "int4" of its kernels, or None.
+        task: the built-in task whose gold reward is meant, or None.
+        micro_batch_size: sequences a forward pass of a reward model.
+        vocabulary_size: of the policy, whose ids a reward model must understand.
+    """
+
+    dtype: str
+    quantize: Bits | None
+    task: Task | None
+    micro_batch_size: int
+    vocabulary_size: int
+
+
+def make_rater(name: str | Sequence[Part], models: Models, settings: RaterSettings) -> Rater:
+    """The rater that a workflow names.
+
+    Args:
+        name: `gold`, a function (bare or behind `function:`), a stage or model folder (bare or behind `reward_model:`),
+            or a list of weighted ones.
+
+    Raises:
+        ConfigError: an unknown name, gold without the built-in task, or a model that is no reward model of this
+            vocabulary.
+    """
+    if not isinstance(name, str):
+        return WeightedRater(
+            [make_rater(part.reward, models, settings) for part in name], [part.weight for part in name]
+        )
+    if name == GOLD:
+        return gold_rater(settings.task)
+    if name.startswith(FUNCTION_PREFIX) or name in REWARD_FUNCTIONS:
+        return FunctionRater(name.removeprefix(FUNCTION_PREFIX))
+    return _reward_model_rater(name.removeprefix(REWARD_MODEL_PREFIX), models, settings)
+
+
+def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> RewardModelRater:
+    folder = Path(models.model_source(name))
+    # A language model's folder would load too, under a random head.
+    if not folder.is_dir() or read_reward(folder) is None:
+        raise ConfigError(f"{name!r} holds no reward model ({folder}). Name a stage that trained one, or its folder.")
+    model = GemmaRewardModel.from_preset(folder, dtype=settings.dtype)
+    if model.config.vocabulary_size != settings.vocabulary_size:
+        raise ConfigError(
+            f"The reward model {name!r} has another vocabulary than the policy: expected {settings.vocabulary_size} "
+            "ids, got "
+            f"{model.config.vocabulary_size}. It scores token ids, so it must come from the same tokenizer."
+        )
+    if settings.quantize is not None:
+        model.quantize(settings.quantize)
+    return RewardModelRater(name if name in models.inputs else folder.name, model, settings.micro_batch_size)
+
+
+def gold_rater(built_in: Task | None) -> GoldRater:
+    """The gold reward of a built-in task.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if built_in is None:
+        raise ConfigError(
+            "The gold reward is known for the built-in task only. Use `data: {task: ...}`, or name another rater."
+        )
+    return GoldRater(built_in)
+
+
+def task_of(data: str | FileData | TaskData) -> Task | None:
+    """The built-in task that a stage's `data` is from, or None."""
+    return task(data.task) if isinstance(data, TaskData) else None
+
+
+def _checked(name: str, total: np.ndarray, prompts: Sequence[Prompt]) -> Scores:
+    for prompt, value in zip(prompts, total, strict=True):
+        if not math.isfinite(value):
+            raise DataError(
+                f"{prompt.origin}: the reward {name!r} is {value} for a response to the prompt "
+                f"{prompt_text(prompt)[:200]!r}. "
+                "Expected a finite number: one that is not would poison every response to this prompt. Look at the "
+                "reward model."
+            )
+    return Scores(total, {})

@@ -1,0 +1,66 @@
+"""Raw scores of token sequences under a reward model: exactly the ids that are given, nothing is decoded or encoded
+again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gemma_keras import backends
+from gemma_keras.inputs.padding import padded
+from pipelines.data.batches import bucket
+
+
+class SequenceScorer:
+    """Scores sequences in batches of one shape.
+
+    Args:
+        model: GemmaRewardModel; its present weights are used at each call.
+        batch_size: rows a forward pass.
+    """
+
+    def __init__(self, model: Any, batch_size: int = 64) -> None:
+        self._model = model
+        self._batch_size = batch_size
+        self._forward = backends.compile_forward(lambda batch: model(batch), [model])
+
+    def raw_scores(self, sequences: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
+        """The score at the last token of each sequence.
+
+        Args:
+            sequences: ids of prompt and response together, at least one each.
+            length: positions that rows are padded to, default the bucket of the longest; give one to compile one shape.
+
+        Returns:
+            float32 (n,), not normalised; `model.normalized` does that.
+        """
+        if not sequences:
+            return np.zeros(0, np.float32)
+        length = length or bucket(max(len(sequence) for sequence in sequences))
+        scores = []
+        for start in range(0, len(sequences), self._batch_size):
+            part = sequences[start : start + self._batch_size]
+            batch = reward_inputs(part, self._batch_size, length, self._model.config.pad_token_id)
+            scores.append(backends.to_host(self._forward(batch))[: len(part)])
+        return np.concatenate(scores)
+
+
+def reward_inputs(
+    sequences: Sequence[Sequence[int]], rows: int, length: int, pad_token_id: int
+) -> dict[str, np.ndarray]:
+    """Sequences padded on the right, as a reward model takes them.
+
+    Args:
+        sequences: at most `rows`, of 1 to `length` ids. Rows beyond them hold one padding token as real: attention over
+            no key is 0/0.
+
+    Returns:
+        token_ids int32 (b, t). padding_mask bool (b, t), True for a real token. reward_positions int32 (b,), the last
+        real token.
+    """
+    token_ids, is_token = padded(sequences, pad_token_id, length, rows=rows)
+    return {
+        "token_ids": token_ids,
+        "padding_mask": is_token,
+        "reward_positions": is_token.sum(axis=1, dtype=np.int32) - 1,
+    }

@@ -1,0 +1,61 @@
+"""What an evaluation is asked for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipelines.schema.base import Bits, DtypePolicy, Problem, StageConfig, response_room_problems
+from pipelines.schema.data import Data, TaskData
+from pipelines.schema.roles import Names, blocks
+from pipelines.schema.scoring import scorer_problems
+
+
+class Evaluation(StageConfig):
+    """Two or more policies side by side on held-out prompts."""
+
+    kind: Literal["evaluation"]
+    compare: list[Annotated[str, Names("policy")]] = Field(
+        min_length=1, description="Stages or model folders; the first is the baseline."
+    )
+    data: Data = Field(description="Held-out prompts.")
+    judge: Annotated[str, Names("rater")] = Field(
+        "gold", description="gold, exact_answer, function:<name> or reward_model:<stage>."
+    )
+    quantize_reward_model: Bits | None = Field(
+        None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."
+    )
+    prompts: int = Field(512, ge=1, description="At most so many prompts.")
+    max_new_tokens: int = Field(64, ge=1, description="Tokens a response.")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy.")
+    batch_size: int = Field(64, ge=1, description="Sequences sampled at once.")
+    samples_kept: int = Field(20, ge=0, description="Prompts whose responses are shown in the report.")
+    reference: Annotated[str | None, Names("policy")] = Field(
+        None, min_length=1, description="Model the KL is measured to; default the first of compare."
+    )
+    bootstrap: int = Field(1000, ge=1, description="Resamples behind the intervals.")
+    dtype: DtypePolicy = Field("float32", description="Keras dtype policy.")
+    max_length: int = Field(1024, ge=2, description="Tokens of a prompt and its response.")
+
+    def problems(self) -> Iterator[Problem]:
+        """A judge that cannot judge these data, or a policy that is named twice."""
+        yield from scorer_problems(self, self.data)
+        yield from response_room_problems(self.max_new_tokens, self.max_length)
+        if len(set(self.compare)) < len(self.compare):
+            yield ("compare",), f"a policy is named twice: {', '.join(self.compare)}"
+
+    def also_reads(self, name: str, stages: Mapping[str, StageConfig]) -> dict[str, Any]:
+        """The prompts of the same task that other stages train on: whether its own are new to them is one of its
+        figures.
+
+        Plain texts (pretraining) hold no prompts to compare and are left out: the task's splits keep them apart.
+        """
+        if not isinstance(self.data, TaskData):
+            return {}
+        return {
+            other: block
+            for other, config in stages.items()
+            if other != name and not isinstance(config, Evaluation)
+            for _, block in blocks(config)
+            if isinstance(block, TaskData) and block.task == self.data.task and block.split != "pretraining"
+        }

@@ -1,0 +1,127 @@
+"""What an evaluation measures of one policy: its responses, their scores, its KL, perplexity and accuracy."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gemma_keras import GemmaCausalLM, backends
+from pipelines.data.batches import bucket_sizes, make_batch
+from pipelines.data.encoding import encode_instructions
+from pipelines.graders.answers import exact_answer
+from pipelines.host.progress import Progress
+from pipelines.measures.judges import mean_with_interval
+from pipelines.measures.statistics import wilson_interval
+from pipelines.sampling.exact_kl import ExactKL
+from pipelines.sampling.prompts import Prompts
+from pipelines.sampling.reference_policy import ReferencePolicy
+from pipelines.sampling.rollout import Rollout, Sampling
+from pipelines.schema.data import FileData, TaskData
+from pipelines.scoring.raters import Rater
+from pipelines.stages.context import StageContext
+from pipelines.stages.evaluation.config import Evaluation
+from pipelines.training.language_model import next_token_loss_sum
+from pipelines.training.loop import count_target_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyResult:
+    """One policy's part of an evaluation.
+
+    Attributes:
+        rollout: one response to each prompt.
+        scores: float (n,), the judge's.
+        figures: plain JSON.
+    """
+
+    rollout: Rollout
+    scores: np.ndarray
+    figures: dict
+
+
+def measure_policy(
+    name: str,
+    model: GemmaCausalLM,
+    reference: GemmaCausalLM,
+    prompts: Prompts,
+    judge: Rater,
+    gold: Rater | None,
+    config: Evaluation,
+    context: StageContext,
+    progress: Progress,
+) -> PolicyResult:
+    """Sample one response to each prompt and measure it.
+
+    Args:
+        name: of the policy; it keys the draws, so that policies are sampled independently.
+        model: the policy. reference: what its KL is measured to; the same object gives exactly 0.
+        judge: whose scores decide pairs. gold: the built-in task's reward, or None.
+        progress: advanced by one a response.
+    """
+    sampling = Sampling(model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name)
+    rollout = sampling.sample(prompts, range(len(prompts)), step=f"policy {name}", progress=progress)
+    scores = judge.score(prompts.examples, rollout).total
+    keys = (config.bootstrap, context.seed, context.name, name)
+    figures: dict = {"judge_score": mean_with_interval(scores, *keys, "judge")}
+    if gold is not None:
+        found = gold.score(prompts.examples, rollout)
+        figures["gold"] = mean_with_interval(found.total, *keys, "gold")
+        figures["gold_parts"] = {part: mean_with_interval(values, *keys, part) for part, values in found.parts.items()}
+    figures |= _kl(model, reference, rollout, config)
+    figures |= _accuracy(prompts, rollout)
+    figures["mean_length"] = float(rollout.lengths.mean())
+    figures["finished"] = float(rollout.finished.mean())
+    return PolicyResult(rollout, scores, figures)
+
+
+def _kl(model: GemmaCausalLM, reference: GemmaCausalLM, rollout: Rollout, config: Evaluation) -> dict[str, float]:
+    """`kl` a token and `kl_sequence` a response, in nats; greedy decoding is measured at temperature 1."""
+    if model is reference:
+        return {"kl": 0.0, "kl_sequence": 0.0}
+    token_kl = ExactKL(model, ReferencePolicy(reference), config.temperature or 1.0, config.batch_size)(rollout)
+    return {"kl": float(token_kl.sum() / rollout.lengths.sum()), "kl_sequence": float(token_kl.sum(axis=1).mean())}
+
+
+def _accuracy(prompts: Prompts, rollout: Rollout) -> dict:
+    """`accuracy` by `exact_answer` with its Wilson interval; None where an answer is missing.
+
+    The built-in task words its answers in sentences, and its gold part `right` reads those: it is scored there and not
+    here.
+    """
+    examples = prompts.examples
+    if any(example.answer is None or example.item is not None for example in examples):
+        return {"accuracy": None}
+    right = sum(exact_answer(text, example.answer) for text, example in zip(rollout.texts, examples, strict=True))
+    return {"accuracy": right / len(examples), "accuracy_ci95": list(wilson_interval(right, len(examples)))}
+
+
+def load_demonstrations(config: Evaluation, context: StageContext) -> list:
+    """Held-out responses for the perplexity, at most `config.prompts`; none where the data has only prompts."""
+    data = config.data
+    has_responses = isinstance(data, TaskData) or (
+        isinstance(data, FileData)
+        and (data.completion is not None or data.messages is not None or data.format == "hh_rlhf")
+    )
+    if not has_responses:
+        return []
+    return context.examples(data, "instruction")[: config.prompts]
+
+
+def perplexity(model: GemmaCausalLM, demonstrations: Sequence, max_length: int, batch_size: int) -> float | None:
+    """exp of the mean negative log-probability of a response token; None without demonstrations that fit.
+
+    Args:
+        demonstrations: examples with responses. max_length: tokens of prompt and response; longer ones are left out.
+    """
+    if not demonstrations:
+        return None
+    examples = encode_instructions(model.tokenizer, demonstrations, max_length, "drop").examples
+    forward = backends.compile_forward(lambda batch: next_token_loss_sum(model, batch)[0], [model])
+    length, targets = bucket_sizes(examples, max_length)
+    total, tokens = 0.0, 0
+    for start in range(0, len(examples), batch_size):
+        batch = make_batch(examples[start : start + batch_size], model.config.pad_token_id, length, targets, batch_size)
+        total += float(forward(batch))
+        tokens += count_target_tokens(batch)
+    return math.exp(total / tokens)

@@ -1,0 +1,148 @@
+"""What an evaluation adds to summary and report.
+
+`evaluation.json` of the stage has this shape (numbers may be null where they do not apply):
+
+```
+{"judge": "gold", "prompts": 512, "baseline": "sft", "reference": "sft", "seen_elsewhere": {"sft": 0},
+ "pairs": [{"policy": "policy", "baseline": "sft", "win_rate": 0.71, "tie_rate": 0.2, "loss_rate": 0.19,
+            "win_rate_ci95": [0.68, 0.74]}],
+ "policies": {"policy": {"gold": {"mean": 0.8, "ci95": [0.78, 0.82]},
+                         "gold_parts": {"right": {"mean": 0.9, "ci95": [0.88, 0.92]}},
+                        "judge_score": {"mean": 0.8, "ci95": [0.78, 0.82]}, "kl": 0.02, "kl_sequence": 0.3,
+                        "accuracy": 0.8, "accuracy_ci95": [0.77, 0.83], "perplexity": 1.4, "mean_length": 11.2,
+                        "finished": 0.99}}}
+```
+
+`win_rate` is wins + ties/2 of `policy` against `baseline`, `loss_rate` and `tie_rate` are shares of prompts, `kl` is
+the mean over tokens and `kl_sequence` the sum over a response, in nats, to `reference`; `accuracy` is null where the
+data has no answers; `gold` and `gold_parts` are left out (or empty) where there is no gold reward. `pairs` holds every
+pair of compared policies
+once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`. `seen_elsewhere`: stage
+to the number of prompts that also occur among its own (null where that is not known).
+
+Added to the summary, of the last such stage: `evaluation.{stage, judge, prompts, seen_elsewhere, reference, pairs,
+policies.<policy>.*, gold_parts.<policy>.<part>.{mean, ci95}}` and, of the pair that stands for the run
+(`headline_pair`), `{policy, baseline, win_rate, tie_rate, loss_rate, win_rate_ci95}`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.report.format import short_names
+from pipelines.report.headline import interval
+from pipelines.report.page import look_up
+from pipelines.report.parts import Figures, KindReport, Section, Tile
+from pipelines.report.records import RunRecord, is_finite_number
+from pipelines.stages.evaluation.report import figures as draw
+from pipelines.stages.evaluation.report.words import judge_words, overlap_words, verdict
+from pipelines.stages.registry import KINDS
+
+KIND = "evaluation"
+PAIR_KEYS = ("win_rate", "tie_rate", "loss_rate", "win_rate_ci95")
+
+POLICY_COLUMNS = [
+    ("gold reward", "number", ("gold", "mean"), "interval", ("gold", "ci95")),
+    ("judge's score", "number", ("judge_score", "mean"), "interval", ("judge_score", "ci95")),
+    ("right answers", "percent", ("accuracy",), "percent_interval", ("accuracy_ci95",)),
+    ("KL a token", "number", ("kl",), "", ()),
+    ("KL a response", "number", ("kl_sequence",), "", ()),
+    ("perplexity", "number", ("perplexity",), "", ()),
+    ("tokens a response", "number", ("mean_length",), "", ()),
+    ("came to an end", "percent", ("finished",), "", ()),
+]
+"""Of each compared policy: heading, format and place of the figure, format and place of its interval."""
+
+
+def headline_pair(evaluation: dict[str, Any], policy_stages: list[str]) -> dict[str, Any] | None:
+    """The pair of an evaluation that stands for it: the last compared policy-optimization stage against the baseline.
+
+    Args:
+        evaluation: contents of `evaluation.json`.
+        policy_stages: names of the run's policy-optimization stages, in order.
+
+    Returns:
+        The entry of `pairs`; the first one against the baseline where no compared policy came from RL; None without
+        pairs.
+    """
+    pairs = evaluation.get("pairs") or []
+    baseline = evaluation.get("baseline")
+    against_baseline = [pair for pair in pairs if pair.get("baseline") == baseline] or pairs
+    from_rl = [pair for pair in against_baseline if pair.get("policy") in policy_stages]
+    if from_rl:
+        return from_rl[-1]
+    return against_baseline[0] if against_baseline else None
+
+
+def _summarize(run: RunRecord) -> Figures:
+    stage = run.last_of_kind(KIND)
+    evaluation = stage.evaluation if stage else {}
+    pair = (
+        headline_pair(evaluation, [one.name for one in run.stages if one.kind in KINDS and KINDS[one.kind].is_headline])
+        or {}
+    )
+    policies = evaluation.get("policies") or {}
+    found = {
+        "stage": stage.name if stage else None,
+        "judge": evaluation.get("judge"),
+        "prompts": evaluation.get("prompts"),
+        "policy": pair.get("policy"),
+        "baseline": pair.get("baseline"),
+        **{key: pair.get(key) for key in PAIR_KEYS},
+        "seen_elsewhere": evaluation.get("seen_elsewhere"),
+        "reference": evaluation.get("reference"),
+        "pairs": evaluation.get("pairs") or [],
+        "gold_parts": {name: figures["gold_parts"] for name, figures in policies.items() if figures.get("gold_parts")},
+        "policies": {
+            name: {key: figures[key] for key in figures if key != "gold_parts"} for name, figures in policies.items()
+        },
+    }
+    return {"evaluation": found}
+
+
+def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
+    found = figures["evaluation"]
+    totals = {name: policy.get("gold") for name, policy in found["policies"].items()}
+    return {
+        "overlap_words": overlap_words(found),
+        "judge_words": judge_words(found["judge"]),
+        "policy_columns": _policy_columns(found),
+        "rates_drawing": draw.win_rates(found["pairs"]),
+        "gold_drawing": draw.gold_parts(found["gold_parts"], totals),
+    }
+
+
+def _policy_columns(found: dict[str, Any]) -> list[tuple]:
+    """Those of `POLICY_COLUMNS` in which a policy has a figure; the gold judge's score is the gold reward and is not
+    shown twice."""
+    return [
+        column
+        for column in POLICY_COLUMNS
+        if any(look_up(policy, column[2]) is not None for policy in found["policies"].values())
+        and not (found["judge"] == "gold" and column[2][0] == "judge_score")
+    ]
+
+
+def _tiles(figures: Figures) -> list[Tile]:
+    found, label = figures["evaluation"], "win rate"
+    if found["policy"]:
+        label = "win rate, {} vs {}".format(*short_names([str(found["policy"]), str(found["baseline"])]).values())
+    return [Tile(label, "percent", ("evaluation", "win_rate"), ("evaluation", "win_rate_ci95"))]
+
+
+def _lines(figures: Figures) -> list[tuple[str, str]]:
+    found = figures["evaluation"]
+    if not is_finite_number(found["win_rate"]):
+        return []
+    pair = f"{found['policy']} against {found['baseline']}, judge {found['judge']}"
+    return [("win rate", f"{found['win_rate']:.3f}{interval(found['win_rate_ci95'])}, {pair}")]
+
+
+REPORT = KindReport(
+    kind=KIND,
+    summarize=_summarize,
+    color="--good",
+    sections=(Section("win_rates", "Win rates", Path(__file__).with_name("win_rates.html.j2"), _section),),
+    tiles=_tiles,
+    lines=_lines,
+    verdict=verdict,
+)

@@ -1,0 +1,119 @@
+"""Policies side by side on held-out prompts: who wins, how far each has moved from the reference, and what its
+responses are worth."""
+
+import itertools
+import json
+
+from gemma_keras import GemmaCausalLM
+from gemma_keras.files import write_text
+from pipelines.host.errors import ConfigError
+from pipelines.host.files import write_json
+from pipelines.measures.judges import compare
+from pipelines.sampling.prompts import Prompts, encode_prompts, prompt_text
+from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
+from pipelines.stages.context import StageContext
+from pipelines.stages.evaluation.config import Evaluation
+from pipelines.stages.evaluation.overlap import prompts_seen_elsewhere
+from pipelines.stages.evaluation.policy_measures import PolicyResult, load_demonstrations, measure_policy, perplexity
+
+
+def run(config: Evaluation, context: StageContext) -> dict:
+    """Evaluate and compare.
+
+    Args:
+        config: the stage's options. context: its surroundings; `evaluation.json` and `samples.jsonl` go into
+            `context.output`.
+
+    Returns:
+        `judge`, `prompts`, and of the last policy against the first `policy`, `baseline`, `win_rate`, `tie_rate`,
+        `loss_rate`, `win_rate_ci95`; `seen_elsewhere`, the prompts that other stages were trained on (built-in task;
+        None elsewhere).
+    """
+    reference_name = config.reference or config.compare[0]
+    reference = _load(reference_name, config, context)
+    examples = context.examples(config.data, "prompt")[: config.prompts]
+    prompts = encode_prompts(reference.tokenizer, examples, config.max_length, config.max_new_tokens)
+    results = _measure_all(reference_name, reference, prompts, config, context)
+    pairs = _compare_all(results, config, context)
+    evaluation = {
+        "judge": config.judge,
+        "prompts": len(prompts),
+        "dropped_prompts": prompts.dropped,
+        "baseline": config.compare[0],
+        "reference": reference_name,
+        "seen_elsewhere": prompts_seen_elsewhere(prompts.examples, config.data, context),
+        "pairs": pairs,
+        "policies": {name: result.figures for name, result in results.items()},
+    }
+    write_json(context.output / "evaluation.json", evaluation)
+    _write_samples(results, prompts, config.samples_kept, context)
+    headline = [pair for pair in pairs if pair["baseline"] == config.compare[0]][-1:]
+    keys = ("policy", "baseline", "win_rate", "tie_rate", "loss_rate", "win_rate_ci95")
+    return {
+        **{key: evaluation[key] for key in ("judge", "prompts", "dropped_prompts", "reference", "seen_elsewhere")},
+        **({key: headline[0][key] for key in keys} if headline else {}),
+    }
+
+
+def _measure_all(
+    reference_name: str, reference: GemmaCausalLM, prompts: Prompts, config: Evaluation, context: StageContext
+) -> dict[str, PolicyResult]:
+    """Each policy in turn; besides the reference and a reward model only one of them is in memory."""
+    built_in = task_of(config.data)
+    settings = RaterSettings(
+        config.dtype, config.quantize_reward_model, built_in, config.batch_size, reference.config.vocabulary_size
+    )
+    judge = make_rater(config.judge, context, settings)
+    gold = None if built_in is None else gold_rater(built_in)
+    demonstrations = load_demonstrations(config, context)
+    results = {}
+    with context.progress(len(prompts) * len(config.compare), "evaluating", unit="responses") as progress:
+        for name in config.compare:
+            model = reference if name == reference_name else _load(name, config, context)
+            if model.tokenizer.encode_batch(_PROBES) != reference.tokenizer.encode_batch(_PROBES):
+                raise ConfigError(f"stage {context.name!r}: {name!r} and {reference_name!r} have different tokenizers")
+            result = measure_policy(name, model, reference, prompts, judge, gold, config, context, progress)
+            result.figures["perplexity"] = perplexity(model, demonstrations, config.max_length, config.batch_size)
+            results[name] = result
+    return results
+
+
+_PROBES = ["The quick brown fox, 12345!", "<start_of_turn>", "naïve 東京"]
+
+
+def _compare_all(results: dict[str, PolicyResult], config: Evaluation, context: StageContext) -> list[dict]:
+    """Every pair once, the earlier in `compare` as baseline."""
+    return [
+        {
+            "policy": policy,
+            "baseline": baseline,
+            **compare(
+                results[policy].scores,
+                results[baseline].scores,
+                config.bootstrap,
+                context.seed,
+                context.name,
+                policy,
+                baseline,
+            ),
+        }
+        for baseline, policy in itertools.combinations(config.compare, 2)
+    ]
+
+
+def _write_samples(results: dict[str, PolicyResult], prompts: Prompts, count: int, context: StageContext) -> None:
+    rows = []
+    for i, example in enumerate(prompts.examples[:count]):
+        row = {
+            "prompt": prompt_text(example),
+            "completions": {name: result.rollout.texts[i] for name, result in results.items()},
+            "scores": {name: float(result.scores[i]) for name, result in results.items()},
+        }
+        if example.answer is not None:
+            row["answer"] = example.answer
+        rows.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(context.output / "samples.jsonl", "".join(rows))
+
+
+def _load(name: str, config: Evaluation, context: StageContext) -> GemmaCausalLM:
+    return GemmaCausalLM.from_preset(context.model_source(name), dtype=config.dtype)

@@ -1,0 +1,1 @@
+"""Supervised tuning on prompts and responses."""

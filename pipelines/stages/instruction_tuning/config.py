@@ -1,0 +1,18 @@
+"""What an instruction tuning stage is asked for."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from pipelines.schema.base import TrainingOptions
+from pipelines.schema.data import Data
+from pipelines.schema.roles import Product
+
+
+class InstructionTuning(TrainingOptions):
+    """Supervised tuning on prompts and responses; loss on the responses."""
+
+    produces: ClassVar[Product] = "policy"
+
+    kind: Literal["instruction_tuning"]
+    data: Data = Field(description="Prompts and completions, or conversations.")

@@ -1,0 +1,40 @@
+"""Supervised tuning on prompts and responses (arXiv:2403.08295, section 4): the loss is on the responses only."""
+
+from gemma_keras import GemmaCausalLM
+from pipelines.data.batches import split_heldout
+from pipelines.data.encoding import encode_instructions
+from pipelines.stages.context import StageContext
+from pipelines.stages.instruction_tuning.config import InstructionTuning
+from pipelines.training.adapters import adapter_figures, attach, save_trained
+from pipelines.training.language_model import train_language_model
+
+
+def run(config: InstructionTuning, context: StageContext) -> dict:
+    """Tune a model on instructions and save it.
+
+    Args:
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`, an
+            adapter beside it.
+
+    Returns:
+        Figures of `Trainer.fit` and of `adapter_figures`, and `examples`, `heldout_examples`, `dropped_rows`,
+        `truncated_rows`.
+    """
+    rows = context.examples(config.data, "instruction")
+    source = context.model_source(config.from_)
+    model = GemmaCausalLM.from_preset(source, dtype=config.dtype)
+    attach(model, config.lora, context.seed)
+    encoded = encode_instructions(model.tokenizer, rows, config.max_length, config.overlong)
+    train_rows, heldout_rows = split_heldout(len(encoded.examples), config.eval_fraction, context.seed, context.name)
+    training = [encoded.examples[i] for i in train_rows]
+    heldout = [encoded.examples[i] for i in heldout_rows]
+    figures = train_language_model(model, training, heldout, config, context)
+    save_trained(model, context.output, source)
+    return {
+        **figures,
+        **adapter_figures(model),
+        "examples": len(training),
+        "heldout_examples": len(heldout),
+        "dropped_rows": encoded.dropped,
+        "truncated_rows": encoded.truncated,
+    }

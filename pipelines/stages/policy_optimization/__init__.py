@@ -1,0 +1,1 @@
+"""Reinforcement learning against a reward; `methods/` holds a file an algorithm."""

@@ -1,0 +1,79 @@
+"""What a policy optimization stage is asked for."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from pipelines.schema.base import Bits, OptimizerOptions, Problem, Settings, response_room_problems
+from pipelines.schema.data import Data
+from pipelines.schema.roles import Names, Product
+from pipelines.schema.scoring import gold_problems, scorer_problems
+from pipelines.stages.policy_optimization.methods.registry import METHODS
+
+if TYPE_CHECKING:
+    Algorithm = str
+else:
+    Algorithm = Literal[tuple(METHODS)]
+
+
+class WeightedReward(Settings):
+    """One part of a summed reward."""
+
+    reward: Annotated[str, Names("reward")] = Field(min_length=1, description="Stage, model folder or function.")
+    weight: float = Field(1.0, description="Its factor.")
+
+
+def _reward_tag(value: Any) -> str:
+    return "<sum>" if isinstance(value, list) else "<one>"
+
+
+Reward = Annotated[
+    Annotated[str, Tag("<one>"), Names("reward")] | Annotated[list[WeightedReward], Field(min_length=1), Tag("<sum>")],
+    Discriminator(_reward_tag),
+]
+
+
+class PolicyOptimization(OptimizerOptions):
+    """Reinforcement learning against a reward, held near the tuned model by a KL penalty."""
+
+    produces: ClassVar[Product] = "policy"
+    is_headline: ClassVar[bool] = True
+
+    kind: Literal["policy_optimization"]
+    reward: Reward = Field(description="Stage, model folder, function, or a list of {reward, weight}.")
+    quantize_reward_model: Bits | None = Field(
+        None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."
+    )
+    data: Data = Field(description="Prompts, with answers where a function needs them.")
+    algorithm: Algorithm = Field(
+        next(iter(METHODS)),
+        description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()) + ".",
+        json_schema_extra={"not_yet": ["grpo", "ppo"]},
+    )
+    kl_weight: float = Field(0.05, ge=0, description="Weight of the KL to the starting model.")
+    steps: int = Field(100, ge=1, description="Rollout steps.")
+    prompts_per_step: int = Field(16, ge=1, description="Prompts a rollout.")
+    samples_per_prompt: int = Field(4, ge=1, description="Responses a prompt; some algorithms need 2.")
+    max_new_tokens: int = Field(64, ge=1, description="Tokens a response.")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    inner_updates: int = Field(1, ge=1, description="Updates on each rollout.")
+    clip_range: float = Field(0.2, gt=0, description="Half-width of the trusted ratio, where inner_updates > 1.")
+    missing_stop_penalty: float = Field(0.0, ge=0, description="Subtracted where a response has no stop token.")
+    eval_every: int = Field(10, ge=0, description="Steps between evaluations.")
+    eval_prompts: int = Field(64, ge=1, description="Prompts of an evaluation.")
+    gold: Literal["task"] | None = Field(
+        None, description="task logs the built-in task's gold reward too; it trains nothing."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """What the algorithm needs and does not get, and rewards that cannot score these data."""
+        yield from super().problems()
+        yield from scorer_problems(self, self.data)
+        yield from response_room_problems(self.max_new_tokens, self.max_length)
+        yield from METHODS[self.algorithm].problems(self.samples_per_prompt, self.inner_updates)
+        if self.gold == "task":
+            yield from gold_problems(("gold",), self.data, "leave `gold` out")
+        if self.lora is not None and self.lora.dropout > 0:
+            advice = "expected 0: responses must be scored with the probabilities they were sampled with"
+            yield ("lora", "dropout"), f"{self.lora.dropout:g} in policy optimization; {advice}"

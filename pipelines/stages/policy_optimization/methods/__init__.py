@@ -1,0 +1,1 @@
+"""The algorithms of policy optimization, a file each; `registry.py` lists them."""

@@ -1,0 +1,209 @@
+"""REINFORCE with a KL to the tuned model, as in the Gemma paper (arXiv:2403.08295, section 4).
+
+The reward of a response is R = r - kl_weight * sum_t (log pi_old - log pi_ref), without a gradient through the KL; its
+advantage is R minus the baseline of the algorithm, a file of `methods/`; the loss is -mean(advantage * log
+pi(response)).
+
+Departures from the paper, which gives no details:
+1. With several updates a rollout the ratio of whole responses is clipped, arXiv:2402.14740.
+2. A response without a stop token may be charged `missing_stop_penalty`. The metric `reward` is free of this charge and
+   of the KL.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from gemma_keras import GemmaCausalLM
+from gemma_keras.backends import to_host
+from pipelines.algorithms.kl import sequence_kl
+from pipelines.data.batches import split_heldout
+from pipelines.sampling.exact_kl import ExactKL
+from pipelines.sampling.prompts import Prompts, encode_prompts
+from pipelines.sampling.reference_policy import ReferencePolicy
+from pipelines.sampling.rollout import ResponseScorer, Rollout, Sampling
+from pipelines.scoring.raters import Rater, RaterSettings, gold_rater, make_rater, task_of
+from pipelines.stages.context import StageContext
+from pipelines.stages.policy_optimization.config import PolicyOptimization
+from pipelines.stages.policy_optimization.methods.base import Method
+from pipelines.stages.policy_optimization.methods.registry import METHODS
+from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
+from pipelines.stages.policy_optimization.updates import count_responses, ratio_figures, rollout_figures, update_batches
+from pipelines.training.adapters import adapter_figures, attach, save_trained
+from pipelines.training.batch_order import epoch_order
+from pipelines.training.loop import Trainer
+from pipelines.training.optimizers import OptimizerSettings
+
+
+@dataclasses.dataclass
+class Players:
+    """The parts of the loop: who samples, who scores, what is learned, who learns."""
+
+    prompts: Prompts
+    sampling: Sampling
+    policy_scorer: ResponseScorer
+    reference: ReferencePolicy
+    reference_scorer: ResponseScorer
+    rater: Rater
+    method: Method
+    trainer: Trainer
+
+
+def run(config: PolicyOptimization, context: StageContext) -> dict:
+    """Optimize a policy against a reward and save it.
+
+    Args:
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`, an
+            adapter beside it.
+
+    Returns:
+        `reward_start` and `reward_end` (mean of the first and last evaluation), `gold_start` and `gold_end` where gold
+        is known, `kl` and `kl_sequence` (exact, at the last evaluation), `steps`, `reward_source`, counts, and
+        `adapter_figures`.
+    """
+    source = context.model_source(config.from_)
+    policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
+    attach(policy, config.lora, context.seed)
+    if config.lora is None:
+        reference = ReferencePolicy(GemmaCausalLM.from_preset(source, dtype=config.dtype))
+    else:
+        reference = ReferencePolicy(policy, is_adapter_off=True)
+    examples = context.examples(config.data, "prompt")
+    prompts = encode_prompts(policy.tokenizer, examples, config.max_length, config.max_new_tokens)
+    training_rows, evaluation_rows = _split_prompts(prompts, config, context)
+    players = _players(config, context, policy, reference, prompts)
+    evaluation = PolicyEvaluation(
+        players.sampling,
+        prompts,
+        evaluation_rows,
+        players.rater,
+        gold_rater(task_of(config.data)) if config.gold == "task" else None,
+        ExactKL(policy, reference, config.temperature, _micro_batch_size(config)),
+        context.output / "samples.jsonl",
+    )
+    first, last = _train(players, evaluation, training_rows, config, context)
+    save_trained(policy, context.output, source)
+    gold = {"gold_start": first["eval_gold"], "gold_end": last["eval_gold"]} if config.gold else {}
+    return {
+        "reward_start": first["eval_reward"],
+        "reward_end": last["eval_reward"],
+        **gold,
+        "kl": last["eval_kl"],
+        "kl_sequence": last["eval_kl_sequence"],
+        "steps": config.steps,
+        "reward_source": players.rater.source,
+        "prompts": len(training_rows),
+        "eval_prompts": len(evaluation_rows),
+        "dropped_prompts": prompts.dropped,
+        "skipped_updates": players.trainer.skipped,
+        "tokens": players.trainer.tokens,
+        **adapter_figures(policy),
+    }
+
+
+def _train(
+    players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The loop. Returns the figures of the first and of the last evaluation."""
+    first = last = evaluation.measure(0)
+    context.log(0, **first)
+    players.method.start(first["eval_reward"])
+    with context.progress(config.steps, "optimizing the policy") as progress:
+        for step, batch in enumerate(_prompt_batches(rows, config, context), start=1):
+            rollout = players.sampling.sample(players.prompts, batch, config.samples_per_prompt, step)
+            metrics = _update(players, rollout, config)
+            context.log(step, **metrics)
+            if step == config.steps or (config.eval_every and step % config.eval_every == 0):
+                last = evaluation.measure(step)
+                context.log(step, **last)
+            progress.advance(work=int(rollout.lengths.sum()))
+    return first, last
+
+
+def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> dict[str, float]:
+    """Score a rollout and learn from it. Returns the step's metrics."""
+    scores = players.rater.score([players.prompts.examples[i] for i in rollout.prompt_index], rollout)
+    old_log_probs, entropy = players.policy_scorer(rollout)
+    with players.reference.computing():
+        reference_log_probs, _ = players.reference_scorer(rollout)
+    kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
+    charged = scores.total - config.kl_weight * kl - config.missing_stop_penalty * ~rollout.finished
+    groups = (-1, config.samples_per_prompt)
+    advantages = players.method.advantages(charged.reshape(groups))
+    updates = []
+    for _ in range(config.inner_updates):
+        batches = list(update_batches(rollout, old_log_probs, advantages, _micro_batch_size(config)))
+        updates.append(players.trainer.update(batches))
+    return {
+        **rollout_figures(rollout, scores.total.reshape(groups), scores.parts, kl, entropy),
+        "policy_loss": float(np.mean([metrics["loss"] for metrics in updates])),
+        **{name: float(np.mean([metrics.get(name, 0.0) for metrics in updates])) for name in players.method.metrics},
+        # Of the first update: the policy has not moved yet, so anything but rounding is a fault.
+        "ratio_deviation": updates[0]["ratio_deviation"],
+        **{name: updates[-1][name] for name in ("learning_rate", "grad_norm", "num_tokens", "skipped_updates")},
+        "step_time": sum(metrics["step_time"] for metrics in updates),
+    }
+
+
+def _players(
+    config: PolicyOptimization,
+    context: StageContext,
+    policy: GemmaCausalLM,
+    reference: ReferencePolicy,
+    prompts: Prompts,
+) -> Players:
+    micro_batch_size = _micro_batch_size(config)
+    responses = config.prompts_per_step * config.samples_per_prompt
+    method = METHODS[config.algorithm]()
+    settings = RaterSettings(
+        config.dtype,
+        config.quantize_reward_model,
+        task_of(config.data),
+        micro_batch_size,
+        policy.config.vocabulary_size,
+    )
+    return Players(
+        prompts=prompts,
+        sampling=Sampling(policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name),
+        policy_scorer=ResponseScorer(policy, config.temperature, micro_batch_size),
+        reference=reference,
+        reference_scorer=ResponseScorer(reference.model, config.temperature, micro_batch_size),
+        rater=make_rater(config.reward, context, settings),
+        method=method,
+        trainer=Trainer(
+            policy,
+            method.loss(config.temperature, config.clip_range if config.inner_updates > 1 else None),
+            OptimizerSettings.of(config),
+            config.steps * config.inner_updates,
+            count_units=count_responses,
+            summarize=ratio_figures,
+        ),
+    )
+
+
+def _split_prompts(
+    prompts: Prompts, config: PolicyOptimization, context: StageContext
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and rows to evaluate on: disjoint, at most a quarter of them to evaluate on."""
+    total = len(prompts)
+    if total == 1:
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
+    wanted = min(config.eval_prompts, max(1, total // 4))
+    return split_heldout(total, wanted / total, context.seed, context.name)
+
+
+def _prompt_batches(rows: np.ndarray, config: PolicyOptimization, context: StageContext) -> Iterator[np.ndarray]:
+    """The prompts of each step: epoch after epoch, each in its own order, without a gap."""
+    size, waiting, epoch = config.prompts_per_step, np.zeros(0, np.int64), 0
+    for _ in range(config.steps):
+        while len(waiting) < size:
+            waiting = np.concatenate([waiting, rows[epoch_order(context.seed, context.name, epoch, len(rows))]])
+            epoch += 1
+        yield waiting[:size]
+        waiting = waiting[size:]
+
+
+def _micro_batch_size(config: PolicyOptimization) -> int:
+    responses = config.prompts_per_step * config.samples_per_prompt
+    return min(config.micro_batch_size or responses, responses)

@@ -1,0 +1,106 @@
+"""One update of policy optimization: rewards to advantages, advantages to micro-batches, and the figures of both."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from gemma_keras.backends import to_host
+from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_loss
+from pipelines.sampling.rollout import Arrays, Rollout, full_parts
+from pipelines.stages.policy_optimization.methods.base import LossFunction
+
+
+def on_device(formula: Callable, rewards: np.ndarray, *arguments: Any) -> Any:
+    """A formula of `pipelines/algorithms/` on float32 rewards (p, k), computed by the backend; its arrays back on the
+    host."""
+    found = formula(ops.convert_to_tensor(rewards.astype(np.float32)), *arguments)
+    return tuple(map(to_host, found)) if isinstance(found, tuple) else to_host(found)
+
+
+def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
+    """The loss that `Trainer` takes, as a sum over responses.
+
+    Args:
+        temperature: float > 0, the sampling temperature.
+        clip_range: half-width of the trusted ratio, or None for plain REINFORCE, whose gradient is the same at the
+            first update.
+
+    Returns:
+        (model, batch) -> (loss (), aux). aux: `clip_ratio` (), responses whose gradient the clip took away; `ratio`
+        (b,), of whole responses to the policy that sampled.
+    """
+
+    def loss_function(model, batch):
+        mask, advantages = batch["response_mask"], batch["advantages"]
+        log_probs = model.score(batch, temperature)
+        old = batch["old_log_probs"]
+        clipped, ratio, is_clipped = clipped_sequence_loss(
+            log_probs, old, advantages, mask, clip_range or 1.0, response_count=1
+        )
+        if clip_range is None:
+            return reinforce_loss(log_probs, advantages, mask, response_count=1), {"ratio": ratio}
+        return clipped, {"ratio": ratio, "clip_ratio": ops.sum(ops.cast(is_clipped, "float32"))}
+
+    return loss_function
+
+
+def count_responses(batch: Mapping[str, np.ndarray]) -> int:
+    """Responses of a micro-batch that count: those with a sampled token."""
+    return int(batch["response_mask"].any(axis=1).sum())
+
+
+def ratio_figures(arrays: Arrays) -> dict[str, float]:
+    """`ratio_deviation`: how far the ratio of a response lies from 1 at most; rounding only in the first update of a
+    rollout."""
+    return {"ratio_deviation": float(np.max(np.abs(arrays["ratio"] - 1)))}
+
+
+def update_batches(
+    rollout: Rollout, old_log_probs: np.ndarray, advantages: np.ndarray, micro_batch_size: int
+) -> Iterator[Arrays]:
+    """The micro-batches of one update, all of one shape; the last is filled up with rows that do not count.
+
+    Args:
+        rollout: n responses. old_log_probs: float32 (n, r), at sampling time. advantages: float32 (n,).
+    """
+    arrays = {**rollout.model_inputs(), "old_log_probs": old_log_probs, "advantages": advantages}
+    for part, size in full_parts(arrays, micro_batch_size):
+        part["response_mask"][size:] = False
+        part["advantages"][size:] = 0
+        part["padding_mask"][size:, 1:] = False
+        part["padding_mask"][size:, 0] = True
+        yield part
+
+
+def completion_figures(rollout: Rollout) -> dict[str, float]:
+    """`completions/mean_length`, `max_length`, and `clipped_ratio`: the share that ran into max_new_tokens."""
+    return {
+        "completions/mean_length": float(rollout.lengths.mean()),
+        "completions/max_length": float(rollout.lengths.max()),
+        "completions/clipped_ratio": float(1 - rollout.finished.mean()),
+    }
+
+
+def rollout_figures(
+    rollout: Rollout, rewards: np.ndarray, parts: Arrays, sequence_kl: np.ndarray, entropy: np.ndarray
+) -> dict[str, float]:
+    """Figures of one rollout under their usual names.
+
+    Args:
+        rollout: p * k responses.
+        rewards: float (p, k), before the KL charge and the penalty. parts: named rewards, float (p * k,) each.
+        sequence_kl: float (p * k,), sum of log-ratios. entropy: float (p * k, r), 0 where nothing was sampled.
+    """
+    tokens = int(rollout.lengths.sum())
+    return {
+        "reward": float(rewards.mean()),
+        "reward_std": float(rewards.std(ddof=1)) if rewards.size > 1 else 0.0,
+        "frac_reward_zero_std": float(np.mean(np.ptp(rewards, axis=1) == 0)),
+        **{f"rewards/{name}/mean": float(values.mean()) for name, values in parts.items()},
+        "kl": float(sequence_kl.sum() / tokens),
+        "kl_sequence": float(sequence_kl.mean()),
+        "entropy": float(entropy.sum(dtype=np.float64) / tokens),
+        **completion_figures(rollout),
+    }

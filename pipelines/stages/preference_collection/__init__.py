@@ -1,0 +1,1 @@
+"""The rating step: responses sampled, a rater chooses."""

@@ -1,0 +1,144 @@
+"""The rating step: the tuned model answers each prompt several times, and a rater chooses between the answers.
+
+The rater is the built-in task's gold reward, a named function, a reward model, or people: with `export: true` the pairs
+are written for them, and a later run of the stage reads their `ratings` and joins them to the same pairs, which it
+samples again from the same draws.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemma_keras import GemmaCausalLM
+from gemma_keras.files import write_text
+from pipelines.algorithms.preference import accuracy_ceiling
+from pipelines.data.sources import PREFERENCES_FILE
+from pipelines.host.errors import ConfigError, DataError
+from pipelines.host.paths import find_path
+from pipelines.sampling.prompts import Prompts, encode_prompts
+from pipelines.sampling.rollout import Rollout, Sampling
+from pipelines.scoring.raters import Rater, RaterSettings, make_rater, task_of
+from pipelines.stages.context import StageContext
+from pipelines.stages.preference_collection.config import PreferenceCollection
+from pipelines.stages.preference_collection.pairs import (
+    Pair,
+    Verdict,
+    export_rows,
+    make_pairs,
+    preference_rows,
+    rate_by_people,
+    rate_by_scores,
+)
+
+Rated = tuple[list[Verdict], np.ndarray | None, dict[str, Any]]
+"""Verdicts, the scores of all responses where the rater scores, and figures."""
+
+EXPORT_FILE = "pairs_to_rate.jsonl"
+
+
+def run(config: PreferenceCollection, context: StageContext) -> dict:
+    """Collect preferences.
+
+    Args:
+        config: the stage's options. context: its surroundings; `preferences.jsonl`, and with `export`
+            `pairs_to_rate.jsonl`, go into `context.output`.
+
+    Returns:
+        `pairs` written, `identical_pairs` and `ties` dropped, `agreement` (share of pairs, equal scores aside, in which
+        the rater took the better answer), `ceiling`, `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, and of
+        people `unrated_pairs`.
+    """
+    model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
+    examples = context.examples(config.data, "prompt")
+    prompts = encode_prompts(model.tokenizer, examples, config.max_length, config.max_new_tokens)
+    by_people = config.export or config.ratings is not None
+    # Whatever is wrong with the raters must show before hours of sampling.
+    ratings = None if config.ratings is None else _ratings_path(config.ratings, context)
+    settings = RaterSettings(
+        config.dtype,
+        config.quantize_reward_model,
+        task_of(config.data),
+        config.batch_size,
+        model.config.vocabulary_size,
+    )
+    rater = None if by_people else make_rater(config.rater, context, settings)
+    rollout = _sample(model, prompts, config, context)
+    pairs, identical = make_pairs(rollout, config.samples_per_prompt, context.seed, context.name)
+    final = {
+        "prompts": len(prompts),
+        "dropped_prompts": prompts.dropped,
+        "identical_pairs": identical,
+        "mean_length": float(rollout.lengths.mean()),
+        "truncated_responses": float(1 - rollout.finished.mean()),
+    }
+    if config.export:
+        _write_rows(context, EXPORT_FILE, export_rows(pairs, rollout, prompts))
+        final["exported_pairs"] = len(pairs)
+    if rater is not None:
+        verdicts, scores, figures = _rated_by_scores(pairs, rollout, prompts, rater, config, context)
+    elif ratings is not None:
+        verdicts, scores, figures = _rated_by_people(pairs, ratings)
+    else:
+        return final
+    if not verdicts:
+        raise DataError(
+            f"stage {context.name!r}: no preference is left: {identical} pairs were identical, {figures['ties']} ties. "
+            "Raise samples_per_prompt or temperature, or use more prompts."
+        )
+    _write_rows(context, PREFERENCES_FILE, preference_rows(verdicts, rollout, prompts, scores))
+    return {**final, "pairs": len(verdicts), **figures}
+
+
+def _sample(model: GemmaCausalLM, prompts: Prompts, config: PreferenceCollection, context: StageContext) -> Rollout:
+    sampling = Sampling(model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name)
+    with context.progress(len(prompts) * config.samples_per_prompt, "sampling pairs", unit="responses") as progress:
+        return sampling.sample(prompts, range(len(prompts)), config.samples_per_prompt, progress=progress)
+
+
+def _rated_by_scores(
+    pairs: Sequence[Pair],
+    rollout: Rollout,
+    prompts: Prompts,
+    rater: Rater,
+    config: PreferenceCollection,
+    context: StageContext,
+) -> Rated:
+    scores = rater.score([prompts.examples[i] for i in rollout.prompt_index], rollout).total
+    noise_scale = config.noise_scale if config.noise == "bradley_terry" else 0.0
+    verdicts, ties = rate_by_scores(pairs, scores, rollout.prompt_index, noise_scale, context.seed, context.name)
+    return (
+        verdicts,
+        scores,
+        {"ties": ties, "mean_score": float(scores.mean()), "rater": rater.source, **_quality(verdicts, scores)},
+    )
+
+
+def _rated_by_people(pairs: Sequence[Pair], ratings: Path) -> Rated:
+    verdicts, ties, unrated = rate_by_people(pairs, ratings)
+    return verdicts, None, {"ties": ties, "unrated_pairs": unrated, "rater": "people"}
+
+
+def _ratings_path(name: str, context: StageContext) -> Path:
+    path = find_path(name, context.base_folder)
+    if path is None:
+        raise ConfigError(f"stage {context.name!r}: no file {name!r} with ratings (relative to {context.base_folder})")
+    return path
+
+
+def _quality(verdicts: Sequence[Verdict], scores: np.ndarray) -> dict:
+    """How often the rater took the better answer, and the accuracy that the best judge of these labels can expect."""
+    if not verdicts:
+        return {}
+    differences = np.array([scores[verdict.chosen] - scores[verdict.rejected] for verdict in verdicts])
+    unequal = differences[differences != 0]
+    return {
+        "agreement": float(np.mean(unequal > 0)) if len(unequal) else None,
+        "ceiling": accuracy_ceiling([verdict.probability for verdict in verdicts]),
+    }
+
+
+def _write_rows(context: StageContext, name: str, rows: Sequence[dict]) -> None:
+    write_text(context.output / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

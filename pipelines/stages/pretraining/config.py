@@ -1,0 +1,25 @@
+"""What a pretraining stage is asked for."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from pipelines.schema.base import Problem, TrainingOptions
+from pipelines.schema.data import Data
+from pipelines.schema.roles import Product
+
+
+class Pretraining(TrainingOptions):
+    """Next-token training on packed plain text."""
+
+    produces: ClassVar[Product] = "policy"
+
+    kind: Literal["pretraining"]
+    data: Data = Field(description="Texts.")
+
+    def problems_from_scratch(self) -> Iterator[Problem]:
+        """It may start from random weights, but for an adapter."""
+        if self.lora is not None:
+            message = "an adapter over random weights learns next to nothing; leave it out, or start from a model"
+            yield ("lora",), message

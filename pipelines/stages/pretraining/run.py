@@ -1,0 +1,70 @@
+"""Next-token training on plain text, from random weights or from a model: the quickstart's first stage.
+
+The texts are packed side by side into rows of `max_length` tokens; segment ids and positions that restart keep them
+apart. Without a model to start from, `workflow.model.config` gives the sizes and the tokenizer is trained on the texts
+of this stage.
+"""
+
+from pathlib import Path
+
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
+from pipelines.data.batches import split_heldout
+from pipelines.data.encoding import encode_texts
+from pipelines.data.packing import pack, packing_efficiency
+from pipelines.schema.model import ScratchModel
+from pipelines.stages.context import StageContext
+from pipelines.stages.pretraining.config import Pretraining
+from pipelines.training.adapters import adapter_figures, attach, save_trained
+from pipelines.training.language_model import train_language_model
+
+
+def run(config: Pretraining, context: StageContext) -> dict:
+    """Train on text and save the model.
+
+    Args:
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`, an
+            adapter beside it.
+
+    Returns:
+        Figures of `Trainer.fit` and of `adapter_figures`, and `parameters`, `vocabulary_size`, `documents`,
+        `dropped_rows`, `truncated_rows`, `packing_efficiency` (share of positions that hold a token).
+    """
+    texts = context.examples(config.data, "text")
+    train_rows, heldout_rows = split_heldout(len(texts), config.eval_fraction, context.seed, context.name)
+    model, source = starting_model(config, context, [texts[i].text for i in train_rows])
+    attach(model, config.lora, context.seed)
+    encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
+    is_heldout = set(heldout_rows.tolist())
+    parts: tuple[list, list] = ([], [])
+    for example, row in zip(encoded.examples, encoded.rows, strict=True):
+        parts[row in is_heldout].append(example)
+    training, heldout = (pack(part, config.max_length) for part in parts)
+    figures = train_language_model(model, training, heldout, config, context)
+    save_trained(model, context.output, source)
+    return {
+        **figures,
+        **adapter_figures(model),
+        "parameters": model.config.parameter_count,
+        "vocabulary_size": model.config.vocabulary_size,
+        "documents": len(encoded.examples),
+        "dropped_rows": encoded.dropped,
+        "truncated_rows": encoded.truncated,
+        "packing_efficiency": packing_efficiency(training, config.max_length),
+    }
+
+
+def starting_model(
+    config: Pretraining, context: StageContext, texts: list[str]
+) -> tuple[GemmaCausalLM, str | Path | None]:
+    """The model of `from`, or of the workflow, and where it came from.
+
+    From scratch it has random weights keyed by the seed, a tokenizer trained on `texts`, and comes from nowhere.
+    """
+    scratch = context.model
+    if config.from_ is not None or not isinstance(scratch, ScratchModel):
+        source = context.model_source(config.from_)
+        return GemmaCausalLM.from_preset(source, dtype=config.dtype), source
+    family = scratch.gemma_config().family
+    tokenizer = GemmaTokenizer.train(texts, scratch.tokenizer.vocabulary_size, family)
+    gemma_config = scratch.gemma_config(scratch.config.vocabulary_size or tokenizer.vocabulary_size)
+    return GemmaCausalLM(GemmaBackbone(gemma_config, dtype=config.dtype, seed=context.seed), tokenizer), None

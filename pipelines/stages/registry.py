@@ -1,0 +1,60 @@
+"""The kinds of stages: a line each, the name of its folder here. Nothing else outside a kind's folder knows that it
+exists.
+
+<kind>/config.py   one `StageConfig` whose `kind` is the folder's name: fields, roles, problems, produces. Loads no
+Keras. <kind>/run.py      `run(config, context) -> dict of final figures` <kind>/report.py   `REPORT`, a `KindReport`:
+what it adds to summary and report. May be missing. Loads no Keras.
+"""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.report.parts import KindReport
+from pipelines.schema.base import StageConfig
+from pipelines.stages.context import StageContext
+
+FOLDERS = (
+    "pretraining",
+    "instruction_tuning",
+    "preference_collection",
+    "reward_modeling",
+    "policy_optimization",
+    "evaluation",
+)
+
+StageFunction = Callable[[Any, StageContext], dict[str, Any]]
+
+
+def _config_class(folder: str) -> type[StageConfig]:
+    module = importlib.import_module(f"pipelines.stages.{folder}.config")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, StageConfig) and value.__module__ == module.__name__:
+            return value
+    raise ImportError(f"{module.__name__} defines no StageConfig")
+
+
+KINDS: dict[str, type[StageConfig]] = {folder: _config_class(folder) for folder in FOLDERS}
+"""Kind → its configuration."""
+
+
+def producers(product: str) -> list[str]:
+    """The kinds whose stages leave behind what a role asks for."""
+    return [kind for kind, config in KINDS.items() if config.produces == product]
+
+
+def stage_function(kind: str) -> StageFunction:
+    """What runs a stage of a kind. Loads Keras: for the stage's own process."""
+    return importlib.import_module(f"pipelines.stages.{kind}.run").run
+
+
+@functools.cache
+def reports() -> tuple[KindReport, ...]:
+    """What the kinds add to summary and report, in the order of `FOLDERS`."""
+    return tuple(
+        importlib.import_module(f"pipelines.stages.{folder}.report").REPORT
+        for folder in FOLDERS
+        if importlib.util.find_spec(f"pipelines.stages.{folder}.report") is not None
+    )

@@ -1,0 +1,210 @@
+"""Training and measuring a reward model on pairs of token ids."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from gemma_keras.losses import bradley_terry_loss
+from gemma_keras.random import generator
+from pipelines.algorithms.preference import accuracy_ceiling
+from pipelines.data.batches import bucket, split_heldout
+from pipelines.data.encoding import EncodedPair
+from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
+from pipelines.measures.metrics import preference_metrics
+from pipelines.measures.statistics import wilson_interval
+from pipelines.sampling.prompts import Prompts
+from pipelines.sampling.rollout import Sampling
+from pipelines.scoring.reward_models import SequenceScorer, reward_inputs
+from pipelines.stages.reward_modeling.config import RewardModeling
+from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
+from pipelines.training.dropout_keys import DROPOUT_KEYS
+from pipelines.training.loop import ROW_INDEX, Batch, LossFunction, Surroundings, Trainer
+from pipelines.training.optimizers import OptimizerSettings
+
+SAMPLING_BATCH = 64
+LONGEST_SAMPLE = 256
+
+
+def split_by_prompt(
+    pairs: Sequence[EncodedPair], fraction: float, seed: int, stage: str
+) -> tuple[list[int], list[int]]:
+    """Training and held-out pairs that share no prompt: pairs of one prompt go to the same side.
+
+    Args:
+        fraction: share of the **prompts** that is held out; at least one where there are two or more.
+
+    Returns:
+        Indices of the training and of the held-out pairs, both in rising order.
+    """
+    prompts = list(dict.fromkeys(tuple(pair.prompt_ids) for pair in pairs))
+    _, heldout = split_heldout(len(prompts), fraction, seed, stage)
+    is_heldout = {prompts[i] for i in heldout}
+    sides: tuple[list[int], list[int]] = ([], [])
+    for index, pair in enumerate(pairs):
+        sides[tuple(pair.prompt_ids) in is_heldout].append(index)
+    return sides
+
+
+def train_on_pairs(
+    model: Any,
+    training: Sequence[EncodedPair],
+    heldout: Sequence[EncodedPair],
+    config: RewardModeling,
+    context: Surroundings,
+) -> dict:
+    """Bradley-Terry training; chosen and rejected run through the model as one batch, chosen rows first.
+
+    Args:
+        model: GemmaRewardModel; its weights change.
+        training, heldout: pairs; `config.batch_size` and `micro_batch_size` count pairs.
+        config: options of reward modelling. context: StageContext.
+
+    Returns:
+        Figures as of `Trainer.fit`.
+    """
+    size = micro_batch_size(config)
+    rungs = length_rungs(longest_side([*training, *heldout]), config.max_length)
+    pad_token_id = model.config.pad_token_id
+
+    def batch_of(pairs: Sequence[EncodedPair], rows: np.ndarray) -> Batch:
+        part = [pairs[i] for i in rows]
+        length = rung_for(longest_side(part), rungs)
+        chosen = reward_inputs([pair.chosen_ids for pair in part], size, length, pad_token_id)
+        rejected = reward_inputs([pair.rejected_ids for pair in part], size, length, pad_token_id)
+        margin, row_index = np.zeros(size, np.float32), np.full(size, -1)
+        margin[: len(rows)] = [pair.margin for pair in part]
+        row_index[: len(rows)] = rows
+        both = {name: np.concatenate([chosen[name], rejected[name]]) for name in chosen}
+        return {**both, "margin": margin, "is_pair": row_index >= 0, ROW_INDEX: row_index}
+
+    def training_batches() -> Iterator[list[Batch]]:
+        for micro_batches in batch_rows(
+            context.seed, context.name, [longest_side([pair]) for pair in training], config
+        ):
+            yield [batch_of(training, rows) for rows in micro_batches]
+
+    def heldout_batches() -> Iterator[Batch]:
+        for rows in alike_lengths(np.arange(len(heldout)), np.array([longest_side([pair]) for pair in heldout]), size):
+            yield batch_of(heldout, rows)
+
+    trainer = Trainer(
+        model,
+        pair_loss(config.center_coefficient),
+        OptimizerSettings.of(config),
+        count_updates(len(training), config),
+        context,
+        count_pairs,
+        _reward_range,
+    )
+    return trainer.fit(training_batches(), heldout_batches if heldout else None, config.eval_every)
+
+
+def pair_loss(center_coefficient: float) -> LossFunction:
+    """The loss function for `Trainer`: summed Bradley-Terry loss, and sums of accuracy (a tie is wrong) and margin over
+    the pairs."""
+
+    def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        inputs = ("token_ids", "padding_mask", "reward_positions", DROPOUT_KEYS)
+        scores = model({name: batch[name] for name in inputs if name in batch})
+        pairs = batch["is_pair"].shape[0]
+        chosen, rejected = scores[:pairs], scores[pairs:]
+        loss = bradley_terry_loss(
+            chosen, rejected, batch["margin"], center_coefficient, pair_count=1, is_pair=batch["is_pair"]
+        )
+        is_right = ops.logical_and(chosen > rejected, batch["is_pair"])
+        margins = ops.where(batch["is_pair"], chosen - rejected, 0.0)
+        rewards = ops.stack([chosen, rejected], axis=1)
+        sums = {"accuracy": ops.sum(ops.cast(is_right, "float32")), "margin": ops.sum(margins)}
+        return loss, {**sums, "rewards": rewards, "is_pair": batch["is_pair"]}
+
+    return loss_function
+
+
+def count_pairs(batch: Batch) -> int:
+    """Real pairs in a batch."""
+    return int(np.sum(batch["is_pair"]))
+
+
+def measure_on_pairs(scorer: SequenceScorer, pairs: Sequence[EncodedPair]) -> dict:
+    """Accuracy of a reward model on held-out pairs, and how it comes about.
+
+    Returns:
+        `preference_metrics`, `accuracy_ci95` (Wilson), `ceiling` (expected accuracy of the labelling model itself, None
+        where its probabilities are not known), `pairs`.
+    """
+    length = bucket(longest_side(pairs))
+    chosen = scorer.raw_scores([pair.chosen_ids for pair in pairs], length)
+    rejected = scorer.raw_scores([pair.rejected_ids for pair in pairs], length)
+    metrics = preference_metrics(
+        chosen, rejected, [pair.chosen_length for pair in pairs], [pair.rejected_length for pair in pairs]
+    )
+    probabilities = [pair.probability for pair in pairs]
+    return {
+        **metrics,
+        "accuracy_ci95": list(wilson_interval(int(np.sum(chosen > rejected)), len(pairs))),
+        "ceiling": None
+        if any(p is None for p in probabilities)
+        else accuracy_ceiling(np.array(probabilities, np.float64)),
+        "pairs": len(pairs),
+    }
+
+
+def collected_samples(
+    training: Sequence[EncodedPair], heldout: Sequence[EncodedPair], prompts: int, seed: int, stage: str
+) -> list[list[int]]:
+    """Both sides of at most `prompts` pairs: held-out pairs first, as training did nothing to their scores."""
+    order = [heldout[i] for i in generator(seed, stage, "normalize", "heldout").permutation(len(heldout))]
+    order += [training[i] for i in generator(seed, stage, "normalize", "training").permutation(len(training))]
+    return [ids for pair in order[:prompts] for ids in (pair.chosen_ids, pair.rejected_ids)]
+
+
+def fresh_samples(
+    model, pairs: Sequence[EncodedPair], prompts: int, max_length: int, seed: int, stage: str
+) -> list[list[int]]:
+    """Samples of the tuned model on at most `prompts` prompts of the data, for pairs whose responses someone else
+    wrote.
+
+    Args:
+        model: GemmaCausalLM with a tokenizer.
+        max_length: tokens of prompt and response; longer prompts are left out.
+
+    Returns:
+        Ids of prompt and sampled response together, temperature 1, as long as the longest response of the data, at most
+        256 tokens.
+    """
+    new_tokens = min(LONGEST_SAMPLE, max(max(pair.chosen_length, pair.rejected_length) for pair in pairs))
+    unique = [
+        list(ids)
+        for ids in dict.fromkeys(tuple(pair.prompt_ids) for pair in pairs)
+        if len(ids) + new_tokens <= max_length
+    ]
+    if not unique:
+        return []
+    rows = generator(seed, stage, "normalize").permutation(len(unique))[:prompts]
+    rollout_prompts = Prompts([], unique, bucket(max(map(len, unique))), 0)
+    rollout = Sampling(model, new_tokens, 1.0, SAMPLING_BATCH, seed, stage).sample(
+        rollout_prompts, rows.tolist(), step="normalize"
+    )
+    return [rollout.prompt_list(row) + rollout.response_list(row) for row in range(len(rollout))]
+
+
+def set_normalization(model, scorer: SequenceScorer, samples: Sequence[Sequence[int]]) -> None:
+    """Set `reward_mean` and `reward_std` so that normalised rewards of `samples` have mean 0 and standard deviation
+    1."""
+    if not samples:
+        return
+    scores = scorer.raw_scores(samples).astype(np.float64)
+    model.reward_mean = float(scores.mean())
+    model.reward_std = float(scores.std()) or 1.0
+
+
+def longest_side(pairs: Sequence[EncodedPair]) -> int:
+    """Tokens of the longest prompt with its response."""
+    return max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
+
+
+def _reward_range(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    rewards = arrays["rewards"][arrays["is_pair"]]
+    return {"reward": float(rewards.mean()), "reward_min": float(rewards.min()), "reward_max": float(rewards.max())}

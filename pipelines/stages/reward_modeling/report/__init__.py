@@ -1,0 +1,87 @@
+"""What reward models add to summary and report.
+
+Looked at in `final.json`, all optional: `accuracy`, `accuracy_ci95`, `ceiling`, `pairs`, `calibration_error`,
+`length_correlation`;
+`accuracy_by_margin: [{"margin_from", "margin_to", "accuracy", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and
+`margin_histogram: {"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
+
+Added to the summary: `reward_model.{stage, accuracy, accuracy_ci95, ceiling, pairs}`, of the last such stage.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.report.format import percent
+from pipelines.report.headline import interval
+from pipelines.report.parts import Figures, KindReport, Section, Tile, final_figures
+from pipelines.report.records import RunRecord, is_finite_number
+from pipelines.stages.reward_modeling.report import figures as draw
+
+KIND = "reward_modeling"
+KEYS = ("accuracy", "accuracy_ci95", "ceiling", "pairs")
+
+
+def _summarize(run: RunRecord) -> Figures:
+    return {"reward_model": final_figures(run, KIND, KEYS)}
+
+
+def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
+    stage = run.last_of_kind(KIND)
+    final = stage.final if stage else {}
+    return {
+        "words": words(figures["reward_model"]),
+        "accuracy_drawing": draw.reward_model_accuracy(figures["reward_model"]),
+        "calibration_drawing": draw.margin_calibration(final.get("accuracy_by_margin") or []),
+        "histogram_drawing": draw.margin_histogram(final.get("margin_histogram")),
+    }
+
+
+def _tiles(figures: Figures) -> list[Tile]:
+    return [
+        Tile("reward model accuracy", "percent", ("reward_model", "accuracy"), ("reward_model", "accuracy_ci95")),
+        Tile("its ceiling", "percent", ("reward_model", "ceiling")),
+    ]
+
+
+def _lines(figures: Figures) -> list[tuple[str, str]]:
+    found = figures["reward_model"]
+    if not is_finite_number(found["accuracy"]):
+        return []
+    ceiling = f", ceiling {found['ceiling']:.3f}" if is_finite_number(found["ceiling"]) else ""
+    return [("reward model accuracy", f"{found['accuracy']:.3f}{interval(found['accuracy_ci95'])}{ceiling}")]
+
+
+def verdict(figures: Figures) -> str | None:
+    """How often the reward model is right, and how often it could be."""
+    found = figures["reward_model"]
+    if not is_finite_number(found["accuracy"]):
+        return None
+    ceiling = f", where {percent(found['ceiling'])} is possible" if is_finite_number(found["ceiling"]) else ""
+    return f"{found['stage']} ranks {percent(found['accuracy'])} of held-out pairs as the rater did{ceiling}"
+
+
+def words(figures: Figures) -> str:
+    """Where the accuracy stands between chance and the ceiling."""
+    accuracy, ceiling = figures.get("accuracy"), figures.get("ceiling")
+    if not is_finite_number(accuracy):
+        return "The stage measured no accuracy on held-out pairs."
+    if not is_finite_number(ceiling):
+        share = percent(accuracy)
+        return f"It ranks {share} of the held-out pairs as the rater did; the ceiling of these labels is not known."
+    gap = 100 * (ceiling - accuracy)
+    side = "below" if gap >= 0 else "above"
+    return (
+        f"It ranks {percent(accuracy)} of the held-out pairs as the rater did, {abs(gap):.1f} points {side} "
+        f"the ceiling of {percent(ceiling)}, which a perfect model would reach on average because the rater is noisy."
+    )
+
+
+REPORT = KindReport(
+    kind=KIND,
+    summarize=_summarize,
+    color="--series-2",
+    sections=(Section("reward_model", "Reward model", Path(__file__).with_name("reward_model.html.j2"), _section),),
+    tiles=_tiles,
+    lines=_lines,
+    verdict=verdict,
+)

@@ -1,0 +1,77 @@
+"""A Bradley-Terry reward model from preferences (arXiv:2403.08295, section 4; losses in `gemma_keras/losses.py`).
+
+The model is the tuned one under a fresh head that reads the state at the last response token. Where the preferences
+come from a stage it sees exactly the ids that were sampled. Its raw scores are stored as they are, with the mean and
+standard deviation that normalise them on samples of the tuned model.
+
+`batch_size` and `micro_batch_size` count pairs here.
+"""
+
+from gemma_keras import GemmaCausalLM, GemmaRewardModel
+from pipelines.data.encoding import encode_preferences
+from pipelines.host.errors import DataError
+from pipelines.scoring.reward_models import SequenceScorer
+from pipelines.stages.context import StageContext
+from pipelines.stages.reward_modeling.config import RewardModeling
+from pipelines.stages.reward_modeling.pair_training import (
+    collected_samples,
+    fresh_samples,
+    measure_on_pairs,
+    set_normalization,
+    split_by_prompt,
+    train_on_pairs,
+)
+from pipelines.training.adapters import adapter_figures, attach, save_trained
+
+
+def run(config: RewardModeling, context: StageContext) -> dict:
+    """Train a reward model and save it.
+
+    Args:
+        config: the stage's options. context: its surroundings; the model goes into `context.output / "model"`, an
+            adapter beside it.
+
+    Returns:
+        Figures of `Trainer.fit`, `adapter_figures` and `measure_on_pairs` on the held-out pairs, `reward_mean`,
+        `reward_std`, `normalized_on` ("preferences" or "samples"), `normalization_samples`, `training_pairs`,
+        `dropped_rows`, `truncated_rows`.
+    """
+    rows = context.examples(config.data, "preference")
+    source = context.model_source(config.from_)
+    tuned = GemmaCausalLM.from_preset(source, dtype=config.dtype)
+    encoded = encode_preferences(tuned.tokenizer, rows, config.max_length, config.overlong)
+    train_rows, heldout_rows = split_by_prompt(encoded.examples, config.heldout_fraction, context.seed, context.name)
+    if not heldout_rows:
+        raise DataError(
+            f"{rows[0].origin}: all pairs have one prompt, so none can be held out. Expected two prompts or more."
+        )
+    training = [encoded.examples[i] for i in train_rows]
+    heldout = [encoded.examples[i] for i in heldout_rows]
+
+    # Sampled before training, which changes the tuned model's weights in place.
+    from_stage = isinstance(config.data, str)
+    if from_stage:
+        samples = collected_samples(training, heldout, config.normalize_prompts, context.seed, context.name)
+    else:
+        samples = fresh_samples(
+            tuned, encoded.examples, config.normalize_prompts, config.max_length, context.seed, context.name
+        )
+
+    model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=context.seed)
+    attach(model, config.lora, context.seed)
+    figures = train_on_pairs(model, training, heldout, config, context)
+    scorer = SequenceScorer(model)
+    set_normalization(model, scorer, samples)
+    save_trained(model, context.output, source)
+    return {
+        **figures,
+        **adapter_figures(model),
+        **measure_on_pairs(scorer, heldout),
+        "reward_mean": model.reward_mean,
+        "reward_std": model.reward_std,
+        "normalized_on": "preferences" if from_stage else "samples",
+        "normalization_samples": len(samples),
+        "training_pairs": len(training),
+        "dropped_rows": encoded.dropped,
+        "truncated_rows": encoded.truncated,
+    }

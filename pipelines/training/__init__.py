@@ -1,0 +1,1 @@
+"""The one training loop, its optimizer, adapters, and saving what was trained."""

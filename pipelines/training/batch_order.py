@@ -1,0 +1,50 @@
+"""Which examples each update sees: a function of (seed, stage, epoch) alone, so that no draw has a state."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from gemma_keras.random import generator
+from pipelines.data.shapes import alike_lengths
+from pipelines.schema.base import TrainingOptions
+
+
+def epoch_order(seed: int, stage: str, epoch: int, size: int) -> np.ndarray:
+    """The order in which one epoch goes through `size` examples: int (size,), keyed by (seed, stage, epoch)."""
+    return generator(seed, stage, "order", epoch).permutation(size)
+
+
+def count_updates(examples: int, options: TrainingOptions) -> int:
+    """Updates of a training run over `examples` sequences, as `options` (epochs, batch_size, max_steps) ask for; at
+    least 1."""
+    updates = max(1, math.ceil(options.epochs * examples / options.batch_size))
+    return updates if options.max_steps is None else min(updates, options.max_steps)
+
+
+def micro_batch_size(options: TrainingOptions) -> int:
+    """Rows of a forward pass, as `options` (micro_batch_size, batch_size) ask for."""
+    return min(options.micro_batch_size or options.batch_size, options.batch_size)
+
+
+def batch_rows(seed: int, stage: str, lengths: Sequence[int], options: TrainingOptions) -> Iterator[list[np.ndarray]]:
+    """Which examples each update sees.
+
+    Args:
+        seed, stage: key of the order.
+        lengths: tokens of each example.
+        options: `epochs`, `batch_size`, `micro_batch_size`, `max_steps` of a training stage.
+
+    Yields:
+        One list an update; each entry int (<= micro_batch_size,), the rows of one micro-batch, of alike length. The
+        examples run through epoch after epoch without a gap, so that only the very last update can hold fewer than
+        `batch_size` rows.
+    """
+    sizes = np.asarray(lengths)
+    total = max(1, math.ceil(options.epochs * len(sizes)))
+    order = np.concatenate(
+        [epoch_order(seed, stage, epoch, len(sizes)) for epoch in range(math.ceil(total / len(sizes)))]
+    )[:total]
+    for update in range(count_updates(len(sizes), options)):
+        rows = order[update * options.batch_size : (update + 1) * options.batch_size]
+        yield alike_lengths(rows, sizes, micro_batch_size(options))

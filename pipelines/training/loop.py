@@ -1,0 +1,303 @@
+"""The one training loop: micro-batches in, weights and metrics out.
+
+What it promises, for every stage:
+
+- The gradient of an update is the sum over all loss-bearing units of its micro-batches divided by their number, so that
+  eight micro-batches of one sequence give what one of eight gives; never a mean of means, never divided by padding.
+- The learning rate is a function of the update's number, set from the host; micro-batches do not advance it.
+- A loss or gradient that is not finite leaves weights and optimizer untouched, is logged as it is, and the third in a
+  row stops the run.
+- No draw has a state: the order of the data is a function of (seed, stage, epoch), see `batch_order.py`, an adapter's
+  dropout one of (seed, stage, step, row of the data). The state is `step`, `tokens`, `skipped_in_a_row`, the model's
+  and the optimizer's variables.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from gemma_keras import backends
+from pipelines.host.errors import DataError, WorkflowError
+from pipelines.host.progress import Progress
+from pipelines.measures.metrics import curve_flatness
+from pipelines.training.dropout_keys import DROPOUT_KEYS, dropout_keys
+from pipelines.training.optimizers import OptimizerSettings, build_optimizer, learning_rate_schedule
+
+Batch = Mapping[str, np.ndarray]
+MAX_SKIPPED_IN_A_ROW = 3
+ROW_INDEX = "row_index"  # int (b,): which rows of the data a batch holds; for messages, never given to the model
+
+
+LossFunction = Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
+"""(model, batch of tensors) → (loss, aux), see `Trainer`."""
+
+
+class Surroundings(Protocol):
+    """What `Trainer` uses of a stage's context: the key of its draws, and where figures go."""
+
+    name: str
+    seed: int
+
+    def log(self, step: int, **metrics: Any) -> None:
+        """Write a row of metrics."""
+
+    def progress(self, total: int | None, description: str) -> Progress:
+        """Show progress."""
+
+
+class NonFiniteTrainingError(WorkflowError):
+    """Several updates in a row had a loss or gradient that is not finite."""
+
+
+def count_target_tokens(batch: Batch) -> int:
+    """Loss-bearing tokens of a batch: the sum of its `target_mask`."""
+    return int(np.sum(batch["target_mask"]))
+
+
+class Trainer:
+    """Updates a model on lists of micro-batches and measures what it does.
+
+    Args:
+        model: a built Keras model.
+        loss_function: (model, batch of tensors) -> (loss, aux). `loss` float (): the **sum** over the batch's
+            loss-bearing units. `aux`: dict of tensors; a scalar is a sum over the units too, an array has the batch as
+            its first axis.
+        settings: of the optimizer.
+        total_steps: int >= 1. Updates until training ends: the horizon of the schedule.
+        context: seed, name, log and progress of a stage; None for no log and no progress.
+        count_units: batch of arrays -> how many loss-bearing units it has; default its target tokens.
+        summarize: {name of an array in aux: all micro-batches' rows, concatenated} -> dict of floats to log; default
+            nothing.
+
+    Each `update` and `evaluate` takes numpy arrays; every new set of shapes is compiled once, so keep shapes fixed and
+    fill rows up with units that do not count. With an adapter that drops inputs a batch to learn from has `row_index`,
+    int (b,).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss_function: LossFunction,
+        settings: OptimizerSettings,
+        total_steps: int,
+        context: Surroundings | None = None,
+        count_units: Callable[[Batch], int] = count_target_tokens,
+        summarize: Callable[[dict[str, np.ndarray]], dict[str, float]] | None = None,
+    ) -> None:
+        self.model = model
+        self.loss_function = loss_function
+        self.settings = settings
+        self.total_steps = total_steps
+        self.context = context
+        self.count_units = count_units
+        self.summarize = summarize
+        self.learning_rate = learning_rate_schedule(
+            settings.schedule, settings.learning_rate, total_steps, settings.warmup_fraction
+        )
+        self.optimizer = build_optimizer(model, self.learning_rate(0), settings.weight_decay, settings.beta_2)
+        self.step = 0
+        self.tokens = 0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+        self._gradients = backends.compile_gradients(self._loss_of, model)
+        self._forward = backends.compile_forward(self._loss_of, [model])
+        self._apply = backends.compile_update(self.optimizer, model)
+        self._drops = any(options.dropout > 0 for options in getattr(model, "adapters", {}).values())
+        self._timed_tokens = 0
+        self._timed_seconds = 0.0
+
+    def update(self, micro_batches: Sequence[Batch]) -> dict[str, float]:
+        """One step of the optimizer on the micro-batches of one global batch.
+
+        Args:
+            micro_batches: dicts of arrays with equal keys.
+
+        Returns:
+            `loss` (mean over all units), scalars of aux (likewise), `learning_rate`, `grad_norm` (before clipping),
+            `num_tokens` (real tokens seen so far), `skipped_updates`, `step_time` in seconds, `tokens_per_second`, what
+            `summarize` adds.
+
+        Raises:
+            DataError: no token of the whole batch bears loss.
+            NonFiniteTrainingError: the third update in a row whose loss or gradient is not finite.
+        """
+        started = time.perf_counter()
+        units = sum(self.count_units(batch) for batch in micro_batches)
+        if not units:
+            raise DataError(
+                f"Nothing in the batch of update {self.step} bears loss (rows {_row_names(micro_batches)}): expected "
+                "response tokens, "
+                "got only masked ones. Remove these rows or raise max_length."
+            )
+        total_loss, total_gradients, measured = 0.0, None, []
+        for batch in micro_batches:
+            loss, aux, gradients = self._gradients(self._training_inputs(batch))
+            total_loss += float(loss)
+            total_gradients = (
+                gradients if total_gradients is None else backends.add_gradients(total_gradients, gradients)
+            )
+            measured.append({name: backends.to_host(value) for name, value in aux.items()})
+        learning_rate = self.learning_rate(self.step)
+        grad_norm = math.nan
+        if math.isfinite(total_loss):
+            self.optimizer.learning_rate = learning_rate
+            grad_norm = float(self._apply(total_gradients, 1.0 / units, self.settings.clip_norm))
+        metrics = {
+            "loss": total_loss / units,
+            **self._aux_metrics(measured, units),
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+        }
+        metrics |= self._count_update(micro_batches, started, math.isfinite(grad_norm))
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            self.log(**metrics)
+            raise NonFiniteTrainingError(
+                f"{MAX_SKIPPED_IN_A_ROW} updates in a row, the last one update {self.step - 1}, had a loss or gradient "
+                "that is not finite; "
+                "weights and optimizer stand as before the first of them. "
+                f"Lower learning_rate (now {self.settings.learning_rate:g}), or train in float32 if dtype is "
+                "mixed_bfloat16, "
+                f"or look at the rows of the last batch: {_row_names(micro_batches)}."
+            )
+        return metrics
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """The loss and the scalars of aux on held-out batches, averaged over all their units; changes nothing.
+
+        Returns:
+            `eval_loss` and `eval_<name>`; {} without batches or units.
+        """
+        total_loss, units, measured = 0.0, 0, []
+        for batch in batches:
+            loss, aux = self._forward(model_inputs(batch))
+            total_loss += float(loss)
+            units += self.count_units(batch)
+            measured.append({name: backends.to_host(value) for name, value in aux.items()})
+        if not units:
+            return {}
+        metrics = {"loss": total_loss / units, **self._aux_metrics(measured, units)}
+        return {f"eval_{name}": value for name, value in metrics.items()}
+
+    def fit(
+        self,
+        global_batches: Iterable[Sequence[Batch]],
+        heldout: Callable[[], Iterable[Batch]] | None = None,
+        eval_every: int = 0,
+    ) -> dict[str, Any]:
+        """Train on one list of micro-batches after another; log each update, and the held-out loss now and then.
+
+        Args:
+            global_batches: one list of micro-batches an update, `total_steps` of them.
+            heldout: gives the held-out batches anew at each call; None for no evaluation.
+            eval_every: int. Updates between evaluations; 0 evaluates at the end only. With an interval also before the
+                first update.
+
+        Returns:
+            dict: `train_loss` (mean of the last tenth of the updates), `eval_loss` (at the end, None without held-out
+            data), `eval_loss_curve` ([[step, loss], ...]), `eval_loss_flatness`, `steps`, `tokens`,
+            `tokens_per_second`, `skipped_updates`.
+        """
+        losses: list[float] = []
+        curve: list[tuple[int, float]] = []
+
+        def measure() -> None:
+            metrics = self.evaluate(heldout()) if heldout is not None else {}
+            if metrics:
+                curve.append((self.step, metrics["eval_loss"]))
+                self.log(**metrics)
+
+        if eval_every:
+            measure()
+        for micro_batches in self.with_progress(global_batches):
+            metrics = self.update(micro_batches)
+            losses.append(metrics["loss"])
+            self.log(**metrics)
+            if eval_every and self.step % eval_every == 0:
+                measure()
+        if not curve or curve[-1][0] != self.step:
+            measure()
+        last = [loss for loss in losses[-max(1, len(losses) // 10) :] if math.isfinite(loss)]
+        return {
+            "train_loss": float(np.mean(last)) if last else None,
+            "eval_loss": curve[-1][1] if curve else None,
+            "eval_loss_curve": [list(point) for point in curve],
+            "eval_loss_flatness": curve_flatness(curve),
+            "steps": self.step,
+            "tokens": self.tokens,
+            "tokens_per_second": self.tokens_per_second,
+            "skipped_updates": self.skipped,
+        }
+
+    def log(self, **metrics: float) -> None:
+        """Write metrics under the number of updates done so far."""
+        if self.context is not None:
+            self.context.log(self.step, **metrics)
+
+    def with_progress(self, global_batches: Iterable[Sequence[Batch]]) -> Iterator[Sequence[Batch]]:
+        """The same batches, with the stage's progress display moved on after each."""
+        if self.context is None:
+            yield from global_batches
+            return
+        with self.context.progress(self.total_steps, "training") as progress:
+            for micro_batches in global_batches:
+                tokens_before = self.tokens
+                yield micro_batches
+                progress.advance(work=self.tokens - tokens_before)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Real tokens a second after the first update, which is mostly compilation; None before the second."""
+        return self._timed_tokens / self._timed_seconds if self._timed_seconds else None
+
+    def _loss_of(self, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return self.loss_function(self.model, batch)
+
+    def _training_inputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        inputs = model_inputs(batch)
+        if self._drops:
+            seed, stage = (0, "") if self.context is None else (self.context.seed, self.context.name)
+            inputs[DROPOUT_KEYS] = dropout_keys(seed, stage, self.step, batch[ROW_INDEX], len(batch["token_ids"]))
+        return inputs
+
+    def _aux_metrics(self, measured: list[dict[str, np.ndarray]], units: int) -> dict[str, float]:
+        scalars = [name for name, value in measured[0].items() if value.ndim == 0]
+        metrics = {name: float(sum(part[name].astype(np.float64) for part in measured)) / units for name in scalars}
+        if self.summarize is not None:
+            arrays = [name for name, value in measured[0].items() if value.ndim]
+            metrics.update(self.summarize({name: np.concatenate([part[name] for part in measured]) for name in arrays}))
+        return metrics
+
+    def _count_update(self, micro_batches: Sequence[Batch], started: float, applied: bool) -> dict[str, float]:
+        tokens = sum(count_real_tokens(batch) for batch in micro_batches)
+        seconds = time.perf_counter() - started
+        self.step += 1
+        self.tokens += tokens
+        self.skipped += not applied
+        self.skipped_in_a_row = 0 if applied else self.skipped_in_a_row + 1
+        if self.step > 1:  # the first update is mostly compilation
+            self._timed_tokens += tokens
+            self._timed_seconds += seconds
+        return {
+            "num_tokens": self.tokens,
+            "skipped_updates": self.skipped,
+            "step_time": seconds,
+            "tokens_per_second": tokens / seconds,
+        }
+
+
+def model_inputs(batch: Batch) -> dict[str, np.ndarray]:
+    """What of a batch goes to the device: everything but `row_index`."""
+    return {name: value for name, value in batch.items() if name != ROW_INDEX}
+
+
+def count_real_tokens(batch: Batch) -> int:
+    """Tokens of a batch that are not padding."""
+    return int(np.sum(batch["padding_mask"]))
+
+
+def _row_names(micro_batches: Sequence[Batch]) -> str:
+    rows = [str(int(row)) for batch in micro_batches for row in batch.get(ROW_INDEX, ()) if row >= 0]
+    return ", ".join(rows[:16]) + (", …" if len(rows) > 16 else "") if rows else "unknown"

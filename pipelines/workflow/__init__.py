@@ -1,0 +1,1 @@
+"""From a YAML file to checked, typed stages; every complaint with its place."""

@@ -1,0 +1,122 @@
+"""Whether the names in a workflow make sense together, and the settings of a stage. Knows roles, and no kind of stage.
+Imports no Keras."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gemma_keras.checkpoints.formats import FILE_SUFFIXES, MODEL_FILES
+from gemma_keras.config import PUBLISHED_SIZES, size_name
+from pipelines.host.paths import find_model, find_path
+from pipelines.host.spelling import did_you_mean
+from pipelines.schema.base import Problem, Settings, StageConfig
+from pipelines.schema.model import ScratchModel
+from pipelines.schema.roles import Reference, blocks, references, uses_workflow_model
+from pipelines.stages.registry import KINDS, producers
+from pipelines.workflow.schema import Workflow
+
+
+def reference_problems(
+    stage: str, kind: str, data: Mapping[str, Any], kinds: Mapping[str, str], base_folder: Path
+) -> list[Problem]:
+    """What is wrong with the names of stages, models and functions in a stage.
+
+    Args:
+        stage: its name. kind: a known one.
+        data: its settings as written; others of them may be wrong.
+        kinds: kind of every stage of the workflow, in order.
+        base_folder: where relative paths start.
+    """
+    names = list(kinds)
+    earlier = names[: names.index(stage)]
+    found: list[Problem] = []
+    for reference in references(KINDS[kind], data):
+        if not reference.is_function:
+            found += _reference_problems(reference, stage, kinds, earlier, base_folder)
+    return found
+
+
+def settings_problems(config: Settings) -> list[Problem]:
+    """What settings, and all that are nested in them, say is wrong between them."""
+    return [
+        ((*path, *place), message)
+        for path, block in blocks(config)
+        if isinstance(block, Settings)
+        for place, message in block.problems()
+    ]
+
+
+def _reference_problems(
+    reference: Reference, stage: str, kinds: Mapping[str, str], earlier: Sequence[str], base_folder: Path
+) -> Iterator[Problem]:
+    target, path, role = reference.target, reference.path, reference.role
+    makers = producers(role.product)
+    if target in earlier:
+        if kinds[target] not in makers and kinds[target] in KINDS:
+            expected = " or ".join(makers)
+            yield path, f"stage {target!r} is of kind {kinds[target]}; expected a stage of kind {expected}"
+        return
+    if target in kinds:
+        reason = "is this stage itself" if target == stage else "comes later"
+        yield path, f"stage {target!r} {reason}; expected an earlier stage: {', '.join(earlier) or 'there is none'}"
+        return
+    choices = [other for other in earlier if kinds[other] in makers]
+    if not role.is_model:
+        yield path, f"no stage {target!r}.{did_you_mean(target, choices)} For a file write data: {{path: {target}}}"
+        return
+    found = find_path(target, base_folder)
+    if found is not None and find_model(found) is not None:
+        return
+    if found is not None:
+        yield path, f"{target!r} has no model: expected config.json, or model/config.json, in {found}"
+        return
+    functions = () if role.is_prefixed else role.functions
+    also = f", or a function: {', '.join(functions)}" if functions else ""
+    hint = did_you_mean(target, [*choices, *functions])
+    # `runs/quickstart/stages/sft`: what another workflow leaves behind.
+    parts = Path(target).parts
+    if "stages" in parts[1:]:
+        hint = f" Run the workflow {parts[parts.index('stages') - 1]!r} first, it makes that folder."
+    yield (
+        path,
+        f"{target!r} is neither an earlier stage nor a model folder.{hint} Stages: "
+        f"{', '.join(choices) or 'none'}{also}",
+    )
+
+
+def model_problems(workflow: Workflow, base_folder: Path) -> list[Problem]:
+    """What is wrong with the workflow's model, and with starting from it."""
+    model = workflow.model
+    starting = {name: config for name, config in workflow.stages.items() if uses_workflow_model(config)}
+    if model is None:
+        return [
+            (("stages", name), "starts from no model: give the stage `from`, or the workflow a `model`")
+            for name in starting
+        ]
+    if isinstance(model, ScratchModel):
+        return _scratch_problems(model, starting)
+    found = find_path(model, base_folder)
+    if found is not None:
+        if find_model(found) is None:
+            return [(("model",), f"{model!r} has no model: expected {MODEL_FILES}")]
+        return []
+    if size_name(model) is not None:
+        hint = "name a hub id such as google/gemma-3-270m, a folder or a file"
+        return [(("model",), f"{model!r} is a size without weights; {hint}")]
+    if model.startswith((".", "/", "~")) or model.endswith(FILE_SUFFIXES):
+        return [(("model",), f"no folder or file {model!r} (relative paths start from {base_folder})")]
+    if model.count("/") != 1:
+        hint = did_you_mean(model, PUBLISHED_SIZES)
+        return [
+            (("model",), f"unknown model {model!r}.{hint} Expected a hub id, {MODEL_FILES}, or {{config: {{...}}}}")
+        ]
+    return []
+
+
+def _scratch_problems(model: ScratchModel, starting: Mapping[str, StageConfig]) -> list[Problem]:
+    found: list[Problem] = [
+        (("stages", name, *path), message)
+        for name, config in starting.items()
+        for path, message in config.problems_from_scratch()
+    ]
+    return found + [(("model", *path), message) for path, message in settings_problems(model)]

@@ -1,0 +1,127 @@
+"""Turns the schema's complaints into sentences for the author of a workflow: what is wrong, what was expected, what to
+do."""
+
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from pipelines.host.spelling import describe, did_you_mean
+from pipelines.schema.roles import KeyPath, is_settings, leaves
+from pipelines.stages.registry import KINDS
+from pipelines.workflow.schema import Workflow
+
+_TYPES = {
+    "float_type": "a number", "int_type": "a whole number", "int_from_float": "a whole number", "string_type": "a text",
+    "bool_type": "true or false", "list_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
+    "model_attributes_type": "a mapping", "finite_number": "a finite number",
+}  # fmt: skip
+
+Location = tuple[str | int, ...]
+Complaint = tuple[KeyPath, bool, str]
+"""Path into the file, whether it is about the key there, sentence."""
+
+
+def problems(error: pydantic.ValidationError) -> list[Complaint]:
+    """Each complaint about a workflow."""
+    return [_problem(detail) for detail in error.errors(include_url=False)]
+
+
+def _problem(detail: Mapping[str, Any]) -> Complaint:
+    location, kind, received, context = detail["loc"], detail["type"], detail["input"], detail.get("ctx", {})
+    if location and location[-1] == "[key]":
+        path = _follow(location[:-1])[0]
+        return path, True, f"{path[-1]!r} is no stage name; expected small letters, digits and _, a letter first"
+    path, fields = _follow(location)
+    if kind == "extra_forbidden":
+        known = list(_fields_below(location[:-1]))
+        return path, True, f"unknown key {path[-1]!r}.{did_you_mean(path[-1], known)} Known here: {', '.join(known)}"
+    if kind == "missing":
+        meaning = next((f": {field.description}" for field in fields if field.description), "")
+        return path[:-1], True, f"missing key {path[-1]!r}{meaning}"
+    if kind == "union_tag_not_found":
+        if isinstance(received, dict):
+            return path, True, f"missing key 'kind'; expected one of {', '.join(KINDS)}"
+        return path, False, f"expected a mapping with `kind`, got {describe(received)}"
+    if kind == "union_tag_invalid":
+        name = context.get("tag", "")
+        return (*path, "kind"), False, f"unknown kind {name!r}.{did_you_mean(name, KINDS)} Known: {', '.join(KINDS)}"
+    if kind == "literal_error":
+        return path, False, _literal(path, fields, received, context["expected"])
+    if kind in _TYPES:
+        hint = "; remove the quotes" if kind in ("float_type", "int_type") and _is_number(received) else ""
+        return path, False, f"`{_dotted(path)}`: expected {_TYPES[kind]}, got {describe(received)}{hint}"
+    if kind == "string_pattern_mismatch":
+        return path, False, f"`{_dotted(path)}`: expected letters, digits, `.`, `_` and `-`, got {describe(received)}"
+    message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return path, False, f"`{_dotted(path)}`: expected {message}, got {describe(received)}"
+
+
+def _literal(path: KeyPath, fields: list[FieldInfo], received: Any, expected: str) -> str:
+    known = [name.strip("' ") for name in expected.replace(" or ", ", ").split(", ")]
+    extras = [field.json_schema_extra for field in fields if isinstance(field.json_schema_extra, dict)]
+    if any(received in extra.get("not_yet", ()) for extra in extras):  # type: ignore[operator]
+        return f"`{_dotted(path)}`: {received!r} is not available in this version; use {' or '.join(known)}"
+    hint = did_you_mean(str(received), known)
+    return f"`{_dotted(path)}`: expected {' or '.join(known)}, got {describe(received)}.{hint}"
+
+
+def _follow(location: Location) -> tuple[KeyPath, list[FieldInfo]]:
+    """Where in the file a complaint's location is, and the fields of that key.
+
+    The schema names the branch of a union that it took inside the location; the file knows nothing of it.
+    """
+    path, _, fields = _descend(location)
+    return path, fields
+
+
+def _fields_below(location: Location) -> dict[str, FieldInfo]:
+    """The fields of the block at a location, by YAML key."""
+    _, here, _ = _descend(location)
+    classes = [leaf for annotation in here for _, leaf in leaves(annotation) if is_settings(leaf)]
+    return {field.alias or name: field for one in classes for name, field in one.model_fields.items()}
+
+
+def _descend(location: Location) -> tuple[KeyPath, list[Any], list[FieldInfo]]:
+    path: list[str | int] = []
+    here: list[Any] = [Workflow]
+    fields: list[FieldInfo] = []
+    for part in location:
+        options = [leaf for annotation in here for leaf in leaves(annotation)]
+        tagged = [annotation for tag, annotation in options if tag is not None and tag == part]
+        if tagged:
+            here = tagged
+            continue
+        path.append(part)
+        fields = [field for _, annotation in options for field in _field(annotation, part)]
+        here = [child for _, annotation in options for child in _children(annotation, part)]
+    return tuple(path), here, fields
+
+
+def _field(annotation: Any, key: str | int) -> Iterator[FieldInfo]:
+    if is_settings(annotation):
+        yield from (field for name, field in annotation.model_fields.items() if key == (field.alias or name))
+
+
+def _children(annotation: Any, key: str | int) -> Iterator[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is dict:
+        yield typing.get_args(annotation)[1]
+    elif origin is list:
+        yield typing.get_args(annotation)[0]
+    else:
+        yield from (field.annotation for field in _field(annotation, key))
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(value, str)
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(str(part) for part in path)

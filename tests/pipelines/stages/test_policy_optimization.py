@@ -1,0 +1,211 @@
+"""Policy optimization: nothing moves before the first update, the reward rises, and parts of a batch add up."""
+
+import math
+
+import numpy as np
+import pytest
+from policy_fixture import OPTIONS, EvenIds, one_update, prompts_of, rollout_of, world_model, world_reward_model
+from stage_fixture import make_context, read_jsonl, stage_config
+
+from gemma_keras import GemmaCausalLM
+from pipelines.host.errors import ConfigError, DataError
+from pipelines.sampling.reference_policy import ReferencePolicy
+from pipelines.scoring.raters import (
+    FunctionRater,
+    Rater,
+    RaterSettings,
+    RewardModelRater,
+    Scores,
+    WeightedRater,
+    make_rater,
+)
+from pipelines.stages.policy_optimization import run as policy_optimization
+from pipelines.stages.policy_optimization.methods.registry import METHODS
+
+STEP_METRICS = {
+    "step", "reward", "reward_std", "frac_reward_zero_std", "kl", "kl_sequence", "entropy", "policy_loss", "clip_ratio",
+    "num_tokens", "completions/mean_length", "completions/max_length", "completions/clipped_ratio", "step_time",
+    "learning_rate", "grad_norm", "ratio_deviation", "skipped_updates",
+}  # fmt: skip
+# Scoring and training are two compiled programs of one formula and differ by float32 rounding, which grows with |log
+# pi|.
+FIRST_ROUNDING, LATER_ROUNDING = 2e-6, 1e-4
+
+
+def config(**options):
+    return stage_config("policy_optimization", **{"from": "sft", "reward": "reward", **OPTIONS, **options})
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    return {
+        "sft": world_model(folder / "sft", scale=4.0),
+        "reward": world_reward_model(folder / "reward", mean=0.1, std=0.5),
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, inputs):
+    context = make_context(tmp_path_factory.mktemp("run"), "policy", inputs=inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy_optimization, "make_rater", lambda *arguments: EvenIds())
+        final = policy_optimization.run(config(inner_updates=2, clip_range=0.5), context)
+    rows = read_jsonl(context.output / "metrics.jsonl")
+    return final, [row for row in rows if "reward" in row], [row for row in rows if "eval_reward" in row], context
+
+
+def test_kl_is_zero_and_the_ratio_one_before_anything_was_learned(finished, backend):
+    _, steps, evaluations, _ = finished
+    assert evaluations[0]["step"] == 0 and evaluations[0]["eval_kl"] == 0 and evaluations[0]["eval_kl_sequence"] == 0
+    assert steps[0]["kl"] == 0 and steps[0]["kl_sequence"] == 0
+    assert steps[0]["ratio_deviation"] <= (0 if backend == "torch" else FIRST_ROUNDING)
+    assert all(row["ratio_deviation"] <= (0 if backend == "torch" else LATER_ROUNDING) for row in steps)
+    assert steps[-1]["kl_sequence"] != 0
+
+
+def test_the_reward_rises_and_the_kl_with_it(finished):
+    final, _, evaluations, _ = finished
+    assert final["reward_end"] > final["reward_start"] + 0.2
+    assert final["kl"] > 0 and final["kl_sequence"] == evaluations[-1]["eval_kl_sequence"]
+    assert [row["step"] for row in evaluations] == [0, 3, 6]
+    assert final["reward_source"] == "even"
+    assert (final["prompts"], final["eval_prompts"], final["steps"], final["skipped_updates"]) == (30, 10, 6, 0)
+
+
+def test_metrics_and_samples_are_all_there(finished, inputs):
+    final, steps, evaluations, context = finished
+    assert all(set(row) == STEP_METRICS for row in steps)
+    assert {"eval_gold", "eval_gold_ci95_low", "eval_gold_ci95_high", "eval_gold/right", "eval_reward_ci95_low"} <= set(
+        evaluations[0]
+    )
+    assert all(math.isfinite(value) for row in [*steps, *evaluations] for value in row.values())
+    samples = read_jsonl(context.output / "samples.jsonl")
+    assert [sample["step"] for sample in samples] == [0] * 8 + [3] * 8 + [6] * 8
+    assert {"prompt", "completion", "reward", "gold"} <= set(samples[0])
+    before, after = (
+        GemmaCausalLM.from_preset(folder / "model").backbone.named_variables()
+        for folder in (inputs["sft"], context.output)
+    )
+    assert np.abs(np.asarray(before["embedding"]) - np.asarray(after["embedding"])).max() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def updates(inputs):
+    """`one_update` with all rows in one micro-batch, and with the clipped ratio in two micro-batches of which one is
+    filled up."""
+    variants = {"whole": (3, None), "clipped_parts": (2, 0.2)}
+    models = {name: GemmaCausalLM.from_preset(inputs["sft"] / "model") for name in variants}
+    return {name: one_update(models[name], [1.0, -2.0, 0.5], *variant) for name, variant in variants.items()}
+
+
+def test_a_good_response_becomes_likelier_and_a_bad_one_less_likely(updates):
+    before, after, metrics = updates["whole"]
+    assert after[0] > before[0] + 1e-3 and after[1] < before[1] - 1e-3
+    assert metrics["loss"] == pytest.approx(-(before[0] - 2 * before[1] + 0.5 * before[2]) / 3, rel=1e-5)
+
+
+def test_micro_batches_fill_rows_and_the_clip_change_nothing_at_first(updates):
+    """At ratio 1 the clipped loss is minus the mean advantage, and its gradient that of REINFORCE."""
+    _, whole, metrics = updates["whole"]
+    _, parts, clipped_metrics = updates["clipped_parts"]
+    assert clipped_metrics["grad_norm"] == pytest.approx(metrics["grad_norm"], rel=1e-5)
+    assert np.abs(parts - whole).max() < 1e-4
+    assert clipped_metrics["loss"] == pytest.approx(0.5 / 3, abs=1e-6)
+    assert clipped_metrics["clip_ratio"] == 0
+
+
+class FixedRater(Rater):
+    """Scores by hand."""
+
+    name = source = "fixed"
+
+    def __init__(self, total):
+        self.total = np.asarray(total, np.float64)
+
+    def score(self, prompts, rollout):
+        return Scores(self.total, {})
+
+
+class IdleTrainer:
+    """Learns nothing."""
+
+    def update(self, batches):
+        names = ("loss", "ratio_deviation", "learning_rate", "grad_norm", "num_tokens", "skipped_updates", "step_time")
+        return dict.fromkeys(names, 0.0)
+
+
+def test_the_kl_and_the_missing_stop_are_charged_to_the_reward(monkeypatch):
+    """R = r - weight * KL - penalty, seen by what the baseline is handed; the metric `reward` is r."""
+    seen = []
+    method = METHODS["rloo"]()
+    monkeypatch.setattr(
+        method, "advantages", lambda rewards: seen.append(rewards) or np.zeros(rewards.size, np.float32)
+    )
+    rollout = rollout_of([[2, 90]] * 2, [[50, 1], [51, 52]], [True, False], ["", ""], [0, 0])
+    players = policy_optimization.Players(
+        prompts=prompts_of([[2, 90]]),
+        sampling=None,
+        policy_scorer=lambda rollout: (np.float32([[-1, -2], [-3, -4]]), np.ones((2, 2))),
+        reference=ReferencePolicy(None),
+        reference_scorer=lambda rollout: (np.float32([[-2, -2], [-3, -6]]), None),
+        rater=FixedRater([5, 7]),
+        method=method,
+        trainer=IdleTrainer(),
+    )
+    settings = config(samples_per_prompt=2, kl_weight=0.5, missing_stop_penalty=0.25)
+    metrics = policy_optimization._update(players, rollout, settings)
+    assert seen[0].tolist() == [[5 - 0.5 * 1, 7 - 0.5 * 2 - 0.25]]
+    assert (metrics["reward"], metrics["kl_sequence"], metrics["kl"]) == (6.0, 1.5, 0.75)
+
+
+def test_the_running_mean_takes_a_batch_in_after_judging_it():
+    method = METHODS["reinforce"]()
+    method.start(1.0)
+    assert method.advantages(np.array([[2.0], [4.0]])).tolist() == [1.0, 3.0]
+    assert method.baseline == pytest.approx(0.9 * 1.0 + 0.1 * 3.0)
+
+
+def test_a_reward_that_is_not_finite_names_the_prompt():
+    rollout = rollout_of([[2, 90], [2, 91]], [[50], [51]], [False, False], ["", ""])
+    broken = type("Model", (), {"normalized": lambda self, raw: np.array([0.5, np.nan])})()
+    rater = RewardModelRater.__new__(RewardModelRater)
+    rater.name, rater._model = "reward", broken
+    rater._scorer = type("Scorer", (), {"raw_scores": lambda self, sequences, length: np.zeros(2)})()
+    with pytest.raises(
+        DataError, match="data.jsonl:2: the reward 'reward' is nan for a response to the prompt 'prompt 1'"
+    ):
+        rater.score(prompts_of([[2], [2]]).examples, rollout)
+
+
+def test_weighted_rewards_add_up_and_keep_their_parts():
+    rollout = rollout_of([[2], [2]], [[5], [6]], [True, True], ["#### 4", "4"])
+    rater = WeightedRater([FunctionRater("exact_answer"), FunctionRater("answer_format")], [2.0, 0.5])
+    scores = rater.score(prompts_of([[2], [2]], ["4", "4"]).examples, rollout)
+    assert scores.total.tolist() == [2.5, 2.0]
+    assert {name: part.tolist() for name, part in scores.parts.items()} == {
+        "exact_answer": [1, 1],
+        "answer_format": [1, 0],
+    }
+    assert rater.source == "2 function:exact_answer + 0.5 function:answer_format"
+    with pytest.raises(DataError, match="data.jsonl:1: The reward `exact_answer` needs an answer"):
+        rater.score(prompts_of([[2], [2]]).examples, rollout)
+
+
+@pytest.mark.slow
+def test_a_reward_model_can_score_with_quantized_kernels(inputs, tmp_path):
+    context = make_context(tmp_path, "policy", inputs=inputs)
+    rollout = rollout_of(
+        [[2, 90, 91], [2, 100], [2, 7, 8]], [[50, 60], [51, 61], [52, 1]], [False, False, True], ["", "", ""]
+    )
+    exact, rough = (
+        make_rater("reward", context, RaterSettings("float32", mode, None, 4, 300)) for mode in (None, "int8")
+    )
+    difference = np.abs(rough.score([None] * 3, rollout).total - exact.score([None] * 3, rollout).total)
+    assert 0 < difference.max() < 0.3
+
+
+def test_a_reward_that_is_no_reward_model_is_refused(inputs, tmp_path):
+    context = make_context(tmp_path, "policy", inputs=inputs)
+    with pytest.raises(ConfigError, match="'sft' holds no reward model"):
+        policy_optimization.run(config(reward="sft"), context)

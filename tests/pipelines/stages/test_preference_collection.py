@@ -1,0 +1,90 @@
+"""The rating step as a stage: sampled ids in the file, labels of the named rater, pairs to people and back."""
+
+import json
+
+import numpy as np
+import pytest
+from policy_fixture import world_model, world_reward_model
+from stage_fixture import make_context, read_jsonl, stage_config
+
+from gemma_keras import GemmaCausalLM, GemmaRewardModel
+from gemma_keras.text.chat import encode_prompt
+from pipelines.data.examples import load_examples
+from pipelines.host.errors import ConfigError
+from pipelines.scoring.reward_models import SequenceScorer
+from pipelines.stages.preference_collection import run as preference_collection
+
+SIZE = 12
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    return {
+        "sft": world_model(folder / "sft", scale=4.0),
+        "reward": world_reward_model(folder / "reward", mean=0.2, std=0.5),
+    }
+
+
+def collect(folder, inputs, **options):
+    data = {"task": "small_world", "split": "preferences", "size": SIZE}
+    context = make_context(folder, "preferences", inputs=inputs)
+    settings = {"from": "sft", "data": data, "max_new_tokens": 6, "max_length": 96, "batch_size": 8, **options}
+    return preference_collection.run(stage_config("preference_collection", **settings), context), context.output
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory, inputs):
+    final, output = collect(tmp_path_factory.mktemp("rated"), inputs, rater="reward_model:reward", noise="none")
+    return final, output, read_jsonl(output / "preferences.jsonl")
+
+
+def test_labels_follow_the_reward_model_on_the_sampled_ids(rated, inputs):
+    final, _, rows = rated
+    assert final["pairs"] == len(rows) == SIZE - final["identical_pairs"] - final["ties"]
+    assert (final["agreement"], final["ceiling"], final["rater"]) == (1.0, 1.0, "reward_model:reward")
+    model = GemmaRewardModel.from_preset(inputs["reward"] / "model")
+    scorer = SequenceScorer(model, 8)
+    for side in ("chosen", "rejected"):
+        scores = scorer.raw_scores([row["prompt_ids"] + row[f"{side}_ids"] for row in rows])
+        assert np.abs((scores - 0.2) / 0.5 - [row[f"score_{side}"] for row in rows]).max() < 1e-4
+    assert all(row["score_chosen"] > row["score_rejected"] and row["probability"] == 1.0 for row in rows)
+
+
+def test_the_ids_are_those_of_prompt_and_text(rated, inputs):
+    tokenizer = GemmaCausalLM.from_preset(inputs["sft"] / "model").tokenizer
+    for row in rated[2]:
+        assert row["prompt_ids"] == encode_prompt(tokenizer, row["prompt"])
+        assert row["chosen"] == tokenizer.decode(row["chosen_ids"]) and row["rejected"] == tokenizer.decode(
+            row["rejected_ids"]
+        )
+
+
+def test_what_is_written_reads_back_as_preferences(rated):
+    _, output, rows = rated
+    read = load_examples("preferences", "preference", output, {"preferences": output})
+    assert [example.chosen_ids for example in read] == [row["chosen_ids"] for row in rows]
+
+
+def test_people_rate_the_pairs_that_were_exported(inputs, tmp_path, rated):
+    final, output = collect(tmp_path / "export", inputs, export=True)
+    assert final["exported_pairs"] == SIZE - final["identical_pairs"] and not (output / "preferences.jsonl").exists()
+    shown = read_jsonl(output / "pairs_to_rate.jsonl")
+    ratings = tmp_path / "ratings.jsonl"
+    ratings.write_text("".join(json.dumps({"id": row["id"], "choice": "second"}) + "\n" for row in shown))
+    final, output = collect(tmp_path / "rated", inputs, ratings=str(ratings))
+    rows = read_jsonl(output / "preferences.jsonl")
+    assert [(row["chosen"], row["rejected"]) for row in rows] == [(row["second"], row["first"]) for row in shown]
+    assert (final["pairs"], final["ties"], final["unrated_pairs"], final["rater"]) == (len(shown), 0, 0, "people")
+    with pytest.raises(ConfigError, match="no file 'nowhere.jsonl' with ratings"):
+        collect(tmp_path / "missing", inputs, ratings="nowhere.jsonl")
+
+
+def test_the_gold_rater_writes_its_scores_and_a_ceiling_below_one(inputs, tmp_path):
+    final, output = collect(tmp_path, inputs, rater="gold", noise_scale=0.2, samples_per_prompt=3)
+    rows = read_jsonl(output / "preferences.jsonl")
+    assert len(rows) == 3 * SIZE - final["identical_pairs"]
+    assert 0.5 <= final["ceiling"] < 1
+    for row in rows:
+        difference = row["score_chosen"] - row["score_rejected"]
+        assert row["probability"] == pytest.approx(1 / (1 + np.exp(-difference / 0.2)), abs=1e-12)

@@ -1,0 +1,166 @@
+"""Reward modelling: the exact ids, the ceiling, the normalisation, and a split that shares no prompt."""
+
+import numpy as np
+import pytest
+from keras import ops
+from stage_fixture import PROMPTS, make_context, preferences, read_jsonl, stage_config, tiny_tuned_model, write_jsonl
+
+from gemma_keras import GemmaRewardModel, GemmaTokenizer
+from pipelines.data.columns import Preference
+from pipelines.data.encoding import encode_preferences
+from pipelines.host.errors import DataError
+from pipelines.stages.reward_modeling import run as reward_modeling
+from pipelines.stages.reward_modeling.pair_training import split_by_prompt
+
+SEED = 11
+
+
+def padded(ids):
+    """One row of ids, padded on the left to 16, and where it is real."""
+    token_ids = np.zeros((1, 16), np.int32)
+    token_ids[0, 16 - len(ids) :] = ids
+    return {"token_ids": token_ids, "padding_mask": np.arange(16)[None] >= 16 - len(ids)}
+
+
+def raw(model, ids):
+    return float(ops.convert_to_numpy(model(padded(ids)))[0])
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    return tiny_tuned_model(tmp_path_factory.mktemp("tuned"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tuned):
+    folder = tmp_path_factory.mktemp("reward")
+    (folder / "collected").mkdir()
+    write_jsonl(folder / "collected" / "preferences.jsonl", preferences())
+    context = make_context(folder, "reward", inputs={"tuned": tuned, "collected": folder / "collected"}, seed=SEED)
+    options = {
+        "from": "tuned",
+        "data": "collected",
+        "max_length": 16,
+        "batch_size": 8,
+        "micro_batch_size": 5,
+        "learning_rate": 0.02,
+    }
+    config = stage_config(
+        "reward_modeling", epochs=5, heldout_fraction=0.3, eval_every=10, normalize_prompts=20, **options
+    )
+    return reward_modeling.run(config, context), context
+
+
+def heldout_rows(rows):
+    """Which rows the stage held out, found from its own split: every prompt here is its own."""
+    from pipelines.data.batches import split_heldout
+
+    return [rows[i] for i in split_heldout(PROMPTS, 0.3, SEED, "reward")[1]]
+
+
+def test_learns_from_the_ids(finished):
+    figures, context = finished
+    assert figures["accuracy"] >= 0.75
+    assert figures["pairs"] == 18 and figures["training_pairs"] == 42
+    low, high = figures["accuracy_ci95"]
+    assert 0 <= low < figures["accuracy"] < high <= 1
+    assert figures["ceiling"] == pytest.approx(0.9)
+    assert sum(bucket["pairs"] for bucket in figures["accuracy_by_margin"]) == 18
+    assert sorted(path.name for path in context.output.iterdir()) == ["metrics.jsonl", "model"]
+
+
+def test_losses_and_accuracy_are_those_of_the_models_scored_one_by_one(finished, tuned):
+    figures, context = finished
+    rows = heldout_rows(preferences())
+    for model, step in (
+        (GemmaRewardModel.from_preset(tuned / "model", seed=SEED), 0),
+        (GemmaRewardModel.from_preset(context.output / "model"), figures["steps"]),
+    ):
+        margins = np.array(
+            [
+                raw(model, r["prompt_ids"] + r["chosen_ids"]) - raw(model, r["prompt_ids"] + r["rejected_ids"])
+                for r in rows
+            ]
+        )
+        assert dict(map(tuple, figures["eval_loss_curve"]))[step] == pytest.approx(
+            np.log1p(np.exp(-margins)).mean(), abs=1e-4
+        )
+        (logged,) = [
+            m for m in read_jsonl(context.output / "metrics.jsonl") if m["step"] == step and "eval_accuracy" in m
+        ]
+        assert logged["eval_accuracy"] == pytest.approx((margins > 0).mean())
+        assert logged["eval_margin"] == pytest.approx(margins.mean(), abs=1e-4)
+    assert figures["accuracy"] == pytest.approx((margins > 0).mean())
+    assert figures["margin"] == pytest.approx(margins.mean(), abs=1e-4)
+
+
+def test_normalised_rewards_of_the_samples_have_mean_0_and_std_1(finished):
+    figures, context = finished
+    model = GemmaRewardModel.from_preset(context.output / "model")
+    assert (model.reward_mean, model.reward_std) == (figures["reward_mean"], figures["reward_std"])
+    assert figures["normalized_on"] == "preferences" and figures["normalization_samples"] == 40
+    # All 18 held-out pairs come first, then two of the others: their spread bounds what those two can do.
+    scores = [
+        raw(model, row["prompt_ids"] + row[side])
+        for row in heldout_rows(preferences())
+        for side in ("chosen_ids", "rejected_ids")
+    ]
+    normalized = model.normalized(np.array(scores))
+    assert abs(normalized.mean()) < 0.2 and 0.8 < normalized.std() < 1.2
+
+
+def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned):
+    rows = [{"prompt": f"red {i}", "chosen": "cat dog", "rejected": "sun"} for i in range(8)]
+    data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}
+    context = make_context(tmp_path, "reward", inputs={"tuned": tuned})
+    options = {"from": "tuned", "data": data, "max_length": 48, "batch_size": 4, "max_steps": 1, "normalize_prompts": 3}
+    figures = reward_modeling.run(stage_config("reward_modeling", **options), context)
+    assert figures["normalized_on"] == "samples" and figures["normalization_samples"] == 3
+    assert figures["ceiling"] is None and figures["reward_std"] > 0
+
+
+def test_pairs_hold_the_ids_as_sampled_or_else_the_encoded_text(tuned):
+    tokenizer = GemmaTokenizer.from_folder(tuned / "model", family="gemma3")
+    sampled = Preference("p", "a", "b", "f:1", prompt_ids=[2, 60], chosen_ids=[40, 107], rejected_ids=[41])
+    written = Preference("red", " cat ", "dog sun", "f:2", margin=0.5, probability=0.7)
+    first, second = encode_preferences(tokenizer, [sampled, written], 48, "error").examples
+    assert (first.prompt_ids, first.chosen_ids, first.rejected_ids) == ([2, 60], [2, 60, 40, 107], [2, 60, 41])
+    assert (first.chosen_length, first.rejected_length) == (2, 1)
+    newline, start, end = tokenizer.encode("\n"), tokenizer.start_of_turn_id, tokenizer.end_of_turn_id
+    prompt = [2, start, *tokenizer.encode("user\nred"), end, *newline, start, *tokenizer.encode("model\n")]
+    assert second.prompt_ids == prompt
+    assert second.chosen_ids == [*prompt, *tokenizer.encode("cat"), end]
+    assert second.rejected_ids == [*prompt, *tokenizer.encode("dog sun"), end]
+    assert (second.margin, second.probability) == (0.5, 0.7)
+
+
+def test_ids_of_another_tokenizer_are_refused(tuned):
+    tokenizer = GemmaTokenizer.from_folder(tuned / "model", family="gemma3")
+    foreign = Preference("p", "a", "b", "f:7", prompt_ids=[2, 60], chosen_ids=[4711], rejected_ids=[41])
+    with pytest.raises(DataError, match="f:7: token id 4711 is outside the model's vocabulary of 300"):
+        encode_preferences(tokenizer, [foreign], 48, "error")
+
+
+def test_overlong_pairs():
+    long = Preference("p", "a", "b", "f:1", prompt_ids=[2, 60], chosen_ids=[40, 41, 42, 107], rejected_ids=[41])
+    short = Preference("p", "a", "b", "f:2", prompt_ids=[2], chosen_ids=[40], rejected_ids=[41])
+    no_room = Preference("p", "a", "b", "f:3", prompt_ids=[2] * 5, chosen_ids=[40], rejected_ids=[41])
+    with pytest.raises(DataError, match="f:1: 6 tokens, more than max_length 5"):
+        encode_preferences(None, [short, long], 5, "error")
+    dropped = encode_preferences(None, [long, short], 5, "drop")
+    assert dropped.rows == [1] and dropped.dropped == 1
+    cut = encode_preferences(None, [long, short, no_room], 5, "truncate")
+    assert cut.rows == [0, 1] and (cut.dropped, cut.truncated) == (1, 1)
+    assert cut.examples[0].chosen_ids == [2, 60, 40, 41, 42] and cut.examples[0].chosen_length == 3
+
+
+def test_training_and_held_out_pairs_share_no_prompt():
+    rows = [
+        Preference("p", "a", "b", "f", prompt_ids=[2, 60 + i % 7], chosen_ids=[40], rejected_ids=[41 + i])
+        for i in range(40)
+    ]
+    pairs = encode_preferences(None, rows, 5, "error").examples
+    training, heldout = split_by_prompt(pairs, 0.3, 1, "reward")
+    assert sorted(training + heldout) == list(range(40)) and len(heldout) >= 10
+    assert not {tuple(pairs[i].prompt_ids) for i in training} & {tuple(pairs[i].prompt_ids) for i in heldout}
+    assert split_by_prompt(pairs, 0.3, 1, "reward") == (training, heldout) != split_by_prompt(pairs, 0.3, 2, "reward")
