@@ -9,6 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+import rich.console
+import rich.progress
+import rich.table
+
 PLAIN_SECONDS = 15.0
 HEADLINE_METRICS = (
     "loss",
@@ -134,10 +138,6 @@ def _short(rate: float) -> str:
 
 
 def _open_bar(stream: TextIO, description: str, total: int | None):
-    import rich.console
-    import rich.progress
-    import rich.table
-
     def column(**options):
         return rich.table.Column(no_wrap=True, **options)
 

@@ -1,177 +1,202 @@
-"""The shape of the source tree: imports go one way, files and functions stay readable, a few habits stay out.
-
-Imports are read from the syntax tree, those inside functions included, so a cycle cannot hide in a late import.
-"""
+"""The source tree: imports go down the floors only, light rooms stay light, nobody knows a kind by its name."""
 
 import ast
-import importlib.metadata
+import fnmatch
+import json
+import os
 import pathlib
-import re
-import statistics
+import shutil
+import subprocess
 import sys
 
 import pytest
-from packaging.requirements import Requirement
+from floors import DOORS, FLOORS, HEAVY, LIGHT
+from source_tree import PACKAGES, ROOT, all_modules, imports_of, module_name, parse
 
 pytestmark = pytest.mark.no_backend
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LIBRARY = sorted([*(ROOT / "gemma_keras").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
-OTHERS = sorted(path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+LIBRARY = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+OUTSIDE_STAGES = [
+    path
+    for path in LIBRARY
+    if path.is_relative_to(ROOT / "pipelines") and not path.is_relative_to(ROOT / "pipelines" / "stages")
+]
 BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
-
-# config ← layers ← lora ← backbone ← {sampling, generation, checkpoints, losses, distribution, ...} ← {causal_lm,
-# reward_model}
-RANKS = {
-    **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "chat"), 0),
-    **dict.fromkeys(("tokenizer", "tokenizer_export", "tokenizer_files", "tokenizer_folder", "tokenizer_training"), 0),
-    **{"backends": 1, "initializers": 1, "layers": 2, "lora": 3, "backbone": 4, "causal_lm": 6, "reward_model": 6},
-}
-MIDDLE = 5
 
 
 def short(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def parse(path: pathlib.Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def targets(path: pathlib.Path) -> set[str]:
+    return {one.target for one in imports_of(path)}
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+def room_of(module: str, package: str) -> str | None:
+    """The room of a module of a package; None for others, and for the package's own names."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == package and len(parts) > 1 else None
 
 
-def imports_of(path: pathlib.Path) -> set[str]:
-    """Full dotted names that a file imports: `from a.b import c` gives a.b and a.b.c. Imports for type checkers do not
-    count."""
-    names: set[str] = set()
-    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    waiting: list[ast.AST] = [parse(path)]
-    while waiting:
-        node = waiting.pop()
-        if is_type_checking(node):
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            module = ".".join(part for part in (base, node.module) if part)
-            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-        waiting += ast.iter_child_nodes(node)
-    return names
+def upward_imports(root: pathlib.Path = ROOT) -> list[str]:
+    """Imports of a tree that do not go down."""
+    found = []
+    for package, floors in FLOORS.items():
+        for path in sorted((root / package).rglob("*.py")):
+            own = room_of(module_name(path, root), package)
+            if own is None:
+                continue
+            if own not in floors:
+                found.append(f"{path.relative_to(root)}: the room {own!r} is not on the floor plan (floors.py)")
+                continue
+            for one in imports_of(path, root):
+                other = room_of(one.target, package)
+                if other in (None, own) or floors.get(other, 99) < floors[own]:
+                    continue
+                found.append(f"{path.relative_to(root)}:{one.line}: {own} imports {one.target}, which is not below it")
+    return found
 
 
-def part_of(name: str, package: str) -> str | None:
-    """The first component below `package` of a dotted name, if it is a file or folder there."""
-    parts = name.split(".")
-    if len(parts) < 2 or parts[0] != package:
-        return None
-    folder = ROOT / package
-    return parts[1] if (folder / parts[1]).is_dir() or (folder / f"{parts[1]}.py").is_file() else None
+def test_imports_go_down_only():
+    assert upward_imports() == []
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=short)
-def test_only_the_backends_folder_names_a_backend(path):
-    if path.is_relative_to(ROOT / "gemma_keras" / "backends"):
-        return
-    assert not {name for name in imports_of(path) if name.split(".")[0] in BACKENDS}
+def test_only_the_backends_folder_names_a_backend():
+    elsewhere = [path for path in LIBRARY if not path.is_relative_to(ROOT / "gemma_keras" / "backends")]
+    assert [short(path) for path in elsewhere if BACKENDS & {name.split(".")[0] for name in targets(path)}] == []
 
 
-@pytest.mark.parametrize("path", [p for p in LIBRARY if p.is_relative_to(ROOT / "gemma_keras")], ids=short)
-def test_gemma_keras_knows_nothing_of_pipelines(path):
-    tops = {name.split(".")[0] for name in imports_of(path)}
-    assert not tops & {"pipelines", "yaml", "datasets", "pydantic", "rich", "matplotlib", "jinja2"}
+def test_gemma_keras_knows_nothing_of_pipelines():
+    strangers = {"pipelines", "yaml", "datasets", "pydantic", "rich", "matplotlib", "jinja2"}
+    library = [path for path in LIBRARY if path.is_relative_to(ROOT / "gemma_keras")]
+    assert [short(path) for path in library if strangers & {name.split(".")[0] for name in targets(path)}] == []
 
 
-@pytest.mark.parametrize("path", [p for p in LIBRARY if p.is_relative_to(ROOT / "gemma_keras")], ids=short)
-def test_imports_of_gemma_keras_go_one_way(path):
-    own = path.relative_to(ROOT / "gemma_keras").with_suffix("").parts[0]
-    if own == "__init__":
-        return
-    rank = RANKS.get(own, MIDDLE)
-    for target in {part_of(name, "gemma_keras") for name in imports_of(path)} - {None, own}:
-        other = RANKS.get(target, MIDDLE)
-        beside = other == rank and rank in (0, MIDDLE)
-        assert other < rank or beside, f"{short(path)} imports {target}"
+def test_kinds_meet_through_folders_on_disk_alone():
+    stages = ROOT / "pipelines" / "stages"
+    kinds = {folder.parent.name for folder in stages.glob("*/config.py")}
+    found = []
+    for path in sorted(stages.rglob("*.py")):
+        own = path.relative_to(stages).parts[0]
+        named = {name.split(".")[2] for name in targets(path) if name.startswith("pipelines.stages.")}
+        if own in kinds and named & (kinds - {own}):
+            found.append(f"{short(path)}: {', '.join(named & (kinds - {own}))}")
+    assert found == []
 
 
-@pytest.mark.parametrize("path", [p for p in LIBRARY if p.is_relative_to(ROOT / "pipelines")], ids=short)
-def test_imports_of_pipelines_go_one_way(path):
-    own = path.relative_to(ROOT / "pipelines").with_suffix("").parts[0]
-    imported = imports_of(path)
-    if own == "stages":
-        # Its own module only: stages meet through folders on disk.
-        siblings = {p.stem for p in (ROOT / "pipelines" / "stages").glob("*.py")} - {path.stem, "__init__"}
-        assert not {
-            name for name in imported if name.startswith("pipelines.stages.") and name.split(".")[2] in siblings
-        }
-        assert not {part_of(name, "pipelines") for name in imported} & {"cli", "runner"}
-    if own in ("algorithms", "data", "rollout", "rewards", "training_loop", "checkpoint", "statistics"):
-        assert not {part_of(name, "pipelines") for name in imported} & {"stages", "cli", "runner", "stage_main"}
-    if own == "algorithms":
-        assert {part_of(name, "pipelines") for name in imported} <= {None, "algorithms"}
-
-
-@pytest.mark.parametrize("path", [p for p in LIBRARY if p.is_relative_to(ROOT / "pipelines")] + OTHERS, ids=short)
-def test_nothing_private_of_gemma_keras_is_imported(path):
-    if path.is_relative_to(ROOT / "tests"):
-        return
-    private = {name for name in imports_of(path) if name.startswith("gemma_keras.") and re.search(r"\._(?!_)", name)}
-    assert not private
-
-
-@pytest.mark.parametrize("path", LIBRARY + OTHERS, ids=short)
-def test_files_and_functions_stay_readable(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 400, f"{lines} lines: split it by concept"
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = node.end_lineno - node.lineno + 1
-            assert length <= 80, f"{node.name} in line {node.lineno} has {length} lines"
-
-
-def test_half_of_the_files_are_short():
-    assert statistics.median(len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY) <= 150
-
-
-@pytest.mark.parametrize("path", LIBRARY, ids=short)
-def test_habits_that_stay_out_of_the_library(path):
-    text = path.read_text(encoding="utf-8")
-    found = re.findall(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b", text)
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Assert):
-            found.append(f"assert in line {node.lineno}")
-        elif isinstance(node, ast.ExceptHandler) and node.type is None:
-            found.append(f"bare except in line {node.lineno}")
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hasattr":
-            found.append(f"hasattr in line {node.lineno}")
-    assert not found
-
-
-@pytest.mark.parametrize("path", LIBRARY, ids=short)
-def test_public_functions_and_classes_have_docstrings(path):
-    tree = parse(path)
-    definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    missing = [node.name for node in definitions if not node.name.startswith("_") and ast.get_docstring(node) is None]
-    if text := path.read_text(encoding="utf-8").strip():
-        assert ast.get_docstring(tree), f"the module has no docstring; it starts with {text.splitlines()[0]!r}"
-    assert not missing
-
-
-def test_every_third_party_import_is_declared(project_table):
-    declared = [Requirement(line).name.lower().replace("_", "-") for line in project_table["dependencies"]]
-    for lines in project_table["optional-dependencies"].values():
-        declared += [Requirement(line).name.lower().replace("_", "-") for line in lines]
-    distributions = importlib.metadata.packages_distributions()
-    undeclared = set()
+def test_imports_within_functions_are_the_doors_that_are_named():
+    unnamed, used = [], set()
     for path in LIBRARY:
-        for top in (
-            {name.split(".")[0] for name in imports_of(path)}
-            - set(sys.stdlib_module_names)
-            - {"gemma_keras", "pipelines"}
-        ):
-            owners = {owner.lower().replace("_", "-") for owner in distributions.get(top, [top])}
-            if not owners & set(declared):
-                undeclared.add((short(path), top))
-    assert not undeclared
+        for one in imports_of(path):
+            if not one.is_late:
+                continue
+            doors = [door for door, (pattern, _) in DOORS.items() if fnmatch.fnmatch(short(path), door)]
+            fitting = [door for door in doors if fnmatch.fnmatch(one.target, DOORS[door][0])]
+            used |= set(fitting)
+            if not fitting:
+                unnamed.append(f"{short(path)}:{one.line}: {one.target}")
+    assert unnamed == []
+    assert set(DOORS) - used == {"gemma_keras/__init__.py"}, "a door that nobody uses, or its file has moved"
+
+
+def heavy_modules_of(root: pathlib.Path) -> dict[str, list[str]]:
+    """What importing each light module of a tree brings in of `HEAVY`, in a fresh process; the first culprit alone."""
+    light = [name for name in all_modules(root) if any(fnmatch.fnmatch(name, pattern) for pattern in LIGHT)]
+    program = (
+        "import importlib, json, sys\n"
+        f"for name in {light!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    found = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
+        "    if found:\n        print(json.dumps({name: found}))\n        sys.exit()\n"
+        "print('{}')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_light_modules_load_nothing_heavy():
+    for pattern in LIGHT:
+        assert [name for name in all_modules() if fnmatch.fnmatch(name, pattern)], f"{pattern} names no module"
+    assert heavy_modules_of(ROOT) == {}
+
+
+@pytest.fixture
+def source_copy(tmp_path) -> pathlib.Path:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_a_light_room_that_imports_keras_is_found(source_copy):
+    """The test of the test above."""
+    path = source_copy / "pipelines" / "schema" / "scoring.py"
+    path.write_text(path.read_text().replace("from collections", "import keras  # noqa: F401\nfrom collections", 1))
+    ((_, heavy),) = heavy_modules_of(source_copy).items()
+    assert "keras" in heavy
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from pipelines.run import keys",
+        "import pipelines.stages.registry",
+        "import importlib; importlib.import_module('pipelines.workflow.loading')",
+    ],
+)
+def test_an_import_that_goes_up_is_found(source_copy, line):
+    """However it is written."""
+    path = source_copy / "pipelines" / "schema" / "data.py"
+    path.write_text(path.read_text() + f"\n\ndef late():\n    {line}\n")
+    (found,) = upward_imports(source_copy)
+    assert found.startswith("pipelines/schema/data.py:") and "which is not below it" in found
+
+
+def test_nobody_outside_stages_knows_a_kind():
+    """No kind's name as a text, no `isinstance` of a configuration on a kind, no `getattr(config, ...)`."""
+    from pipelines.stages.registry import KINDS
+
+    classes = {config.__name__ for config in KINDS.values()}
+    # One of the built-in task's splits is called like a kind.
+    splits = ("pipelines/schema/data.py", "pipelines/data/sources.py", "pipelines/tasks/")
+    found = []
+    for path in OUTSIDE_STAGES:
+        for node in ast.walk(parse(path)):
+            where = f"{short(path)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Constant) and node.value in KINDS:
+                if not (node.value == "pretraining" and short(path).startswith(splits)):
+                    found.append(f"{where}: the kind {node.value!r}")
+            elif isinstance(node, ast.Name) and node.id in classes:
+                found.append(f"{where}: the class {node.id}")
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
+                if ast.unparse(node.args[0]) in ("config", "self.config", "settings", "options"):
+                    found.append(f"{where}: {ast.unparse(node)}")
+    assert found == []
+
+
+def test_only_methods_know_an_algorithm_and_only_checkpoints_a_suffix():
+    from pipelines.stages.policy_optimization.methods.registry import METHODS
+
+    methods = ROOT / "pipelines" / "stages" / "policy_optimization" / "methods"
+    checkpoints = ROOT / "gemma_keras" / "checkpoints"
+    found = []
+    for path in LIBRARY:
+        for node in ast.walk(parse(path)):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            if node.value in METHODS and not path.is_relative_to(methods):
+                found.append(f"{short(path)}:{node.lineno}: the algorithm {node.value!r}")
+            if node.value.startswith(".gguf") and not path.is_relative_to(checkpoints):
+                found.append(f"{short(path)}:{node.lineno}: the suffix of a format")
+    assert found == []
+
+
+def test_nothing_private_of_another_module_is_imported():
+    found = []
+    for path in LIBRARY:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+                found += [f"{short(path)}:{node.lineno}" for alias in node.names if alias.name.startswith("_")]
+    assert found == []
