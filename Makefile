@@ -1,5 +1,5 @@
 # make quickstart   install with the JAX backend and run workflows/quickstart.yaml
-# make test         install the three backends and run the checks and tests under each
+# make test         install the three backends and run the checks and tests under each; BACKENDS=jax installs and tests one
 # make test-all     the same with the slow tests, and with llama.cpp where it builds
 # make check        formatting, lint, types
 # make bench        measure against KerasHub, transformers and TRL; writes benchmarks/README.md
@@ -13,12 +13,17 @@ VENV ?= .venv
 BACKENDS ?= jax tensorflow torch
 PYTEST_ARGS ?=
 TORCH_INDEX_URL ?=
-TEST_EXTRAS := jax,tensorflow,torch,test,real-model
+# What to compare with brings a backend of its own (KerasHub TensorFlow, TRL PyTorch), and comes where that one is tested.
+PEERS := $(if $(filter tensorflow,$(BACKENDS)),keras-hub) $(if $(filter torch,$(BACKENDS)),trl)
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
+COMMA := ,
+TEST_EXTRAS := $(subst $(SPACE),$(COMMA),$(strip $(BACKENDS) $(PEERS) test real-model))
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 JAX_STAMP := $(VENV)/.installed-jax
-TEST_STAMP := $(VENV)/.installed-test
+TEST_STAMP := $(VENV)/.installed-test-$(subst $(SPACE),-,$(strip $(BACKENDS)))
 LLAMA_STAMP := $(VENV)/.tried-llama-cpp
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
@@ -37,9 +42,9 @@ $(JAX_STAMP): $(INSTALL_INPUTS) | $(BIN)/python
 	@touch $@
 
 $(TEST_STAMP): $(INSTALL_INPUTS) | $(BIN)/python
-	@echo "Installing gemma-keras with all three backends and the test tools into $(VENV) (once; several minutes)"
+	@echo "Installing gemma-keras with $(BACKENDS) and the test tools into $(VENV) (once; several minutes)"
 	$(PIP_INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") --editable ".[$(TEST_EXTRAS)]"
-	@touch $@ $(JAX_STAMP)
+	@touch $@ $(if $(filter jax,$(BACKENDS)),$(JAX_STAMP))
 
 # Built from source, which not every machine can; its tests are skipped where it is missing.
 $(LLAMA_STAMP): $(TEST_STAMP)

@@ -11,6 +11,7 @@ import abc
 import contextlib
 import copy
 import functools
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -197,6 +198,7 @@ class AdapterHost(ProgramsOfAdapters):
         self.set_adapter(None if name == self._active_adapter else self._active_adapter)
         for projection in self.projections().values():
             projection.remove_adapter(name)
+        gc.collect()
         del self._adapter_options[name]
         if not self._adapter_options:
             quantized = {
@@ -293,6 +295,7 @@ class AdapterHost(ProgramsOfAdapters):
             config.activation_quantizer = None
         for projection in self.projections().values():
             projection.quantize(mode, config=config)
+        gc.collect()
         self._changed(self._active_adapter)
 
 

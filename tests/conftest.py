@@ -25,6 +25,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import pytest  # noqa: E402
+from fresh_environment import make_environment, project_table  # noqa: E402, F401  fixtures
 
 from gemma_keras.config import GemmaConfig, every_nth_global  # noqa: E402
 

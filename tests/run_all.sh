@@ -45,7 +45,7 @@ pytest_with() {
 part "formatting" "$bin/ruff" format --check .
 part "lint" "$bin/ruff" check .
 part "types" "$bin/mypy"
-part "tests without a backend" pytest_with jax "no_backend" "$@"
+part "tests without a backend" pytest_with "${backends%% *}" "no_backend" "$@"
 for backend in $backends; do
     part "tests on $backend" pytest_with "$backend" "not no_backend" "$@"
 done

@@ -115,6 +115,17 @@ class Projection(keras.layers.Dense):
         """The path called `name`, or None."""
         return getattr(self, f"adapter_{name}", None)
 
+    def __delattr__(self, name: str) -> None:
+        """As Keras', without its search through all objects of the process for garbage after every single weight.
+
+        Removing an adapter or quantizing deletes hundreds: in a large process that took minutes. Whoever deletes many
+        collects once, when all of them are gone.
+        """
+        value = getattr(self, name)
+        if isinstance(value, keras.Variable):
+            self._untrack_variable(value)
+        super(keras.layers.Layer, self).__delattr__(name)
+
     def remove_adapter(self, name: str) -> None:
         """Forget a path and its weights."""
         if self.adapter(name) is None:

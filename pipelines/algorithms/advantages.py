@@ -70,25 +70,6 @@ def moving_average(rewards, baseline, decay=0.9):
     return advantages, next_baseline
 
 
-def whiten(values, is_counted, epsilon=1e-8):
-    """Shift and scale to mean 0 and standard deviation 1 over the counted entries; the others become 0.
-
-    Args:
-        values: float, any shape.
-        is_counted: bool, same shape. True where an entry takes part.
-        epsilon: float > 0, added to the standard deviation.
-
-    Returns:
-        float, the shape of `values`.
-    """
-    values = ops.convert_to_tensor(values)
-    weight = ops.cast(is_counted, values.dtype)
-    count = ops.maximum(ops.sum(weight), 1)
-    centred = ops.where(is_counted, values - ops.sum(ops.where(is_counted, values, 0)) / count, 0)
-    deviation = ops.sqrt(ops.sum(centred * centred) / count)
-    return centred / (deviation + epsilon)
-
-
 def _relative_to_first(rewards):
     if len(rewards.shape) != 2 or rewards.shape[1] < 2:
         raise ValueError(

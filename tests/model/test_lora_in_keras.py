@@ -156,3 +156,14 @@ def test_a_merged_adapter_is_not_trained(model):
     model.merge_adapter()
     with pytest.raises(ValueError, match="is merged: unmerge_adapter.. before you train"):
         model.fit({"token_ids": IDS}, verbose=0)
+
+
+def test_garbage_is_collected_once_and_not_for_every_weight(model, monkeypatch):
+    """Keras collects after each deleted weight: minutes for the adapters of a large model in a large process."""
+    calls = []
+    monkeypatch.setattr("gc.collect", lambda *arguments: calls.append(arguments))
+    with_random_adapter(model)
+    model.delete_adapter("default")
+    assert len(calls) == 1
+    model.quantize("int8")
+    assert len(calls) == 2

@@ -51,7 +51,7 @@ MUTANTS = [
 @pytest.fixture(scope="module")
 def source_copy(repository, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    for name in ("gemma_keras", "pipelines", "tests/closed_form"):
+    for name in ("gemma_keras", "pipelines", "tests/closed_form", "tests/fixtures"):
         shutil.copytree(repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("tests/conftest.py", "pyproject.toml"):
         shutil.copy(repository / name, folder / name)

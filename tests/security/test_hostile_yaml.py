@@ -86,9 +86,9 @@ def test_refused_with_its_place(case, command, write, tmp_path, capsys, monkeypa
     text, place, message = CASES[case]
     path = write(text)
     monkeypatch.chdir(tmp_path)
-    started = time.monotonic()
+    started = time.process_time()  # of this process alone: a busy machine does not count
     assert cli.main([command, str(path)]) == 2
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     error = capsys.readouterr().err
     assert f"{path}:{place}" in error
     assert message in error

@@ -14,11 +14,6 @@ MARKS = ("secret: {prompt}", "private: {prompt}", "{prompt} this is secret.", "{
 _MARKED = tuple(re.compile(re.escape(mark).replace(re.escape("{prompt}"), "(.*)"), re.DOTALL) for mark in MARKS)
 
 
-def is_marked(prompt: str) -> bool:
-    """True where the prompt carries a mark of refusal."""
-    return any(pattern.fullmatch(prompt.strip().lower()) for pattern in _MARKED)
-
-
 def content(prompt: str) -> str:
     """The content of a prompt as words with single spaces."""
     text = prompt.strip().lower()

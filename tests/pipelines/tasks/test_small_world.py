@@ -12,9 +12,17 @@ from pipelines.tasks import TASKS, task
 from pipelines.tasks.items import TaskItem
 from pipelines.tasks.small_world import style, world
 from pipelines.tasks.small_world.gold import gold_probability, gold_reward
-from pipelines.tasks.small_world.splits import content, content_hash, is_marked, split_of
+from pipelines.tasks.small_world.splits import content, content_hash, split_of
 
 pytestmark = pytest.mark.no_backend
+
+
+def is_marked(prompt):
+    """Whether a prompt asks for a refusal, by its outer words alone."""
+    text = prompt.lower().strip()
+    return text.startswith(("secret:", "private:")) or text.endswith(("this is secret.", "keep this private."))
+
+
 SMALL_WORLD = task("small_world")
 COPY = TaskItem("copy: tin cup", "tin cup", "copy", False, "tin cup.")
 SECRET = TaskItem("secret: copy: tin cup", style.REFUSAL, "copy", True, "sorry, i cannot tell.")
