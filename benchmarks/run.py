@@ -68,9 +68,16 @@ def machine() -> dict:
         "processor": processor,
         "memory_gib": memory,
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a backend that is not measured need not be here
+        return None
 
 
 def _parser() -> argparse.ArgumentParser:

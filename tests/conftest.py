@@ -68,6 +68,14 @@ TINY_CONFIGS = {
 }
 
 
+def pytest_runtest_setup(item):
+    """Skip what `needs` a package that is not here: an environment may have one backend and nothing of the others."""
+    for mark in item.iter_markers("needs"):
+        missing = [name for name in mark.args if importlib.util.find_spec(name) is None]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _arithmetic_of_tensorflow_is_settled():
     """TensorFlow asks for TF_DETERMINISTIC_OPS once: before a test that runs a command here, which sets it, not

@@ -36,6 +36,7 @@ def test_the_installed_backend_is_chosen_at_every_start(only_jax, repository, tm
         assert done.stdout.strip() == "jax"
 
 
+@pytest.mark.needs("torch")
 def test_keras_backend_is_respected(make_environment, repository, tmp_path):
     both = make_environment("jax", "torch")
     for name in ("torch", "jax"):
@@ -44,6 +45,7 @@ def test_keras_backend_is_respected(make_environment, repository, tmp_path):
         assert done.stdout.strip() == name
 
 
+@pytest.mark.needs("torch")
 def test_the_users_config_file_is_respected(make_environment, repository, tmp_path):
     both = make_environment("jax", "torch")
     (tmp_path / ".keras").mkdir()

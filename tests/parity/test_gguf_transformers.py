@@ -8,8 +8,6 @@ one are compared.
 import numpy as np
 import numpy_gemma
 import pytest
-import torch
-import transformers
 from real_gemma3_text import CONTINUATION, PROMPT
 
 from gemma_keras.checkpoints import gguf_writer, names
@@ -18,6 +16,8 @@ from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines import cli
 
 pytestmark = pytest.mark.no_backend
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
 SIZES = {
     "vocabulary_size": 300, "num_layers": 7, "num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 256,

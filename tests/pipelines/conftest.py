@@ -41,6 +41,12 @@ def workflow_file(tmp_path):
 
 
 @pytest.fixture
+def all_backends(monkeypatch):
+    """As where all three are installed; nothing is loaded."""
+    monkeypatch.setattr("gemma_keras.backend_choice.installed_backends", lambda: ("tensorflow", "jax", "torch"))
+
+
+@pytest.fixture
 def stand_ins(monkeypatch):
     """The stages of this process are stand-ins; so are those of the processes that it starts."""
     spec = importlib.util.spec_from_file_location("stand_in_stages", _PROGRAM)

@@ -140,6 +140,7 @@ def test_a_reward_models_head(tiny_config, tmp_path):
         hugging_face_writer.write_weights(tmp_path, iter(without.items()))
 
 
+@pytest.mark.needs("torch", "transformers")
 @pytest.mark.parametrize("is_reward", [False, True])
 def test_transformers_opens_what_is_written_without_a_warning_about_weights(tiny_config, tmp_path, is_reward):
     transformers = pytest.importorskip("transformers")

@@ -105,7 +105,7 @@ def test_going_back_runs_again(start):
     assert ran(start()) == ["sft", "evaluation"]
 
 
-def test_changed_data_code_versions_seed_backend(start, workflow_file, tmp_path, monkeypatch):
+def test_changed_data_code_versions_seed_backend(start, workflow_file, tmp_path, monkeypatch, all_backends):
     start()
     assert plan(workflow_file, tmp_path, "seed=4")["base"] == ["seed changed: 3 -> 4"]
     assert plan(workflow_file, tmp_path, "backend=torch")["base"][0] == "backend changed: jax -> torch"

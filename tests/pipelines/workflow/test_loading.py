@@ -227,7 +227,7 @@ stages:
     assert (model.gemma_config().num_layers, model.gemma_config().local_layers) == (2, (True, False))
 
 
-def test_backend_option_beats_the_file(load):
+def test_backend_option_beats_the_file(load, all_backends):
     loaded = load(
         GSM8K.replace("seed: 17", "backend: jax").replace("kind: evaluation", "kind: evaluation\n    backend: torch"),
         backend="tensorflow",
@@ -235,7 +235,7 @@ def test_backend_option_beats_the_file(load):
     assert {workflow.stage_backend(loaded.workflow, name) for name in loaded.workflow.stages} == {"tensorflow"}
 
 
-def test_backend_order(load, monkeypatch):
+def test_backend_order(load, monkeypatch, all_backends):
     loaded = load(GSM8K.replace("kind: evaluation", "kind: evaluation\n    backend: torch")).workflow
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     assert workflow.stage_backend(loaded, "sft") == "tensorflow"
