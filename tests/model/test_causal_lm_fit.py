@@ -76,14 +76,14 @@ def as_dataset(rows):
 
 
 def as_tf_data(columns, batched):
-    import tensorflow as tf
+    tf = pytest.importorskip("tensorflow")
 
     dataset = tf.data.Dataset.from_tensor_slices(columns)
     return dataset.batch(4) if batched else dataset
 
 
 def as_loader(rows):
-    import torch
+    torch = pytest.importorskip("torch")
 
     return torch.utils.data.DataLoader(rows, batch_size=4)
 

@@ -9,6 +9,8 @@ from gemma_keras.checkpoints import keras_hub as hub
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.config import GemmaConfig, every_nth_global
 
+pytestmark = pytest.mark.needs("keras_hub")
+
 SIZES = {
     "vocabulary_size": 97, "num_layers": 3, "num_query_heads": 4, "num_key_value_heads": 1, "head_dim": 8,
     "hidden_dim": 16, "intermediate_dim": 24,

@@ -45,7 +45,7 @@ def their_logits(model):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_peft_opens_our_adapter_and_transformers_our_merged_folder(name, tmp_path):
-    import peft
+    peft = pytest.importorskip("peft")
 
     options = {"rank": 3, "alpha": 7, "dropout": 0.1, "rank_stabilized": name == "gemma2"}
     if name == "gemma3":
@@ -61,7 +61,7 @@ def test_peft_opens_our_adapter_and_transformers_our_merged_folder(name, tmp_pat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_we_open_pefts_adapter(name, tmp_path):
-    import peft
+    peft = pytest.importorskip("peft")
     import torch
 
     torch.manual_seed(2)
@@ -89,7 +89,7 @@ def test_we_open_pefts_adapter(name, tmp_path):
 
 
 def test_a_reward_models_adapter_carries_its_head(tmp_path):
-    import peft
+    peft = pytest.importorskip("peft")
 
     model = ours_with_adapter("gemma3", GemmaRewardModel, rank=2)
     model.score.kernel.assign(np.random.default_rng(3).normal(size=model.score.kernel.shape).astype(np.float32))
@@ -104,7 +104,7 @@ def test_a_reward_models_adapter_carries_its_head(tmp_path):
 
 def test_we_open_pefts_reward_adapter(tmp_path):
     """It names two heads to save, "classifier" and "score", whichever the model has."""
-    import peft
+    peft = pytest.importorskip("peft")
     import torch
 
     torch.manual_seed(4)
