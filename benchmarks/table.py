@@ -37,11 +37,9 @@ def render(results: dict) -> str:
     samples = min((len(run["seconds"]) for run in results["runs"] if not run["error"]), default=0)
     lines = [
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']:.0f} GiB, Python "
-        f"{machine['python']}, {versions}; "
-        f"last run {machine['date']}.",
+        f"{machine['python']}, {versions}; last run {machine['date']}.",
         f"Medians of at least {samples} samples after the first call, taken in turns (A B A B) within one run, each "
-        "library in its own "
-        "process. “Ours is × as fast” above 1 means that gemma_keras is the faster one.",
+        "library in its own process. “Ours is × as fast” above 1 means that gemma_keras is the faster one.",
     ]
     for name, runs in groups.items():
         case = case_named(name)
@@ -68,8 +66,7 @@ def _row(case, run, ours) -> str:
     low, high = min(run["seconds"]), max(run["seconds"])
     return (
         f"| {run['backend']} | {label} | {median:.3g} ({low:.3g} to {high:.3g}) | {case.tokens / median:,.0f} | "
-        f"{ratio} | "
-        f"{run['first_call']:.1f} | {run['memory_gib']:.2f} |"
+        f"{ratio} | {run['first_call']:.1f} | {run['memory_gib']:.2f} |"
     )
 
 

@@ -88,7 +88,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
         visible = attention_mask(positions, segments, key_positions, key_segments)
         local_rotary, local_visible = rotary, visible
         if any(config.local_layers):
-            local_rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)
+            local_rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)  # type: ignore[arg-type]
             local_visible = attention_mask(positions, segments, key_positions, key_segments, config.sliding_window)
         dropout_keys = inputs.get("dropout_keys")
         if dropout_keys is None and training:

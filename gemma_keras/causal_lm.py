@@ -164,8 +164,7 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         if self.backbone.token_embedding.embeddings.dtype in ("bfloat16", "float16"):
             warnings.warn(
                 "Weights in half precision lose small updates to rounding, and Keras' Adam does nothing to them at "
-                "all. Load the model "
-                "with dtype='mixed_bfloat16': it computes in bfloat16 over float32 weights.",
+                "all. Load the model with dtype='mixed_bfloat16': it computes in bfloat16 over float32 weights.",
                 stacklevel=2,
             )
         if y is not None:

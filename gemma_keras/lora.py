@@ -37,15 +37,15 @@ class ProgramsOfAdapters:
 
     def make_train_function(self, force=False):
         self._drop_if_old("train_function")
-        return super().make_train_function(force)
+        return super().make_train_function(force)  # type: ignore[misc]
 
     def make_test_function(self, force=False):
         self._drop_if_old("test_function")
-        return super().make_test_function(force)
+        return super().make_test_function(force)  # type: ignore[misc]
 
     def make_predict_function(self, force=False):
         self._drop_if_old("predict_function")
-        return super().make_predict_function(force)
+        return super().make_predict_function(force)  # type: ignore[misc]
 
     def _drop_if_old(self, program: str) -> None:
         # That one alone: `evaluate` under `adapters_off` may run in a callback of `fit`.
@@ -223,9 +223,8 @@ class AdapterHost(ProgramsOfAdapters):
         if quantized:
             raise ValueError(
                 f"Quantized kernels cannot hold the sum ({quantized[0]} and {len(quantized) - 1} more). Call "
-                "save_adapter, then "
-                "load_adapter and merge_adapter in the model that was not quantized; save_to_preset writes the sum as "
-                "well"
+                "save_adapter, then load_adapter and merge_adapter in the model that was not quantized; "
+                "save_to_preset writes the sum as well"
             )
         self._kept_kernels = {name: np.array(keras.ops.convert_to_numpy(p.kernel)) for name, p in adapted.items()}
         for projection in adapted.values():
@@ -313,6 +312,10 @@ class AdaptedModel(ProgramsOfAdapters):
     """A mixin for a Keras model with a `backbone`, which holds the adapters. Layers above it, such as a reward head,
     stay trainable."""
 
+    backbone: Any
+    optimizer: Any
+    trainable_variables: list
+
     enable_lora = _handed_on(AdapterHost.enable_lora)
     add_adapter = _handed_on(AdapterHost.add_adapter)
     set_adapter = _handed_on(AdapterHost.set_adapter)
@@ -325,17 +328,17 @@ class AdaptedModel(ProgramsOfAdapters):
     @property
     def adapters(self) -> dict[str, LoraOptions]:
         """Adapter name → its options."""
-        return self.backbone.adapters  # type: ignore[attr-defined]
+        return self.backbone.adapters
 
     @property
     def active_adapter(self) -> str | None:
         """Name of the adapter that takes part in the forward pass, or None."""
-        return self.backbone.active_adapter  # type: ignore[attr-defined]
+        return self.backbone.active_adapter
 
     @property
     def adapter_state(self) -> tuple[str | None, int]:
         """See `AdapterHost.adapter_state`."""
-        return self.backbone.adapter_state  # type: ignore[attr-defined]
+        return self.backbone.adapter_state
 
     def make_train_function(self, force=False):
         """As Keras'; an optimizer that holds state for other weights would apply it to the wrong ones.
@@ -352,8 +355,7 @@ class AdaptedModel(ProgramsOfAdapters):
             if known != trainable:
                 raise ValueError(
                     f"The optimizer holds state for {len(known)} weights, but other ones are trainable now "
-                    f"({len(trainable)}): an adapter "
-                    "was added, chosen or removed since, or the kernels were quantized. Call compile() with a new "
-                    "optimizer"
+                    f"({len(trainable)}): an adapter was added, chosen or removed since, or the kernels were "
+                    "quantized. Call compile() with a new optimizer"
                 )
         return super().make_train_function(force)

@@ -6,8 +6,12 @@ batch: never a mean of means, never divided by padding.
 
 from keras import ops
 
+from gemma_keras.shapes import Array, Bool, Float, Scalar
 
-def next_token_loss(log_probs, is_target, target_count=None):
+
+def next_token_loss(
+    log_probs: Float[Array, "b t"], is_target: Bool[Array, "b t"], target_count: Scalar | None = None
+) -> Float[Array, ""]:
     """Cross-entropy of the next token: sum over loss-bearing positions divided by their number.
 
     Args:
@@ -26,8 +30,13 @@ def next_token_loss(log_probs, is_target, target_count=None):
 
 
 def bradley_terry_loss(
-    chosen_scores, rejected_scores, margin=None, center_coefficient=0.0, pair_count=None, is_pair=None
-):
+    chosen_scores: Float[Array, "b"],
+    rejected_scores: Float[Array, "b"],
+    margin: Float[Array, "b"] | None = None,
+    center_coefficient: float = 0.0,
+    pair_count: Scalar | None = None,
+    is_pair: Bool[Array, "b"] | None = None,
+) -> Float[Array, ""]:
     """`-log sigmoid(chosen - rejected - margin) + c * (chosen + rejected)^2`, averaged over pairs.
 
     Args:

@@ -19,10 +19,19 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Two devices always, so that nothing takes the first for the only one.
+_DEVICES = "--xla_force_host_platform_device_count"
+if os.environ["KERAS_BACKEND"] == "jax" and _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=2".strip()
 # Compiled programs are kept between runs; most of the JAX tests' time is compilation.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Every call of a formula is checked against the shapes in its types; before anything imports them.
+install_import_hook(["pipelines.algorithms", "gemma_keras.losses"], "beartype.beartype")
 
 import pytest  # noqa: E402
 from fresh_environment import make_environment, project_table  # noqa: E402, F401  fixtures

@@ -78,11 +78,11 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             steepness = _steepness(logits, soft_cap, temperature) if slopes is not None else None
             largest = logits.amax(dim=-1, keepdim=True)
             logits.sub_(largest)
-            powers = torch.exp(logits, out=weights[: len(rows)] if with_entropy else logits)
+            powers = torch.exp(logits, out=weights[: len(rows)] if weights is not None else logits)
             mass = powers.sum(dim=-1)
             shape = total[:, part].shape
             total[:, part] = (mass.log() + largest[:, 0]).reshape(shape)
-            if with_entropy:
+            if entropy is not None:
                 entropy[:, part] = (mass.log() - torch.linalg.vecdot(powers, logits) / mass).reshape(shape)
             if slopes is not None:
                 slope = powers.div_(mass[:, None]).mul_(steepness).to(hidden.dtype)

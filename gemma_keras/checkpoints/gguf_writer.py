@@ -173,8 +173,7 @@ def _vocabulary(tokenizer: GemmaTokenizer, config: GemmaConfig) -> tuple[list[st
         if entry.type not in (CONTROL, UNUSED):
             raise CheckpointError(
                 f"The tokenizer has {len(model.pieces)} pieces and the model {config.vocabulary_size} rows: "
-                f"{entry.piece!r} would be lost. "
-                "Use the tokenizer that the model was trained with"
+                f"{entry.piece!r} would be lost. Use the tokenizer that the model was trained with"
             )
     tokens, scores, kinds = [], [], []
     for i, entry in enumerate(list(model.pieces)[: config.vocabulary_size]):

@@ -324,6 +324,5 @@ def _check_writable(config: GemmaConfig) -> None:
         if not holds:
             raise CheckpointError(
                 f"Hugging Face's {family} has no such model: {name}={getattr(config, name)!r} does not go with "
-                f"family={family!r}. "
-                "Choose the family that has it."
+                f"family={family!r}. Choose the family that has it."
             )

@@ -131,16 +131,15 @@ def _checked_entries(folder: Path, config: GemmaConfig) -> dict[str, st.TensorEn
         theirs = names.hugging_face_name(missing[0], config)
         raise CheckpointError(
             f"{folder}: {len(missing)} of {len(shapes)} tensors of a {config.family} with {config.num_layers} layers "
-            "are missing, "
-            f"the first is {theirs!r}. {CONFIG_FILE} and the weights do not belong together, or a file is missing."
+            f"are missing, the first is {theirs!r}. {CONFIG_FILE} and the weights do not belong together, or a file is "
+            "missing."
         )
     if unexpected:
         entry = unexpected[0]
         raise CheckpointError(
             f"{entry.file}: {len(unexpected)} tensors are no weights of a {config.family} with {config.num_layers} "
-            "layers, the first is "
-            f"{entry.name[:200]!r}. {CONFIG_FILE} and the weights do not belong together; adapters must be merged "
-            "first."
+            f"layers, the first is {entry.name[:200]!r}. {CONFIG_FILE} and the weights do not belong together; "
+            "adapters must be merged first."
         )
     for name, entry in found.items():
         _check_entry(name, entry, names.file_shape(name, shapes[name]))
@@ -158,8 +157,7 @@ def _check_entry(name: str, entry: st.TensorEntry, wanted: tuple[int, ...]) -> N
     if entry.code not in st.FLOAT_CODES:
         raise CheckpointError(
             f"{entry.file}: tensor {entry.name!r}: expected one of {', '.join(st.FLOAT_CODES)}. Received: "
-            f"{entry.code}. "
-            "Dequantize the checkpoint first."
+            f"{entry.code}. Dequantize the checkpoint first."
         )
 
 
@@ -215,8 +213,7 @@ def _no_weights(folder: Path) -> str:
         for file in sorted(folder.glob(pattern)):
             return (
                 f"{folder}: no safetensors; {file.name} is not opened, because pickled and HDF5 weights can run code "
-                "when read. "
-                "Convert to safetensors where you trust the file: transformers' "
+                "when read. Convert to safetensors where you trust the file: transformers' "
                 "from_pretrained(...).save_pretrained(folder)."
             )
     return f"{folder}: no weights: expected {WEIGHTS_FILE} or {INDEX_FILE}. Give a folder that holds a model."

@@ -167,8 +167,8 @@ def _check_kind(table: Mapping[str, Any], file: Path) -> None:
     if isinstance(start, str) and start.lower().startswith(_OTHER_BASES):
         raise CheckpointError(
             f"{file}: `init_lora_weights` {start[:100]!r} has changed the base model's weights, which the base model "
-            "here does not have. "
-            "Convert the adapter: peft's save_pretrained(..., path_initial_model_for_weight_conversion=...)."
+            "here does not have. Convert the adapter: peft's save_pretrained(..., "
+            "path_initial_model_for_weight_conversion=...)."
         )
     # PEFT names both for every classifier, whichever the model has.
     extra = [name for name in table.get("modules_to_save") or [] if name not in ("score", "classifier")]

@@ -87,8 +87,7 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
             if length > min(total - 8, MAX_HEADER_BYTES):
                 raise CheckpointError(
                     f"{file}: the safetensors header claims {length} bytes, the file has {total} (limit "
-                    f"{MAX_HEADER_BYTES}). "
-                    "The file is cut short or is no safetensors file: download or save it again."
+                    f"{MAX_HEADER_BYTES}). The file is cut short or is no safetensors file: download or save it again."
                 )
             text = stream.read(length)
     except OSError as error:

@@ -30,8 +30,8 @@ def checked_tokenizer(origin: Path, read: Callable[[], GemmaTokenizer | None]) -
     if tokenizer is not None and tokenizer.end_of_turn_id is not None and START_OF_TURN not in tokenizer.chat_template:
         warnings.warn(
             f"{origin}: the chat template does not use {START_OF_TURN}. Conversations are written in Gemma's turns "
-            "here, so this model may "
-            "not know them; give prompts as plain text, or train it on them. The template is handed on as it is.",
+            "here, so this model may not know them; give prompts as plain text, or train it on them. The template is "
+            "handed on as it is.",
             stacklevel=2,
         )
     return tokenizer

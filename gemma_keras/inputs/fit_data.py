@@ -215,8 +215,7 @@ def _encode(row, tokenizer, number) -> EncodedExample:
         raise ValueError(f"Example {number}: {error}") from error
     raise ValueError(
         f"Example {number} must be a string, a list of {{'role', 'content'}}, or a dict with 'prompt' and "
-        "'completion', 'prompts' and "
-        f"'responses', 'messages', 'text' or 'token_ids'. Received: {row!r:.200}"
+        f"'completion', 'prompts' and 'responses', 'messages', 'text' or 'token_ids'. Received: {row!r:.200}"
     )
 
 

@@ -173,8 +173,7 @@ class Projection(keras.layers.Dense):
             # Keras asks a second time, without the file's part, and shows that error.
             raise ValueError(
                 f"{self.full_name}: the file lacks its kernel, or has adapters that this model has not: call "
-                "enable_lora with their names "
-                "and options first"
+                "enable_lora with their names and options first"
             )
         self.kernel.assign(store["0"])
         for attribute in stored - {"0"}:

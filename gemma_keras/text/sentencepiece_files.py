@@ -191,9 +191,8 @@ def model_from_gguf(metadata: Mapping[str, Any]) -> bytes:
         ) from error
     if not len(tokens) == len(scores) == len(types):
         raise ValueError(
-            "The GGUF tokenizer's lists must have one length. "
-            f"Received: {len(tokens)} tokens, {len(scores)} scores, {len(types)} token types. The file is damaged; "
-            "download it again."
+            f"The GGUF tokenizer's lists must have one length. Received: {len(tokens)} tokens, {len(scores)} scores, "
+            f"{len(types)} token types. The file is damaged; download it again."
         )
     keys = {
         "pad": ("padding_token_id", 0),

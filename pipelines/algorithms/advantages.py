@@ -10,8 +10,10 @@ Departures from the papers:
 
 from keras import ops
 
+from gemma_keras.shapes import Array, Float, Scalar
 
-def leave_one_out(rewards):
+
+def leave_one_out(rewards: Float[Array, "p k"]) -> Float[Array, "p k"]:
     """Reward minus the mean reward of the **other** responses to the same prompt. Unbiased.
 
     Args:
@@ -31,7 +33,7 @@ def leave_one_out(rewards):
     return relative - others
 
 
-def group_mean(rewards):
+def group_mean(rewards: Float[Array, "p k"]) -> Float[Array, "p k"]:
     """Reward minus the mean of its whole group. Its expected gradient is (k - 1) / k of the true one.
 
     Args:
@@ -49,7 +51,9 @@ def group_mean(rewards):
     return relative - ops.sum(relative, axis=1, keepdims=True) / k
 
 
-def moving_average(rewards, baseline, decay=0.9):
+def moving_average(
+    rewards: Float[Array, "p k"], baseline: Scalar, decay: float = 0.9
+) -> tuple[Float[Array, "p k"], Scalar]:
     """Reward minus an exponential moving average of earlier batches' rewards.
 
     The average is taken **before** this batch enters it, so that the baseline does not depend on the responses it
@@ -70,7 +74,7 @@ def moving_average(rewards, baseline, decay=0.9):
     return advantages, next_baseline
 
 
-def _relative_to_first(rewards):
+def _relative_to_first(rewards: Float[Array, "p k"]) -> tuple[Float[Array, "p k"], int]:
     if len(rewards.shape) != 2 or rewards.shape[1] < 2:
         raise ValueError(
             "A baseline from the group needs rewards of shape (prompts, samples) with at least 2 samples a prompt. "

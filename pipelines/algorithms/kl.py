@@ -14,23 +14,27 @@ Source: Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.
 
 from keras import ops
 
+from gemma_keras.shapes import Array, Bool, Float
 
-def k1(log_ratio):
+
+def k1(log_ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`log_ratio` itself: unbiased, of either sign. Any shape to the same shape."""
     return log_ratio
 
 
-def k2(log_ratio):
+def k2(log_ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`log_ratio ** 2 / 2`: biased, never negative. Any shape to the same shape."""
     return ops.square(log_ratio) / 2
 
 
-def k3(log_ratio):
+def k3(log_ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`exp(-log_ratio) - 1 + log_ratio`: unbiased, never negative. Any shape to the same shape."""
     return ops.expm1(-log_ratio) + log_ratio
 
 
-def sequence_kl(log_probs, reference_log_probs, response_mask):
+def sequence_kl(
+    log_probs: Float[Array, "b t"], reference_log_probs: Float[Array, "b t"], response_mask: Bool[Array, "b t"]
+) -> Float[Array, "b"]:
     """Sum of `k1` over each response: what the reward is charged with, and the metric `kl_sequence` before its mean.
 
     Args:
@@ -44,7 +48,9 @@ def sequence_kl(log_probs, reference_log_probs, response_mask):
     return ops.sum(ops.where(response_mask, k1(log_probs - reference_log_probs), 0), axis=-1)
 
 
-def exact_token_kl(log_probs, reference_log_probs):
+def exact_token_kl(
+    log_probs: Float[Array, "*shape v"], reference_log_probs: Float[Array, "*shape v"]
+) -> Float[Array, "*shape"]:
     """KL(policy || reference) of each next-token distribution, summed over the whole vocabulary.
 
     Args:

@@ -7,8 +7,10 @@ gradients of its parts sum to those of the whole.
 
 from keras import ops
 
+from gemma_keras.shapes import Array, Bool, Float, Scalar
 
-def sequence_log_probs(log_probs, response_mask):
+
+def sequence_log_probs(log_probs: Float[Array, "b t"], response_mask: Bool[Array, "b t"]) -> Float[Array, "b"]:
     """Log-probability of each whole response.
 
     Args:
@@ -22,7 +24,12 @@ def sequence_log_probs(log_probs, response_mask):
     return ops.sum(ops.where(response_mask, log_probs, 0), axis=-1)
 
 
-def reinforce_loss(log_probs, advantages, response_mask, response_count=None):
+def reinforce_loss(
+    log_probs: Float[Array, "b t"],
+    advantages: Float[Array, "b"],
+    response_mask: Bool[Array, "b t"],
+    response_count: Scalar | None = None,
+) -> Float[Array, ""]:
     """`-mean(advantage * log pi(response))`: its gradient is the policy gradient, its value means nothing.
 
     Args:
@@ -41,7 +48,14 @@ def reinforce_loss(log_probs, advantages, response_mask, response_count=None):
     return -ops.sum(terms) / _count(terms, response_count)
 
 
-def clipped_sequence_loss(log_probs, old_log_probs, advantages, response_mask, clip_range, response_count=None):
+def clipped_sequence_loss(
+    log_probs: Float[Array, "b t"],
+    old_log_probs: Float[Array, "b t"],
+    advantages: Float[Array, "b"],
+    response_mask: Bool[Array, "b t"],
+    clip_range: float,
+    response_count: Scalar | None = None,
+) -> tuple[Float[Array, ""], Float[Array, "b"], Bool[Array, "b"]]:
     """Clipped surrogate with one ratio for a whole response: for several updates on the same samples.
 
     Args:
@@ -70,9 +84,9 @@ def clipped_sequence_loss(log_probs, old_log_probs, advantages, response_mask, c
     return -ops.sum(gains) / _count(gains, response_count), ratio, is_clipped
 
 
-def _constant(array):
+def _constant(array: Array) -> Array:
     return ops.stop_gradient(ops.convert_to_tensor(array))
 
 
-def _count(terms, response_count):
+def _count(terms: Float[Array, "b"], response_count: Scalar | None) -> Scalar:
     return terms.shape[0] if response_count is None else ops.cast(response_count, terms.dtype)

@@ -4,9 +4,14 @@ Numpy because labels are drawn on the host from keyed uniforms: they must not di
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from gemma_keras.shapes import Array, Float
 
 
-def preference_probability(first_scores, second_scores, scale=1.0):
+def preference_probability(
+    first_scores: ArrayLike, second_scores: ArrayLike, scale: float | int = 1.0
+) -> Float[Array, "n"]:
     """Probability that a Bradley-Terry rater prefers the first of two responses: `sigmoid((first - second) / scale)`.
 
     Args:
@@ -28,7 +33,7 @@ def preference_probability(first_scores, second_scores, scale=1.0):
     return np.where(difference >= 0, 1 / (1 + decay), decay / (1 + decay))
 
 
-def accuracy_ceiling(probabilities):
+def accuracy_ceiling(probabilities: ArrayLike) -> float:
     """Expected accuracy of the best possible judge: the mean of `max(p, 1 - p)` over labelled pairs.
 
     Args:

@@ -126,8 +126,7 @@ def need_tokenizer(tokenizer: GemmaTokenizer | None) -> GemmaTokenizer:
     if tokenizer is None:
         raise ConfigError(
             "the model has no tokenizer, so text cannot be encoded. Expected tokenizer.model or tokenizer.json in its "
-            "folder. "
-            "Copy one there, or start from another model."
+            "folder. Copy one there, or start from another model."
         )
     return tokenizer
 

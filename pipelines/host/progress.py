@@ -61,7 +61,7 @@ class Progress:
             self._bar, self._task = _open_bar(self._stream, self.description, self.total)
         return self
 
-    def __exit__(self, error_type, error, traceback) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, figures=self.figures())
             self._bar.stop()
@@ -137,8 +137,10 @@ def _short(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
-def _open_bar(stream: TextIO, description: str, total: int | None):
-    def column(**options):
+def _open_bar(
+    stream: TextIO, description: str, total: int | None
+) -> tuple[rich.progress.Progress, rich.progress.TaskID]:
+    def column(**options: Any) -> rich.table.Column:
         return rich.table.Column(no_wrap=True, **options)
 
     # Where the terminal is narrow the figures are cut at their end, never the description, the bar or the count.

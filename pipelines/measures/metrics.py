@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipelines.measures.statistics import spearman
 
@@ -76,7 +77,9 @@ def margin_histogram(margins: np.ndarray, bins: int = 20) -> dict:
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
-def preference_metrics(chosen, rejected, chosen_lengths, rejected_lengths) -> dict:
+def preference_metrics(
+    chosen: ArrayLike, rejected: ArrayLike, chosen_lengths: ArrayLike, rejected_lengths: ArrayLike
+) -> dict:
     """What a reward model does on pairs.
 
     Args:

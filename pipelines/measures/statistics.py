@@ -5,9 +5,10 @@ import math
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def wilson_interval(successes, trials, level=0.95):
+def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion; sensible near 0 and 1 and for few trials.
 
     Args:
@@ -30,7 +31,9 @@ def wilson_interval(successes, trials, level=0.95):
     return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
 
 
-def bootstrap_interval(values, generator, resamples=1000, level=0.95):
+def bootstrap_interval(
+    values: ArrayLike, generator: np.random.Generator, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean; one value a prompt, so that prompts are what is resampled.
 
     Args:
@@ -51,7 +54,7 @@ def bootstrap_interval(values, generator, resamples=1000, level=0.95):
     return float(low), float(high)
 
 
-def outcome_rates(outcomes):
+def outcome_rates(outcomes: ArrayLike) -> dict[str, float]:
     """Win, tie and loss rates of the first of two policies.
 
     Args:
@@ -74,7 +77,7 @@ def outcome_rates(outcomes):
     }
 
 
-def spearman(first, second):
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Rank correlation; ties share their mean rank.
 
     Args:
@@ -89,7 +92,7 @@ def spearman(first, second):
     return float(a @ b) / norm if norm else math.nan
 
 
-def _ranks(values):
+def _ranks(values: ArrayLike) -> np.ndarray:
     _, index, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[index]

@@ -106,6 +106,6 @@ def _lane_arrow(start: tuple[float, float], end: tuple[float, float], lane: floa
     down, up = x1 + GAP_X / 2, x2 - GAP_X / 2 + 4
     return (
         f"M{x1:g} {y1:g} H{down - 6:g} Q{down:g} {y1:g} {down:g} {y1 + 6:g} V{lane - 6:g} Q{down:g} {lane:g} "
-        f"{down + 6:g} {lane:g} "
-        f"H{up - 6:g} Q{up:g} {lane:g} {up:g} {lane - 6:g} V{y2 + 6:g} Q{up:g} {y2:g} {up + 6:g} {y2:g} H{x2:g}"
+        f"{down + 6:g} {lane:g} H{up - 6:g} Q{up:g} {lane:g} {up:g} {lane - 6:g} V{y2 + 6:g} Q{up:g} {y2:g} {up + 6:g} "
+        f"{y2:g} H{x2:g}"
     )

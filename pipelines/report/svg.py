@@ -8,6 +8,7 @@ Deterministic: no date, no version comment, and clip paths hashed with a fixed s
 
 import io
 import re
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -65,7 +66,9 @@ def settings() -> "matplotlib.RcParams":
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS, "backend": "agg"})
 
 
-def new_figure(width: float, height: float, columns: int = 1, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
     """An empty figure with its axes in reading order.
 
     Args:

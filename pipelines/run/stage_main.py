@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def execute(output: Path, quiet: bool) -> None:
 def stop_on_signals() -> None:
     """Make SIGINT and SIGTERM raise `Stopped` in the main thread."""
 
-    def stop(number, frame):
+    def stop(number: int, frame: types.FrameType | None) -> None:
         raise Stopped(number)
 
     signal.signal(signal.SIGINT, stop)
@@ -66,7 +67,7 @@ def end_with(lifeline: int) -> None:
     """End this process when the other end of a pipe closes: a runner killed outright leaves no stage working behind
     it."""
 
-    def wait():
+    def wait() -> None:
         os.read(lifeline, 1)
         os._exit(128 + signal.SIGTERM)
 

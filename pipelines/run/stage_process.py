@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class StopSignals:
         finally:
             self._child = None
 
-    def _handle(self, number, frame) -> None:
+    def _handle(self, number: int, frame: types.FrameType | None) -> None:
         first, self.received = self.received is None, self.received or number
         if self._child is not None:
             self._child.send_signal(number) if first else self._child.kill()

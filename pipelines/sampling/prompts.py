@@ -47,8 +47,7 @@ def encode_prompts(tokenizer: GemmaTokenizer, examples: list[Prompt], max_length
     if not kept:
         raise DataError(
             f"{examples[0].origin}: none of {len(examples)} prompts leaves room for max_new_tokens={max_new_tokens} "
-            "within "
-            f"max_length={max_length}. Raise max_length or lower max_new_tokens."
+            f"within max_length={max_length}. Raise max_length or lower max_new_tokens."
         )
     return Prompts(kept, token_ids, bucket(max(map(len, token_ids))), len(examples) - len(kept))
 

@@ -199,8 +199,7 @@ def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> R
     if model.config.vocabulary_size != settings.vocabulary_size:
         raise ConfigError(
             f"The reward model {name!r} has another vocabulary than the policy: expected {settings.vocabulary_size} "
-            "ids, got "
-            f"{model.config.vocabulary_size}. It scores token ids, so it must come from the same tokenizer."
+            f"ids, got {model.config.vocabulary_size}. It scores token ids, so it must come from the same tokenizer."
         )
     if settings.quantize is not None:
         model.quantize(settings.quantize)
@@ -230,8 +229,7 @@ def _checked(name: str, total: np.ndarray, prompts: Sequence[Prompt]) -> Scores:
         if not math.isfinite(value):
             raise DataError(
                 f"{prompt.origin}: the reward {name!r} is {value} for a response to the prompt "
-                f"{prompt_text(prompt)[:200]!r}. "
-                "Expected a finite number: one that is not would poison every response to this prompt. Look at the "
-                "reward model."
+                f"{prompt_text(prompt)[:200]!r}. Expected a finite number: one that is not would poison every response "
+                "to this prompt. Look at the reward model."
             )
     return Scores(total, {})

@@ -129,8 +129,7 @@ class Trainer:
         if not units:
             raise DataError(
                 f"Nothing in the batch of update {self.step} bears loss (rows {_row_names(micro_batches)}): expected "
-                "response tokens, "
-                "got only masked ones. Remove these rows or raise max_length."
+                "response tokens, got only masked ones. Remove these rows or raise max_length."
             )
         total_loss, total_gradients, measured = 0.0, None, []
         for batch in micro_batches:
@@ -156,11 +155,9 @@ class Trainer:
             self.log(**metrics)
             raise NonFiniteTrainingError(
                 f"{MAX_SKIPPED_IN_A_ROW} updates in a row, the last one update {self.step - 1}, had a loss or gradient "
-                "that is not finite; "
-                "weights and optimizer stand as before the first of them. "
-                f"Lower learning_rate (now {self.settings.learning_rate:g}), or train in float32 if dtype is "
-                "mixed_bfloat16, "
-                f"or look at the rows of the last batch: {_row_names(micro_batches)}."
+                "that is not finite; weights and optimizer stand as before the first of them. Lower learning_rate "
+                f"(now {self.settings.learning_rate:g}), or train in float32 if dtype is mixed_bfloat16, or look at "
+                f"the rows of the last batch: {_row_names(micro_batches)}."
             )
         return metrics
 

@@ -148,11 +148,11 @@ def dump(value: Any) -> str:
 class _Dumper(yaml.SafeDumper):
     """Quotes also the texts that only YAML 1.2 reads as something else."""
 
-    def ignore_aliases(self, data):
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str):
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None if _is_plain_text(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -103,12 +103,9 @@ def heavy_modules_of(root: pathlib.Path) -> dict[str, list[str]]:
     """What importing each light module of a tree brings in of `HEAVY`, in a fresh process; the first culprit alone."""
     light = [name for name in all_modules(root) if any(fnmatch.fnmatch(name, pattern) for pattern in LIGHT)]
     program = (
-        "import importlib, json, sys\n"
-        f"for name in {light!r}:\n"
-        "    importlib.import_module(name)\n"
-        f"    found = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
-        "    if found:\n        print(json.dumps({name: found}))\n        sys.exit()\n"
-        "print('{}')\n"
+        f"import importlib, json, sys\nfor name in {light!r}:\n    importlib.import_module(name)\n    found = [heavy "
+        f"for heavy in {HEAVY!r} if heavy in sys.modules]\n    if found:\n        print(json.dumps({{name: found}}))\n "
+        "       sys.exit()\nprint('{}')\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-P", "-c", program]

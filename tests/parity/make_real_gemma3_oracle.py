@@ -23,8 +23,8 @@ NEW_TOKENS = 24
 LONG_TOKENS = 600
 PARAGRAPH = (
     "Chapter {n}. In the year {year} the river froze for {n} weeks, and the people of the town walked across it to the "
-    "market on the "
-    "other side. They sold bread, wool and {n} kinds of apples; a child counted the boats that lay in the ice.\n\n"
+    "market on the other side. They sold bread, wool and {n} kinds of apples; a child counted the boats that lay in "
+    "the ice.\n\n"
 )
 
 

@@ -75,9 +75,8 @@ def model(tmp_path_factory):
     """A tiny model's folder, made in another process: this one loads no backend."""
     folder = tmp_path_factory.mktemp("model") / "model"
     code = (
-        "from gemma_keras import *\n"
-        "tokenizer = GemmaTokenizer.train(['user model question answer one two'] * 9, 300)\n"
-        f"GemmaCausalLM(GemmaBackbone(GemmaConfig(vocabulary_size=300, **{SIZES!r})), "
+        "from gemma_keras import *\ntokenizer = GemmaTokenizer.train(['user model question answer one two'] * 9, "
+        f"300)\nGemmaCausalLM(GemmaBackbone(GemmaConfig(vocabulary_size=300, **{SIZES!r})), "
         f"tokenizer).save_to_preset({str(folder)!r})\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "KERAS_BACKEND": "jax"}, timeout=120)

@@ -32,7 +32,7 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
         (b,), of whole responses to the policy that sampled.
     """
 
-    def loss_function(model, batch):
+    def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         mask, advantages = batch["response_mask"], batch["advantages"]
         log_probs = model.score(batch, temperature)
         old = batch["old_log_probs"]

@@ -114,8 +114,8 @@ def rate_by_people(pairs: Sequence[Pair], ratings: Path) -> tuple[list[Verdict],
         identifier, choice = row.values.get("id"), row.values.get("choice")
         if identifier not in known:
             raise DataError(
-                f"{row.origin}: no pair has the id {identifier!r}. "
-                "The model, prompts, seed and sampling options must be those of the export."
+                f"{row.origin}: no pair has the id {identifier!r}. The model, prompts, seed and sampling options must "
+                "be those of the export."
             )
         if choice not in CHOICES:
             raise DataError(f"{row.origin}: `choice` must be one of {', '.join(CHOICES)}. Received: {choice!r}")

@@ -136,7 +136,7 @@ def _quality(verdicts: Sequence[Verdict], scores: np.ndarray) -> dict:
     unequal = differences[differences != 0]
     return {
         "agreement": float(np.mean(unequal > 0)) if len(unequal) else None,
-        "ceiling": accuracy_ceiling([verdict.probability for verdict in verdicts]),
+        "ceiling": accuracy_ceiling([verdict.probability for verdict in verdicts if verdict.probability is not None]),
     }
 
 

@@ -161,7 +161,7 @@ def collected_samples(
 
 
 def fresh_samples(
-    model, pairs: Sequence[EncodedPair], prompts: int, max_length: int, seed: int, stage: str
+    model: Any, pairs: Sequence[EncodedPair], prompts: int, max_length: int, seed: int, stage: str
 ) -> list[list[int]]:
     """Samples of the tuned model on at most `prompts` prompts of the data, for pairs whose responses someone else
     wrote.
@@ -190,7 +190,7 @@ def fresh_samples(
     return [rollout.prompt_list(row) + rollout.response_list(row) for row in range(len(rollout))]
 
 
-def set_normalization(model, scorer: SequenceScorer, samples: Sequence[Sequence[int]]) -> None:
+def set_normalization(model: Any, scorer: SequenceScorer, samples: Sequence[Sequence[int]]) -> None:
     """Set `reward_mean` and `reward_std` so that normalised rewards of `samples` have mean 0 and standard deviation
     1."""
     if not samples:

@@ -1,5 +1,7 @@
 """Instructions and their right answers, without any style: a kind draws (prompt, answer) from a random generator."""
 
+from typing import Any
+
 import numpy as np
 
 from pipelines.tasks.small_world.world import RELATIONS, THINGS
@@ -68,5 +70,5 @@ def _draw_list(kind: str, random: np.random.Generator) -> list[str]:
     return [str(x) for x in random.choice(THINGS, size, replace=kind == "count")]
 
 
-def _choice(random: np.random.Generator, options: tuple):
+def _choice(random: np.random.Generator, options: tuple) -> Any:
     return options[int(random.integers(len(options)))]

@@ -98,8 +98,7 @@ def test_configuration_and_float32_weights(family, tmp_path):
 # All that gguf 0.19 has a formula for; what it only stores is refused.
 DEQUANTIZED = (
     "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S "
-    "IQ4_NL IQ4_XS "
-    "TQ1_0 TQ2_0 MXFP4 NVFP4"
+    "IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4 NVFP4"
 ).split()
 STORED_ONLY = "Q8_1 Q8_K I8 I16 I32 I64 F64".split()
 

@@ -212,14 +212,10 @@ def test_a_full_disk_leaves_the_old_files(tiny_configs, tmp_path):
     write(tmp_path, config, random_weights(config))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     program = (
-        "import sys, numpy as np\n"
-        "from gemma_keras.checkpoints import hugging_face_reader, hugging_face_writer, names\n"
-        "shapes = names.expected_shapes(hugging_face_reader.read_config(sys.argv[1]))\n"
-        "try:\n"
-        "    hugging_face_writer.write_weights(sys.argv[1], ((n, np.zeros(s, np.float32)) for n, s in "
-        "shapes.items()))\n"
-        "except OSError as error:\n"
-        "    print('refused', error.errno)\n"
+        "import sys, numpy as np\nfrom gemma_keras.checkpoints import hugging_face_reader, hugging_face_writer, "
+        "names\nshapes = names.expected_shapes(hugging_face_reader.read_config(sys.argv[1]))\ntry:\n    "
+        "hugging_face_writer.write_weights(sys.argv[1], ((n, np.zeros(s, np.float32)) for n, s in "
+        "shapes.items()))\nexcept OSError as error:\n    print('refused', error.errno)\n"
     )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
     done = subprocess.run(
@@ -231,9 +227,8 @@ def test_a_full_disk_leaves_the_old_files(tiny_configs, tmp_path):
 
 def test_reading_files_needs_no_keras():
     program = (
-        "import sys\n"
-        "from gemma_keras.checkpoints import hugging_face_reader, hugging_face_writer, resolve\n"
-        "print(sorted({'keras', 'jax', 'torch', 'tensorflow', 'gguf', 'huggingface_hub'} & set(sys.modules)))"
+        "import sys\nfrom gemma_keras.checkpoints import hugging_face_reader, hugging_face_writer, "
+        "resolve\nprint(sorted({'keras', 'jax', 'torch', 'tensorflow', 'gguf', 'huggingface_hub'} & set(sys.modules)))"
     )
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()

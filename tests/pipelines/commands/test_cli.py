@@ -20,9 +20,8 @@ HEAVY = ("keras", "datasets", "jax", "tensorflow", "torch", "transformers", "mat
 def in_new_process(arguments, folder):
     """A command in a fresh interpreter that then prints which heavy modules it has."""
     code = (
-        "import sys\nfrom pipelines.cli import main\n"
-        "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as end:\n    code = end.code\n"
-        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])\nsys.exit(code)"
+        "import sys\nfrom pipelines.cli import main\ntry:\n    code = main(sys.argv[1:])\nexcept SystemExit as end:\n "
+        f"   code = end.code\nprint('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])\nsys.exit(code)"
     )
     return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True)
 

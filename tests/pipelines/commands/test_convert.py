@@ -109,16 +109,10 @@ def test_a_place_that_cannot_be_written_is_named(source, name, tmp_path, capsys)
 def test_a_stopped_conversion_leaves_nothing(source, target, tmp_path):
     """SIGTERM, as a scheduler or `kill` sends it, in the middle of the weights."""
     code = (
-        "import os, signal, sys\n"
-        "from gemma_keras.checkpoints import weights\n"
-        "original = weights.StoredWeights.__iter__\n"
-        "def stopping(self):\n"
-        "    for number, item in enumerate(original(self)):\n"
-        "        if number == 3: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        yield item\n"
-        "weights.StoredWeights.__iter__ = stopping\n"
-        "from pipelines import cli\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
+        "import os, signal, sys\nfrom gemma_keras.checkpoints import weights\noriginal = "
+        "weights.StoredWeights.__iter__\ndef stopping(self):\n    for number, item in enumerate(original(self)):\n     "
+        "   if number == 3: os.kill(os.getpid(), signal.SIGTERM)\n        yield item\nweights.StoredWeights.__iter__ = "
+        "stopping\nfrom pipelines import cli\nsys.exit(cli.main(sys.argv[1:]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[3])}
     command = [sys.executable, "-c", code, "convert", str(source), str(tmp_path / target)]
