@@ -86,9 +86,17 @@ def test_no_token_sees_its_future(tiny_config):
 
 
 def test_a_local_layer_sees_its_window_and_no_further():
-    config = GemmaConfig(vocabulary_size=50, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=4,
+    config = GemmaConfig(
+        vocabulary_size=50,
+        num_layers=1,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        head_dim=4,
         hidden_dim=8,
-                         intermediate_dim=8, sliding_window=3, local_layers=(True,))  # fmt: skip
+        intermediate_dim=8,
+        sliding_window=3,
+        local_layers=(True,),
+    )
     model = GemmaCausalLM(GemmaBackbone(config))
     ids = ids_of(config, 1, 8)
     base = to_host(model({"token_ids": ids}))[0, 7]

@@ -25,11 +25,18 @@ def test_the_papers_non_embedding_counts():
         assert config.parameter_count - config.vocabulary_size * config.hidden_dim == count
 
 
-@pytest.mark.parametrize("alias, name", [("gemma_2b_en", "gemma_2b"), ("gemma_instruct_7b_en", "gemma_7b"),
-    ("gemma2_9b_en", "gemma2_9b"),
-                                         ("gemma_1.1_instruct_2b_en", "gemma_2b"), ("code_gemma_2b_en", "gemma_2b"),
-                                         ("gemma3_4b_text", "gemma3_4b"), ("gemma3_instruct_270m",
-                                          "gemma3_270m")])  # fmt: skip
+@pytest.mark.parametrize(
+    "alias, name",
+    [
+        ("gemma_2b_en", "gemma_2b"),
+        ("gemma_instruct_7b_en", "gemma_7b"),
+        ("gemma2_9b_en", "gemma2_9b"),
+        ("gemma_1.1_instruct_2b_en", "gemma_2b"),
+        ("code_gemma_2b_en", "gemma_2b"),
+        ("gemma3_4b_text", "gemma3_4b"),
+        ("gemma3_instruct_270m", "gemma3_270m"),
+    ],
+)
 def test_keras_hub_names(alias, name):
     assert size_name(alias) == name
 

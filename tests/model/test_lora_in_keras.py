@@ -140,9 +140,13 @@ def test_kernels_quantized_under_an_adapter_stay_frozen_and_out_of_keras_files(m
 def test_nothing_is_changed_while_adapters_are_off(model):
     with_random_adapter(model)
     adapted = logits(model)
-    changes = (lambda: model.enable_lora(name="other"), lambda: model.delete_adapter("default"),
+    changes = (
+        lambda: model.enable_lora(name="other"),
+        lambda: model.delete_adapter("default"),
         lambda: model.set_adapter(None),
-               model.merge_adapter, lambda: model.quantize("int8"))  # fmt: skip
+        model.merge_adapter,
+        lambda: model.quantize("int8"),
+    )
     with model.adapters_off(), model.adapters_off():
         for change in changes:
             with pytest.raises(ValueError, match="leave `adapters_off` before you"):

@@ -38,15 +38,29 @@ V4_COMMON = {
 
 # name: (config class, model class, architecture's own keys, how version 4 spelled those that changed)
 MODELS = {
-    "gemma1_mqa": (GemmaConfig, GemmaForCausalLM, {"num_hidden_layers": 2, "num_key_value_heads": 1},
-        {"rope_theta": 10000.0}),
-    "gemma1_mha": (GemmaConfig, GemmaForCausalLM, {"num_hidden_layers": 2, "num_key_value_heads": 4},
-        {"rope_theta": 10000.0}),
+    "gemma1_mqa": (
+        GemmaConfig,
+        GemmaForCausalLM,
+        {"num_hidden_layers": 2, "num_key_value_heads": 1},
+        {"rope_theta": 10000.0},
+    ),
+    "gemma1_mha": (
+        GemmaConfig,
+        GemmaForCausalLM,
+        {"num_hidden_layers": 2, "num_key_value_heads": 4},
+        {"rope_theta": 10000.0},
+    ),
     "gemma2": (
         Gemma2Config,
         Gemma2ForCausalLM,
-        {"num_hidden_layers": 3, "num_key_value_heads": 2, "sliding_window": 6, "query_pre_attn_scalar": 20,
-         "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+        {
+            "num_hidden_layers": 3,
+            "num_key_value_heads": 2,
+            "sliding_window": 6,
+            "query_pre_attn_scalar": 20,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 3.0,
+        },
         {"rope_theta": 10000.0},
     ),
     "gemma3": (
@@ -55,7 +69,7 @@ MODELS = {
         {"num_hidden_layers": 7, "num_key_value_heads": 1, "sliding_window": 5, "query_pre_attn_scalar": 12},
         {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "rope_scaling": None},
     ),
-}  # fmt: skip
+}
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray]:

@@ -223,9 +223,16 @@ def test_real_gsm8k():
     assert len(found) == 1319
     assert all(re.fullmatch(r"-?[\d,.]+", e.answer.split("####")[-1].strip()) for e in found)
     assert final_number(found[0].answer) == 18  # the first problem of the published test split
-    assert len(load_examples(FileData(path=str(REAL_DATA / "gsm8k"), split="train[:50]", prompt="question",
-        completion="answer"),
-                             "instruction", Path())) == 50  # fmt: skip
+    assert (
+        len(
+            load_examples(
+                FileData(path=str(REAL_DATA / "gsm8k"), split="train[:50]", prompt="question", completion="answer"),
+                "instruction",
+                Path(),
+            )
+        )
+        == 50
+    )
 
 
 @needs_data
