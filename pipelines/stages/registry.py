@@ -12,6 +12,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+from pipelines.host.registry import class_in
 from pipelines.report.parts import KindReport
 from pipelines.schema.base import StageConfig
 from pipelines.stages.context import StageContext
@@ -28,15 +29,9 @@ FOLDERS = (
 StageFunction = Callable[[Any, StageContext], dict[str, Any]]
 
 
-def _config_class(folder: str) -> type[StageConfig]:
-    module = importlib.import_module(f"pipelines.stages.{folder}.config")
-    for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, StageConfig) and value.__module__ == module.__name__:
-            return value
-    raise ImportError(f"{module.__name__} defines no StageConfig")
-
-
-KINDS: dict[str, type[StageConfig]] = {folder: _config_class(folder) for folder in FOLDERS}
+KINDS: dict[str, type[StageConfig]] = {
+    folder: class_in(importlib.import_module(f"pipelines.stages.{folder}.config"), StageConfig) for folder in FOLDERS
+}
 """Kind → its configuration."""
 
 

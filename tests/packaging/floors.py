@@ -68,10 +68,6 @@ DOORS = {
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
     "pipelines/stages/context.py": ("pipelines.data.*", "a stage's examples"),
     "pipelines/stages/registry.py": ("pipelines.stages.*", "a stage in its process; the kinds' parts of the report"),
-    "pipelines/stages/policy_optimization/methods/registry.py": (
-        "pipelines.stages.policy_optimization.methods.*",
-        "the registry, read while it is imported",
-    ),
     "pipelines/stages/policy_optimization/methods/*.py": (
         "pipelines.*",
         "an algorithm's formulas: naming it loads no Keras",

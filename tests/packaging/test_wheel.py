@@ -61,6 +61,12 @@ def test_wheel_holds_nothing_else(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"gemma_keras", "pipelines"}
 
 
+def test_every_template_of_the_report_is_in_the_wheel(wheel, repository):
+    """Those of the kinds too, which lie beside their code."""
+    templates = {path.relative_to(repository).as_posix() for path in (repository / "pipelines").rglob("*.j2")}
+    assert len(templates) >= 6 and templates <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_installed_package_is_the_wheels_and_typed(installed):
     done = installed.run(
         "python", "-c", "import gemma_keras, pipelines; print(gemma_keras.__file__); print(pipelines.__file__)"

@@ -2,6 +2,7 @@
 
 import importlib
 
+from pipelines.host.registry import class_in
 from pipelines.stages.policy_optimization.methods.base import Method
 
 FILES = (
@@ -10,13 +11,11 @@ FILES = (
 )
 
 
-def _method(name: str) -> type[Method]:
-    module = importlib.import_module(f"pipelines.stages.policy_optimization.methods.{name}")
-    for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
-            return value
-    raise ImportError(f"{module.__name__} defines no Method")
-
-
-METHODS: dict[str, type[Method]] = {name: _method(name) for name in FILES}
+METHODS: dict[str, type[Method]] = {
+    name: class_in(
+        importlib.import_module(f"pipelines.stages.policy_optimization.methods.{name}"),
+        Method,  # type: ignore[type-abstract]
+    )
+    for name in FILES
+}
 """Name in the workflow → algorithm; the first is the default."""
