@@ -16,9 +16,8 @@ FORMATS: dict[str, Format] = {name: importlib.import_module(f"gemma_keras.checkp
 """Name, as in `convert --format NAME`, → format."""
 
 FILE_SUFFIXES = tuple(form.suffix for form in FORMATS.values() if form.suffix is not None)
-MODEL_FILES = (
-    ", ".join([form.description for form in reversed(FORMATS.values())][:-1]) + f" or {FORMATS[FILES[0]].description}"
-)
+*_ALL_BUT_ONE, _LAST = (form.description for form in reversed(FORMATS.values()))
+MODEL_FILES = f"{', '.join(_ALL_BUT_ONE)} or {_LAST}"
 """What a model can be on disk, in words."""
 
 DEFAULT = FORMATS["hugging_face"]

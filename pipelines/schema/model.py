@@ -63,14 +63,8 @@ class ScratchModel(Settings):
         """Sizes that do not fit each other."""
         rows, pieces = self.config.vocabulary_size, self.tokenizer.vocabulary_size
         if rows is not None and rows < pieces:
-            place = ("config", "vocabulary_size")
-            yield (
-                place,
-                (
-                    f"{rows} rows of the embedding are fewer than the tokenizer's {pieces} pieces; leave it out, or "
-                    "raise it"
-                ),
-            )
+            message = f"{rows} rows of the embedding are fewer than the tokenizer's {pieces} pieces"
+            yield ("config", "vocabulary_size"), f"{message}; leave it out, or raise it"
         try:
             self.gemma_config()
         except (ValueError, TypeError) as error:
