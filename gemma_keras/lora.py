@@ -101,8 +101,8 @@ class AdapterHost(ProgramsOfAdapters):
         """Freeze every weight and put a low-rank path beside the chosen projections; it becomes the active adapter.
 
         A new adapter changes nothing until it is trained: `b` starts at zero. Further calls with another `name` add
-            adapters. Once training
-        has begun `compile` again: `fit` refuses an optimizer that holds state for other weights.
+        adapters. Once training has begun `compile` again: `fit` refuses an optimizer that holds state for other
+        weights.
 
         Args:
             rank: r >= 1.

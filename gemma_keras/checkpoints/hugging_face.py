@@ -1,5 +1,4 @@
-"""A Hugging Face folder as a format, our native one: what a stage writes opens in transformers, TRL and vLLM as it
-is."""
+"""A Hugging Face folder as a format, our native one: what a stage writes opens in transformers and TRL as it is."""
 
 from pathlib import Path
 

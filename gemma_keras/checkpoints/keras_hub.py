@@ -255,9 +255,12 @@ def _layers(backbone: Any, config: GemmaConfig) -> Iterator[tuple[str, Any, tupl
     """(our name, their layer, (inputs, outputs) of attention kernels) in our order."""
     yield "embedding", backbone.token_embedding, (0, 0)
     queries, keys = config.num_query_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    sizes = {"q_proj": (config.hidden_dim, queries), "k_proj": (config.hidden_dim, keys), "v_proj": (config.hidden_dim,
-        keys),
-             "o_proj": (queries, config.hidden_dim)}  # fmt: skip
+    sizes = {
+        "q_proj": (config.hidden_dim, queries),
+        "k_proj": (config.hidden_dim, keys),
+        "v_proj": (config.hidden_dim, keys),
+        "o_proj": (queries, config.hidden_dim),
+    }
     for i, layer in enumerate(backbone.transformer_layers):
         for ours, theirs in _NORMS.items():
             if getattr(layer, theirs, None) is not None:

@@ -46,8 +46,7 @@ def make_batch(
     Returns:
         token_ids int32 (b, t). padding_mask bool (b, t), True for a real token. target_ids int32 (b, m), the ids to be
         predicted. target_positions int32 (b, m), the position whose hidden state predicts each. target_mask bool (b,
-        m), True for a target that
-        counts. Packed: positions int32 (b, t), segment_ids int32 (b, t), 0 for padding.
+        m), True for a target that counts. Packed: positions int32 (b, t), segment_ids int32 (b, t), 0 for padding.
 
     Raises:
         ValueError: an example that does not fit `length` or `target_length`.

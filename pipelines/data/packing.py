@@ -1,9 +1,8 @@
 """Packs documents into rows of one length, so that training wastes few positions on padding.
 
 Positions restart at 0 in every document and `segment_ids` keep documents apart (1, 2, ... in a row, 0 is padding), so
-that a packed
-document gets the logits it would get alone. A document is never split: one longer than a row is an error, a drop or a
-cut that the caller chose, and counted.
+that a packed document gets the logits it would get alone. A document is never split: one longer than a row is an error,
+a drop or a cut that the caller chose, and counted.
 """
 
 import bisect

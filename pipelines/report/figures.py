@@ -1,8 +1,7 @@
 """What the report's figures share, and the loss curves: plain data in, inline SVG out.
 
 Each function of a figure draws one picture. Whatever carries a figure of `summary.json` has a `gid`, so that a test can
-measure it in the
-SVG: frames are called `frame-...` and cover the value range of their axis.
+measure it in the SVG: frames are called `frame-...` and cover the value range of their axis.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """Runs one stage, in this process. `python -m pipelines.run.stage_main` is what the runner starts for each stage.
 
 The runner has prepared the output folder with a `stage.json` that says all there is to run; nothing else is passed but
-two file
-descriptors: one whose closing means that the runner is gone, and the run folder's lock.
+two file descriptors: one whose closing means that the runner is gone, and the run folder's lock.
 """
 
 import argparse

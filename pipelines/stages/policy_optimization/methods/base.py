@@ -1,8 +1,7 @@
 """What an algorithm of policy optimization says about itself. Naming one, as `validate` does, loads no Keras.
 
 An algorithm is one file here and one line in `registry.py`. The file imports its formulas (`pipelines/algorithms/`)
-where it computes with
-them: that is what keeps `config.py`, which reads `needs`, light.
+where it computes with them: that is what keeps `config.py`, which reads `needs`, light.
 """
 
 import abc

@@ -1,9 +1,9 @@
 """What reward models add to summary and report.
 
 Looked at in `final.json`, all optional: `accuracy`, `accuracy_ci95`, `ceiling`, `pairs`, `calibration_error`,
-`length_correlation`;
-`accuracy_by_margin: [{"margin_from", "margin_to", "accuracy", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and
-`margin_histogram: {"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
+`length_correlation`; `accuracy_by_margin: [{"margin_from", "margin_to", "accuracy", "pairs"}]` (margin: |r_chosen -
+r_rejected|, raw) and `margin_histogram: {"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero =
+ranked wrongly).
 
 Added to the summary: `reward_model.{stage, accuracy, accuracy_ci95, ceiling, pairs}`, of the last such stage.
 """
