@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from gemma_keras.inputs.padding import padded
-from gemma_keras.random import generator
 from pipelines.data.packing import Encoded, PackedRow
 
 MULTIPLE = 32  # lengths above it are rounded up to its multiples, those below to powers of two
@@ -85,17 +84,3 @@ def make_batch(
         }
         batch["segment_ids"][len(examples) :, 0] = 1
     return batch
-
-
-def split_heldout(size: int, fraction: float, seed: int, *keys: int | str) -> tuple[np.ndarray, np.ndarray]:
-    """Splits `size` examples at random, keyed by (seed, *keys).
-
-    Args:
-        fraction: share held out, in [0, 1); at least one example is held out where it is above 0 and two or more exist.
-
-    Returns:
-        train, heldout: int arrays of indices, each in rising order, disjoint and together all.
-    """
-    count = min(size - 1, max(1, round(size * fraction))) if fraction > 0 and size > 1 else 0
-    order = generator(seed, *keys, "heldout").permutation(size)
-    return np.sort(order[count:]), np.sort(order[:count])

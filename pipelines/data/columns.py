@@ -43,6 +43,11 @@ class PromptCompletion:
     origin: str
     item: TaskItem | None = None
 
+    @property
+    def content(self) -> str | None:
+        """Hash of what the prompt says, where a task decides that."""
+        return None if self.item is None else self.item.content
+
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
@@ -52,6 +57,11 @@ class Prompt:
     answer: str | None
     origin: str
     item: TaskItem | None = None
+
+    @property
+    def content(self) -> str | None:
+        """Hash of what the prompt says, where a task decides that."""
+        return None if self.item is None else self.item.content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Preference:
         margin: how much better chosen is, for the loss; 0 where unknown.
         probability: the labelling model's p(chosen wins), where known.
         prompt_ids, chosen_ids, rejected_ids: the token ids as sampled, where known: they are used instead of the texts.
+        content: hash of what the prompt says, where a task decides that.
     """
 
     prompt: str | list[Message]
@@ -75,6 +86,7 @@ class Preference:
     prompt_ids: list[int] | None = None
     chosen_ids: list[int] | None = None
     rejected_ids: list[int] | None = None
+    content: str | None = None
 
     def conversation(self, response: str) -> list[Message]:
         """The turns of the prompt and of `response`, "chosen" or "rejected"."""
@@ -157,7 +169,10 @@ def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> P
     margin, probability = _number(row, "margin", 0.0), _number(row, "probability", None)
     if probability is not None and not 0.0 <= probability <= 1.0:
         raise BadRow(f"column 'probability': expected a number from 0 to 1, got {probability}.")
-    return Preference(prompt, chosen, rejected, row.origin, margin=margin or 0.0, probability=probability, **ids)
+    content = row.values.get("content_hash")
+    return Preference(
+        prompt, chosen, rejected, row.origin, margin=margin or 0.0, probability=probability, content=content, **ids
+    )
 
 
 def _column(row: Row, names: dict[str, str], name: str) -> str:

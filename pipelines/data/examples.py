@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 from pipelines.data.columns import (
     Conversation,
@@ -18,9 +17,9 @@ from pipelines.data.columns import (
 from pipelines.data.rejects import Rejects
 from pipelines.data.sources import load_rows
 from pipelines.host.errors import DataError
+from pipelines.schema.base import Use
 from pipelines.schema.data import FileData, TaskData
 
-Use = Literal["text", "instruction", "prompt", "preference"]
 Example = Text | Conversation | PromptCompletion | Prompt | Preference
 
 

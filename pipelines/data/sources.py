@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
+from gemma_keras.random import generator
 from pipelines.data.jsonl import Row, read_jsonl
 from pipelines.data.rejects import Rejects
 from pipelines.host.errors import ConfigError, DataError
@@ -37,6 +38,8 @@ def load_rows(
         seed: of the built-in task's draws.
         rejects: what to do with bad lines; default as `spec.on_bad_row` says.
 
+    Of a file's rows `shuffle` is applied first, then `rows`, then `limit`.
+
     Returns:
         list of Row with `values` and `origin`. A task's row has `prompt`, `completion`, `answer`, `kind`,
         `must_refuse`, `text` for pretraining, and the TaskItem itself as `item`.
@@ -50,10 +53,24 @@ def load_rows(
     if isinstance(spec, TaskData):
         return _task_rows(spec, seed)
     rejects = rejects or Rejects(spec.on_bad_row)
-    rows = list(islice(_file_rows(spec, base_folder, rejects), spec.limit))
+    # Nothing beyond the limit is read, where rows are taken as they come.
+    most = spec.limit if spec.shuffle is None and spec.rows is None else None
+    rows = list(islice(_file_rows(spec, base_folder, rejects), most))
     if not rows:
         raise DataError(f"{spec.path}:1: no rows could be read ({rejects.count} bad ones). Expected at least one row.")
-    return rows
+    return _chosen_rows(rows, spec)
+
+
+def _chosen_rows(rows: list[Row], spec: FileData) -> list[Row]:
+    """What `shuffle`, `rows` and `limit` leave, in this order."""
+    if spec.shuffle is not None:
+        rows = [rows[i] for i in generator(spec.shuffle, "shuffle").permutation(len(rows))]
+    if spec.rows is not None:
+        start, stop = spec.rows
+        if stop > len(rows):
+            raise DataError(f"{spec.path}:1: `rows: [{start}, {stop}]` ends behind its {len(rows)} rows.")
+        rows = rows[start:stop]
+    return rows[: spec.limit]
 
 
 def _stage_rows(name: str, inputs: Mapping[str, Path], rejects: Rejects) -> list[Row]:

@@ -103,6 +103,7 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         total_seconds=sum(stage.seconds or 0 for stage in run.stages),
         peak_memory=max((stage.peak_memory_gib or 0 for stage in run.stages), default=0),
         tiles=[tile for tile in tiles if look_up(figures, tile.path) is not None],
+        warnings=[(stage.name, report_format.visible(text)) for stage in run.stages for text in _warnings(stage)],
         losses=[(stage, _markup(drawing)) for stage, drawing in losses if drawing],
         sections=[section(one) for report in reports for one in report.sections],
         short=report_format.short_names,
@@ -187,6 +188,11 @@ def _samples(run: RunRecord) -> dict[str, Any]:
         for row in sampled.samples[-MAX_SAMPLES:]
     ]
     return {"stage": sampled, "rows": rows}
+
+
+def _warnings(stage: StageRecord) -> list[str]:
+    found = stage.final.get("warnings")
+    return [str(text) for text in found] if isinstance(found, list) else []
 
 
 def _step_words(stage: StageRecord, row: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 
 from pipelines.host.errors import DataError
 from pipelines.host.paths import PACKAGE, find_model, find_path
-from pipelines.schema.base import Settings
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import (
     LocalFile,
@@ -54,8 +53,8 @@ def key_parts(workflow: Workflow, name: str, backend: str, input_keys: dict[str,
         input_keys: key of every earlier stage. base_folder: where relative paths start.
 
     Returns:
-        Plain JSON: stage, kind, seed, backend, config (dotted key → value), also (stage → what is read of its
-        settings), inputs (stage → key), data (dotted key → digest), code (digest), versions (package → version).
+        Plain JSON: stage, kind, seed, backend, config (dotted key → value), inputs (stage → key), data (dotted
+        key → digest), code (digest), versions (package → version).
 
     Raises:
         DataError: a file can not be read.
@@ -75,18 +74,11 @@ def key_parts(workflow: Workflow, name: str, backend: str, input_keys: dict[str,
         "seed": workflow.seed,
         "backend": backend,
         "config": flat(settings),
-        "also": also_reads(workflow, name),
         "inputs": {stage: input_keys[stage] for stage in input_stages(config, set(workflow.stages))},
         "data": digests,
         "code": code_digest(),
         "versions": versions(backend),
     }
-
-
-def also_reads(workflow: Workflow, name: str) -> dict[str, Any]:
-    """What a stage looks at of other stages' settings (`StageConfig.also_reads`), as plain JSON."""
-    found = workflow.stages[name].also_reads(name, workflow.stages)
-    return {stage: plain(value) if isinstance(value, Settings) else value for stage, value in found.items()}
 
 
 def changes(old: KeyParts, new: KeyParts) -> list[str]:
@@ -96,7 +88,6 @@ def changes(old: KeyParts, new: KeyParts) -> list[str]:
         if old.get(part) != new[part]:
             found.append(f"{part} changed: {_short(old.get(part))} -> {_short(new[part])}")
     found += [f"config changed: {change}" for change in _dict_changes(old.get("config", {}), new["config"])]
-    found += [f"data of another stage changed: {name}" for name in _changed_names(old.get("also", {}), new["also"])]
     found += [f"input changed: {name}" for name in _changed_names(old.get("inputs", {}), new["inputs"])]
     found += [f"data changed: {name}" for name in _changed_names(old.get("data", {}), new["data"])]
     if old.get("code") != new["code"]:

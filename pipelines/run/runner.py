@@ -165,7 +165,6 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
             "versions": stage.parts["versions"],
             "config": plain(config),
             "inputs": input_stages(config, set(workflow.stages)),
-            "also": stage.parts["also"],
             "seed": workflow.seed,
             "model": workflow.model_dump(mode="json", exclude_none=True).get("model"),
             "base_folder": str(loaded.base_folder),

@@ -41,12 +41,12 @@ def execute(output: Path, quiet: bool) -> None:
     config = registry.KINDS[about["kind"]].model_validate(about["config"])
     context = StageContext(
         name=about["name"], output=output, seed=about["seed"], model=_MODEL.validate_python(about["model"]),
-        also=about["also"], inputs={stage: output.parent / stage for stage in about["inputs"]},
+        inputs={stage: output.parent / stage for stage in about["inputs"]},
         base_folder=Path(about["base_folder"]), quiet=quiet,
     )  # fmt: skip
     started = time.perf_counter()
     final = registry.stage_function(about["kind"])(config, context)
-    write_json(output / "final.json", final)
+    write_json(output / "final.json", {**final, "warnings": context.warnings} if context.warnings else final)
     about["seconds"] = round(time.perf_counter() - started, 3)
     about["peak_memory_gib"] = round(peak_memory_gib(), 3)
     write_json(output / "stage.json", about)

@@ -1,7 +1,7 @@
 """What every configuration is made of: strict, frozen settings, and what a stage says about itself."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
@@ -14,6 +14,8 @@ BACKENDS = ("jax", "tensorflow", "torch")
 Backend = Literal["jax", "tensorflow", "torch"]
 Bits = Literal["int8", "int4"]
 DtypePolicy = Literal["float32", "mixed_bfloat16", "bfloat16"]
+Use = Literal["text", "instruction", "prompt", "preference"]
+"""What rows of data are read as."""
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 Problem = tuple[KeyPath, str]
@@ -50,22 +52,13 @@ class StageConfig(Settings):
     kind: str
     backend: Backend | None = Field(None, description="Backend of this stage only; default the workflow's.")
 
+    def reads(self) -> tuple[Use, ...]:
+        """What the rows of its `data` are read as, so that they can be looked at before anything runs."""
+        return ()
+
     def problems_from_scratch(self) -> Iterator[Problem]:
         """What is wrong where this stage starts from a model of random weights; most kinds cannot."""
         yield (), f"{self.kind} cannot start from random weights; give it `from`, e.g. a pretraining stage"
-
-    def also_reads(self, name: str, stages: "Mapping[str, StageConfig]") -> dict[str, Any]:
-        """What of the other stages' settings this stage looks at beside what it names.
-
-        It enters the stage's key, and reaches the running stage as `context.also`; nothing else of other stages does.
-
-        Args:
-            name: this stage. stages: all of the workflow, this one included.
-
-        Returns:
-            {stage: plain values or settings}.
-        """
-        return {}
 
 
 class Lora(Settings):
@@ -138,7 +131,9 @@ class TrainingOptions(OptimizerOptions):
     overlong: Literal["error", "drop", "truncate"] = Field(
         "drop", description="Sequences over max_length; dropped ones are counted."
     )
-    eval_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the data held out for the evaluation loss.")
+    heldout_fraction: float = Field(
+        0.05, ge=0, lt=1, description="Share of the prompts held out for the evaluation loss; 0 is none."
+    )
 
     def problems(self) -> Iterator[Problem]:
         """Micro-batches larger than the batch."""

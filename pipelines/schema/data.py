@@ -1,10 +1,11 @@
 """What a stage reads: a file, the built-in task, or what another stage collected."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from pipelines.schema.base import Settings
+from pipelines.schema.base import Problem, Settings
 from pipelines.schema.roles import LocalFile, Names
 
 COLUMNS = ("prompt", "completion", "answer", "text", "messages", "chosen", "rejected")
@@ -27,11 +28,30 @@ class FileData(Settings):
     messages: str | None = Field(None, description="Column with a conversation, a list of {role, content}.")
     chosen: str | None = Field(None, description="Column with the preferred response.")
     rejected: str | None = Field(None, description="Column with the other response.")
-    limit: int | None = Field(None, ge=1, description="Use only the first so many rows.")
+    shuffle: int | None = Field(
+        None, ge=0, description="Shuffle the rows with this seed, which is the same in every stage that gives it."
+    )
+    rows: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, min_length=2, max_length=2, description="Rows [a, b): from a, counted from 0, up to and without b."
+    )
+    limit: int | None = Field(None, ge=1, description="Use only the first so many rows; after `shuffle` and `rows`.")
+    disjoint_from: list[Annotated[str, Names("prompts")]] | None = Field(
+        None, min_length=1, description="Leave out prompts that these stages or models learned from; last of all."
+    )
     format: Literal["auto", "hh_rlhf"] = Field("auto", description="hh_rlhf reads the raw `Human:`/`Assistant:` texts.")
     on_bad_row: Literal["strict", "lenient"] = Field(
         "strict", description="strict stops at a bad row; lenient sets it aside and counts."
     )
+
+    def problems(self) -> Iterator[Problem]:
+        """Rows that end before they begin."""
+        if self.rows is not None and self.rows[0] >= self.rows[1]:
+            yield ("rows",), f"[{self.rows[0]}, {self.rows[1]}] holds no row; expected [from, to) with from < to"
+
+    @property
+    def has_responses(self) -> bool:
+        """True where the rows hold responses beside the prompts."""
+        return self.completion is not None or self.messages is not None or self.format == "hh_rlhf"
 
     @property
     def columns(self) -> dict[str, str]:

@@ -32,13 +32,13 @@ class Role:
     """What a name must be.
 
     Args:
-        product: what a stage of that name must produce.
+        product: what a stage of that name must produce; None for anything.
         is_model: True where a folder or file with a model will do as well.
         functions: names that mean a function, which no stage makes; bare or behind `function:`.
         is_prefixed: True where a stage or folder stands behind `reward_model:`, and anything else means a function.
     """
 
-    product: Product
+    product: Product | None
     is_model: bool = True
     functions: tuple[str, ...] = ()
     is_prefixed: bool = False
@@ -56,6 +56,7 @@ ROLES: dict[str, Role] = {
     "reward": Role("reward_model", functions=tuple(REWARD_FUNCTIONS)),
     "rater": Role("reward_model", functions=(GOLD, *REWARD_FUNCTIONS), is_prefixed=True),
     "preferences": Role("preferences", is_model=False),
+    "prompts": Role(None),
 }
 
 
@@ -109,6 +110,11 @@ class Reference:
     def target(self) -> str:
         """The stage or folder meant, without `reward_model:`."""
         return self.name.removeprefix(REWARD_MODEL_PREFIX)
+
+    @property
+    def is_model(self) -> bool:
+        """True where a model is meant, a policy or a reward model."""
+        return self.role.product in ("policy", "reward_model") and not self.is_function
 
     @property
     def is_function(self) -> bool:

@@ -1,18 +1,24 @@
 """What a running stage is given besides its configuration: folders, seed, metrics, progress. Imports no Keras."""
 
 import dataclasses
+import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.host.errors import ConfigError
+from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
+from pipelines.data.examples import load_examples
+from pipelines.data.heldout import Split, split_heldout
+from pipelines.data.rejects import Rejects
+from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_model, find_path
 from pipelines.host.progress import Progress
+from pipelines.schema.base import StageConfig
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.model import ScratchModel
-from pipelines.schema.roles import REWARD_MODEL_PREFIX
+from pipelines.schema.roles import REWARD_MODEL_PREFIX, references_of, uses_workflow_model
 
 
 @dataclasses.dataclass
@@ -26,9 +32,8 @@ class StageContext:
         seed: the workflow's seed; draws are keyed by (seed, name, step, ...).
         model: the workflow's model.
         base_folder: folder that relative paths start from, that of the YAML file.
-        also: what the stage's configuration says that it looks at of other stages (`StageConfig.also_reads`), as plain
-            values.
         quiet: show no progress.
+        warnings: what has been said to `warn`; the runner adds it to the stage's final figures, for the report.
     """
 
     name: str
@@ -37,8 +42,8 @@ class StageContext:
     seed: int
     model: str | ScratchModel | None
     base_folder: Path
-    also: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     quiet: bool = False
+    warnings: list[str] = dataclasses.field(default_factory=list)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 
     def model_source(self, from_: str | None) -> str | Path:
@@ -76,17 +81,72 @@ class StageContext:
         Rows that `on_bad_row: lenient` sets aside are never silent: they go into `rejected.jsonl` of the stage's
         folder, their number into the metrics and onto the terminal.
         """
-        from pipelines.data.examples import load_examples
-        from pipelines.data.rejects import Rejects
-
         rejects = Rejects(data.on_bad_row) if isinstance(data, FileData) else Rejects()
         found = load_examples(data, use, self.base_folder, self.inputs, self.seed, rejects)
         if rejects.count:
             rejects.write(self.output)
             self.log(0, rejected_rows=rejects.count)
-            if not self.quiet:
-                print(f"  {self.name}: {rejects.count} bad rows set aside, see rejected.jsonl", file=sys.stderr)
+            first = f"the first: {rejects.rows[0]['origin']}: {rejects.rows[0]['reason']}"
+            self.warn(f"{rejects.count} bad rows set aside, see rejected.jsonl; {first}")
+        if isinstance(data, FileData) and data.disjoint_from:
+            found = self._left_after(found, data)
         return found
+
+    def seen_by(self, name: str | None) -> SeenPrompts | None:
+        """The prompts that a model, and those it came from, learned from.
+
+        Args:
+            name: as of `model_source`, or a stage that collected preferences.
+
+        Returns:
+            None where nothing is known, as of a model from the hub.
+        """
+        if name in self.inputs and not (self.inputs[name] / "model").is_dir():
+            return SeenPrompts.read(self.inputs[name])
+        source = self.model_source(name)
+        return SeenPrompts.read(source) if isinstance(source, Path) and source.is_dir() else None
+
+    def seen_before(self, config: StageConfig) -> SeenPrompts:
+        """The prompts that the models a stage starts from and is scored by learned from; of those it knows."""
+        if isinstance(self.model, str) and uses_workflow_model(config):
+            known = [self.seen_by(None)]
+        else:
+            known = []
+        known += [self.seen_by(one.name) for one in references_of(config) if one.is_model]
+        return functools.reduce(SeenPrompts.__or__, filter(None, known), SeenPrompts())
+
+    def hold_out(self, examples: Sequence[PromptHashes], fraction: float, seen: SeenPrompts, **options: Any) -> Split:
+        """A stage's split into training and held-out prompts, see `split_heldout`; says so where none was new."""
+        split = split_heldout(examples, fraction, self.seed, seen, **options)
+        if split.seen_before:
+            self.warn(
+                f"{split.seen_before} of {len(split.heldout)} held-out prompts were trained on by an earlier stage"
+            )
+        return split
+
+    def warn(self, message: str) -> None:
+        """Something to know before a figure of this stage is believed: a line on the terminal, unless it is quiet, and
+        one in the report."""
+        self.warnings.append(message)
+        if not self.quiet:
+            print(f"  {self.name}: {message}", file=sys.stderr)
+
+    def _left_after(self, examples: list, data: FileData) -> list:
+        """Examples without those whose prompts `data.disjoint_from` have learned from."""
+        known = SeenPrompts()
+        for name in data.disjoint_from or ():
+            found = self.seen_by(name)
+            if found is None:
+                raise ConfigError(f"stage {self.name!r}: disjoint_from: {name!r} keeps no record of its prompts")
+            known |= found
+        left = [one for one in examples if known.contents.isdisjoint(prompt_hashes(one).contents)]
+        if not left:
+            raise DataError(
+                f"{data.path}:1: all {len(examples)} prompts were seen by {', '.join(data.disjoint_from or ())}. "
+                "Expected others: choose other `rows`, or leave `disjoint_from` out."
+            )
+        self.log(0, left_out_rows=len(examples) - len(left))
+        return left
 
     def log(self, step: int, **metrics: Any) -> None:
         """Append a row to `metrics.jsonl` and show it beside the progress. NaN is written as it is."""

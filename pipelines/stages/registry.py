@@ -36,9 +36,9 @@ KINDS: dict[str, type[StageConfig]] = {
 """Kind → its configuration."""
 
 
-def producers(product: str) -> list[str]:
-    """The kinds whose stages leave behind what a role asks for."""
-    return [kind for kind, config in KINDS.items() if config.produces == product]
+def producers(product: str | None) -> list[str]:
+    """The kinds whose stages leave behind what a role asks for; None asks for anything."""
+    return [kind for kind, config in KINDS.items() if config.produces and product in (None, config.produces)]
 
 
 def stage_function(kind: str) -> StageFunction:

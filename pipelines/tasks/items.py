@@ -13,6 +13,8 @@ class TaskItem:
         kind: which sort of instruction it is.
         must_refuse: True where the only right answer is a refusal.
         demonstration: a person's answer to learn from, right or not, in a person's style.
+        content: hexadecimal hash of what the prompt asks, however it is worded: prompts of one content are never on
+            both sides of a split.
     """
 
     prompt: str
@@ -20,6 +22,7 @@ class TaskItem:
     kind: str
     must_refuse: bool
     demonstration: str
+    content: str
 
 
 @dataclasses.dataclass(frozen=True)

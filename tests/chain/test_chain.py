@@ -16,11 +16,18 @@ import numpy as np
 import pytest
 
 STAGES = ("pretrained", "sft", "preferences", "reward", "policy", "evaluation")
-MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.model", "tokenizer.json", "tokenizer_config.json"}
+MODEL_FILES = {
+    "config.json",
+    "model.safetensors",
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "seen_prompts.txt",
+}
 FILES = {
     "pretrained": {"stage.json", "final.json", "metrics.jsonl", "model"},
     "sft": {"stage.json", "final.json", "metrics.jsonl", "model"},
-    "preferences": {"stage.json", "final.json", "preferences.jsonl"},
+    "preferences": {"stage.json", "final.json", "preferences.jsonl", "seen_prompts.txt"},
     "reward": {"stage.json", "final.json", "metrics.jsonl", "model"},
     "policy": {"stage.json", "final.json", "metrics.jsonl", "samples.jsonl", "model"},
     "evaluation": {"stage.json", "final.json", "evaluation.json", "samples.jsonl"},
@@ -37,7 +44,9 @@ SECTIONS = [
     "versions",
 ]
 # Figures that a run this small does not have.
-MAY_BE_NULL = {"eval_loss_flatness", "accuracy", "accuracy_ci95", "first_shown_wins", "margin", "rater"}
+MAY_BE_NULL = {
+    "eval_loss_flatness", "accuracy", "accuracy_ci95", "first_shown_wins", "margin", "rater", "length_correlation",
+}  # fmt: skip
 
 
 def names(folder):

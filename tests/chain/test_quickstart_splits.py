@@ -1,10 +1,14 @@
 """The prompts that the shipped quickstart is judged on were in nothing that it is trained on."""
 
+import functools
 import hashlib
 import re
 
 import pytest
 
+from pipelines.data.columns import Prompt
+from pipelines.data.contents import SeenPrompts, prompt_hashes
+from pipelines.data.heldout import split_heldout
 from pipelines.data.sources import load_rows
 from pipelines.tasks import task
 from pipelines.workflow.loading import load
@@ -62,6 +66,30 @@ def test_held_out_prompts_share_no_content_with_any_training_prompt(prompts):
             for other in training:
                 assert len(hashes[other]) > 100
                 assert not hashes[name] & hashes[other], (name, other)
+
+
+# Stage → the stages whose models it starts from or is scored by.
+BEFORE = {"sft": (), "reward": ("sft",), "policy": ("sft", "reward"), "control": ("sft",)}
+
+
+def test_no_stage_is_measured_on_content_that_it_or_one_before_it_trained_on(repository):
+    """The draws that its stages make, on the quickstart's own prompts, which repeat."""
+    workflow = load(repository / "workflows" / "quickstart.yaml").workflow
+    trained, seen = {}, {}
+    for name, before in BEFORE.items():
+        config = workflow.stages[name]
+        source = workflow.stages[config.data].data if isinstance(config.data, str) else config.data
+        rows = [row.values for row in load_rows(source, repository, seed=workflow.seed)]
+        examples = [prompt_hashes(Prompt(row["prompt"], None, "", row["item"])) for row in rows]
+        known = functools.reduce(SeenPrompts.__or__, (seen[one] for one in before), SeenPrompts())
+        share = {"fraction": 0.25, "most": config.eval_prompts} if name == "policy" else {}
+        share = share or {"fraction": config.heldout_fraction}
+        split = split_heldout(examples, seed=workflow.seed, seen=known, **share)
+        sides = [{own_hash(rows[i]["prompt"]) for i in part} for part in (split.training, split.heldout)]
+        trained[name], heldout = sides
+        seen[name] = known | SeenPrompts.of(examples[i] for i in split.training)
+        assert len(heldout) >= 100 and split.seen_before == 0
+        assert not heldout & set().union(*(trained[one] for one in (name, *before))), name
 
 
 def test_the_hash_sees_through_marks_and_wording(prompts):

@@ -50,7 +50,9 @@ LIGHT = (
     "pipelines.data.hh_rlhf",
     "pipelines.data.rejects",
     "pipelines.data.sources",
+    "pipelines.data.contents",
     "pipelines.data.examples",
+    "pipelines.data.heldout",
     "gemma_keras.config",
     "gemma_keras.text.*",
     "gemma_keras.inputs.*",
@@ -66,7 +68,6 @@ DOORS = {
     "pipelines/cli.py": ("pipelines.commands.talk", "chat and generate build a model"),
     "pipelines/data/sources.py": ("pipelines.data.tables", "tables and hub data sets need `datasets`"),
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
-    "pipelines/stages/context.py": ("pipelines.data.*", "a stage's examples"),
     "pipelines/stages/registry.py": ("pipelines.stages.*", "a stage in its process; the kinds' parts of the report"),
     "pipelines/stages/policy_optimization/methods/*.py": (
         "pipelines.*",

@@ -1,13 +1,13 @@
 """What an evaluation is asked for."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import Bits, DtypePolicy, Problem, StageConfig, response_room_problems
-from pipelines.schema.data import Data, TaskData
-from pipelines.schema.roles import Names, blocks
+from pipelines.schema.base import Bits, DtypePolicy, Problem, StageConfig, Use, response_room_problems
+from pipelines.schema.data import Data, FileData
+from pipelines.schema.roles import Names
 from pipelines.schema.scoring import scorer_problems
 
 
@@ -37,25 +37,14 @@ class Evaluation(StageConfig):
     dtype: DtypePolicy = Field("float32", description="Keras dtype policy.")
     max_length: int = Field(1024, ge=2, description="Tokens of a prompt and its response.")
 
+    def reads(self) -> tuple[Use, ...]:
+        """Prompts, and their responses where there are any, for the perplexity."""
+        has_responses = not isinstance(self.data, FileData) or self.data.has_responses
+        return ("prompt", "instruction") if has_responses else ("prompt",)
+
     def problems(self) -> Iterator[Problem]:
         """A judge that cannot judge these data, or a policy that is named twice."""
         yield from scorer_problems(self, self.data)
         yield from response_room_problems(self.max_new_tokens, self.max_length)
         if len(set(self.compare)) < len(self.compare):
             yield ("compare",), f"a policy is named twice: {', '.join(self.compare)}"
-
-    def also_reads(self, name: str, stages: Mapping[str, StageConfig]) -> dict[str, Any]:
-        """The prompts of the same task that other stages train on: whether its own are new to them is one of its
-        figures.
-
-        Plain texts (pretraining) hold no prompts to compare and are left out: the task's splits keep them apart.
-        """
-        if not isinstance(self.data, TaskData):
-            return {}
-        return {
-            other: block
-            for other, config in stages.items()
-            if other != name and not isinstance(config, Evaluation)
-            for _, block in blocks(config)
-            if isinstance(block, TaskData) and block.task == self.data.task and block.split != "pretraining"
-        }

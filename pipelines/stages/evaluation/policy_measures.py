@@ -17,7 +17,6 @@ from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import Rollout, Sampling
-from pipelines.schema.data import FileData, TaskData
 from pipelines.scoring.raters import Rater
 from pipelines.stages.context import StageContext
 from pipelines.stages.evaluation.config import Evaluation
@@ -98,14 +97,9 @@ def _accuracy(prompts: Prompts, rollout: Rollout) -> dict:
 
 def load_demonstrations(config: Evaluation, context: StageContext) -> list:
     """Held-out responses for the perplexity, at most `config.prompts`; none where the data has only prompts."""
-    data = config.data
-    has_responses = isinstance(data, TaskData) or (
-        isinstance(data, FileData)
-        and (data.completion is not None or data.messages is not None or data.format == "hh_rlhf")
-    )
-    if not has_responses:
+    if "instruction" not in config.reads():
         return []
-    return context.examples(data, "instruction")[: config.prompts]
+    return context.examples(config.data, "instruction")[: config.prompts]
 
 
 def perplexity(model: GemmaCausalLM, demonstrations: Sequence, max_length: int, batch_size: int) -> float | None:

@@ -6,14 +6,15 @@ import json
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.files import write_text
+from pipelines.data.contents import prompt_hashes
 from pipelines.host.errors import ConfigError
 from pipelines.host.files import write_json
 from pipelines.measures.judges import compare
 from pipelines.sampling.prompts import Prompts, encode_prompts, prompt_text
+from pipelines.schema.roles import references_of
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
 from pipelines.stages.evaluation.config import Evaluation
-from pipelines.stages.evaluation.overlap import prompts_seen_elsewhere
 from pipelines.stages.evaluation.policy_measures import PolicyResult, load_demonstrations, measure_policy, perplexity
 
 
@@ -26,8 +27,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
 
     Returns:
         `judge`, `prompts`, and of the last policy against the first `policy`, `baseline`, `win_rate`, `tie_rate`,
-        `loss_rate`, `win_rate_ci95`; `seen_elsewhere`, the prompts that other stages were trained on (built-in task;
-        None elsewhere).
+        `loss_rate`, `win_rate_ci95`; `seen_elsewhere`, see there.
     """
     reference_name = config.reference or config.compare[0]
     reference = _load(reference_name, config, context)
@@ -41,7 +41,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
         "dropped_prompts": prompts.dropped,
         "baseline": config.compare[0],
         "reference": reference_name,
-        "seen_elsewhere": prompts_seen_elsewhere(prompts.examples, config.data, context),
+        "seen_elsewhere": seen_elsewhere(prompts, config, context),
         "pairs": pairs,
         "policies": {name: result.figures for name, result in results.items()},
     }
@@ -53,6 +53,24 @@ def run(config: Evaluation, context: StageContext) -> dict:
         **{key: evaluation[key] for key in ("judge", "prompts", "dropped_prompts", "reference", "seen_elsewhere")},
         **({key: headline[0][key] for key in keys} if headline else {}),
     }
+
+
+def seen_elsewhere(prompts: Prompts, config: Evaluation, context: StageContext) -> dict[str, dict[str, int] | None]:
+    """How many prompts each policy, and a reward model that judges, was trained on, it or a model that it came from.
+
+    Returns:
+        By name `SeenPrompts.overlap`; None where nothing is known of its training, as of a model from the hub.
+    """
+    hashes = [prompt_hashes(example) for example in prompts.examples]
+    found: dict[str, dict[str, int] | None] = {}
+    for reference in references_of(config):
+        if reference.is_model and reference.target not in found:
+            seen = context.seen_by(reference.name)
+            found[reference.target] = None if seen is None else seen.overlap(hashes)
+    worst = max((one["same_content"] for one in found.values() if one), default=0)
+    if worst:
+        context.warn(f"up to {worst} of {len(prompts)} prompts were trained on by what is compared; see seen_elsewhere")
+    return found
 
 
 def _measure_all(

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import TrainingOptions
+from pipelines.schema.base import TrainingOptions, Use
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Product
 
@@ -16,3 +16,7 @@ class InstructionTuning(TrainingOptions):
 
     kind: Literal["instruction_tuning"]
     data: Data = Field(description="Prompts and completions, or conversations.")
+
+    def reads(self) -> tuple[Use, ...]:
+        """Prompts with their responses."""
+        return ("instruction",)

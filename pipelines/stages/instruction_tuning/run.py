@@ -1,7 +1,7 @@
 """Supervised tuning on prompts and responses (arXiv:2403.08295, section 4): the loss is on the responses only."""
 
 from gemma_keras import GemmaCausalLM
-from pipelines.data.batches import split_heldout
+from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_instructions
 from pipelines.stages.context import StageContext
 from pipelines.stages.instruction_tuning.config import InstructionTuning
@@ -17,24 +17,28 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
             adapter beside it.
 
     Returns:
-        Figures of `Trainer.fit` and of `adapter_figures`, and `examples`, `heldout_examples`, `dropped_rows`,
-        `truncated_rows`.
+        Figures of `Trainer.fit` and of `adapter_figures`, and `examples`, `heldout_examples`, `heldout_seen_before`
+        (see `Split`), `dropped_rows`, `truncated_rows`.
     """
     rows = context.examples(config.data, "instruction")
     source = context.model_source(config.from_)
     model = GemmaCausalLM.from_preset(source, dtype=config.dtype)
     attach(model, config.lora, context.seed)
     encoded = encode_instructions(model.tokenizer, rows, config.max_length, config.overlong)
-    train_rows, heldout_rows = split_heldout(len(encoded.examples), config.eval_fraction, context.seed, context.name)
-    training = [encoded.examples[i] for i in train_rows]
-    heldout = [encoded.examples[i] for i in heldout_rows]
+    prompts = [prompt_hashes(rows[i]) for i in encoded.rows]
+    seen = context.seen_before(config)
+    split = context.hold_out(prompts, config.heldout_fraction, seen)
+    training = [encoded.examples[i] for i in split.training]
+    heldout = [encoded.examples[i] for i in split.heldout]
     figures = train_language_model(model, training, heldout, config, context)
     save_trained(model, context.output, source)
+    (seen | SeenPrompts.of(prompts[i] for i in split.training)).write(context.output / "model")
     return {
         **figures,
         **adapter_figures(model),
         "examples": len(training),
         "heldout_examples": len(heldout),
+        "heldout_seen_before": split.seen_before,
         "dropped_rows": encoded.dropped,
         "truncated_rows": encoded.truncated,
     }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from pipelines.schema.base import Bits, OptimizerOptions, Problem, Settings, response_room_problems
+from pipelines.schema.base import Bits, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Names, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
@@ -65,6 +65,10 @@ class PolicyOptimization(OptimizerOptions):
     gold: Literal["task"] | None = Field(
         None, description="task logs the built-in task's gold reward too; it trains nothing."
     )
+
+    def reads(self) -> tuple[Use, ...]:
+        """Prompts."""
+        return ("prompt",)
 
     def problems(self) -> Iterator[Problem]:
         """What the algorithm needs and does not get, and rewards that cannot score these data."""

@@ -11,14 +11,15 @@ Departures from the paper, which gives no details:
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.backends import to_host
 from pipelines.algorithms.kl import sequence_kl
-from pipelines.data.batches import split_heldout
+from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
+from pipelines.host.errors import DataError
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
@@ -34,6 +35,8 @@ from pipelines.training.adapters import adapter_figures, attach, save_trained
 from pipelines.training.batch_order import epoch_order
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
+
+LARGEST_EVALUATION = 0.25  # of the prompts
 
 
 @dataclasses.dataclass
@@ -71,7 +74,9 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         reference = ReferencePolicy(policy, is_adapter_off=True)
     examples = context.examples(config.data, "prompt")
     prompts = encode_prompts(policy.tokenizer, examples, config.max_length, config.max_new_tokens)
-    training_rows, evaluation_rows = _split_prompts(prompts, config, context)
+    hashes = [prompt_hashes(example) for example in prompts.examples]
+    seen = context.seen_before(config)
+    training_rows, evaluation_rows, seen_before = _split_prompts(hashes, seen, config, context)
     players = _players(config, context, policy, reference, prompts)
     evaluation = PolicyEvaluation(
         players.sampling,
@@ -84,6 +89,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     )
     first, last = _train(players, evaluation, training_rows, config, context)
     save_trained(policy, context.output, source)
+    (seen | SeenPrompts.of(hashes[i] for i in training_rows)).write(context.output / "model")
     gold = {"gold_start": first["eval_gold"], "gold_end": last["eval_gold"]} if config.gold else {}
     return {
         "reward_start": first["eval_reward"],
@@ -95,6 +101,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         "reward_source": players.rater.source,
         "prompts": len(training_rows),
         "eval_prompts": len(evaluation_rows),
+        "heldout_seen_before": seen_before,
         "dropped_prompts": prompts.dropped,
         "skipped_updates": players.trainer.skipped,
         "tokens": players.trainer.tokens,
@@ -183,14 +190,22 @@ def _players(
 
 
 def _split_prompts(
-    prompts: Prompts, config: PolicyOptimization, context: StageContext
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on and rows to evaluate on: disjoint, at most a quarter of them to evaluate on."""
-    total = len(prompts)
-    if total == 1:
-        return np.zeros(1, np.int64), np.zeros(1, np.int64)
-    wanted = min(config.eval_prompts, max(1, total // 4))
-    return split_heldout(total, wanted / total, context.seed, context.name)
+    hashes: Sequence[PromptHashes], seen: SeenPrompts, config: PolicyOptimization, context: StageContext
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Rows to train on; rows to evaluate on, one a prompt, of at most a quarter of the prompts; and how many of them
+    an earlier stage was trained on.
+
+    Raises:
+        DataError: all prompts are one, so none can be held out.
+    """
+    split = context.hold_out(hashes, LARGEST_EVALUATION, seen, most=config.eval_prompts)
+    if not len(split.heldout):
+        raise DataError(
+            f"stage {context.name!r}: its {len(hashes)} prompts have one content, so none can be held out for its "
+            "evaluations. Expected two different prompts or more."
+        )
+    first_rows = {hashes[row].group: int(row) for row in split.heldout[::-1]}
+    return split.training, np.sort(np.array(list(first_rows.values()), np.int64)), split.seen_before
 
 
 def _prompt_batches(rows: np.ndarray, config: PolicyOptimization, context: StageContext) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import Bits, ModelStage, Problem, response_room_problems
+from pipelines.schema.base import Bits, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
 from pipelines.schema.roles import LocalFile, Names, Product
 from pipelines.schema.scoring import scorer_problems
@@ -38,6 +38,10 @@ class PreferenceCollection(ModelStage):
     ratings: Annotated[str | None, LocalFile(must_exist=True)] = Field(
         None, min_length=1, description="File with the human ratings of exported pairs."
     )
+
+    def reads(self) -> tuple[Use, ...]:
+        """Prompts."""
+        return ("prompt",)
 
     def problems(self) -> Iterator[Problem]:
         """A rater that cannot rate these data, or people who are asked and answer in one run."""

@@ -15,6 +15,7 @@ import numpy as np
 from gemma_keras import GemmaCausalLM
 from gemma_keras.files import write_text
 from pipelines.algorithms.preference import accuracy_ceiling
+from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.sources import PREFERENCES_FILE
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_path
@@ -66,6 +67,8 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
     )
     rater = None if by_people else make_rater(config.rater, context, settings)
     rollout = _sample(model, prompts, config, context)
+    hashes = [prompt_hashes(example) for example in prompts.examples]
+    (context.seen_before(config) | SeenPrompts.of(hashes)).write(context.output)
     pairs, identical = make_pairs(rollout, config.samples_per_prompt, context.seed, context.name)
     final = {
         "prompts": len(prompts),

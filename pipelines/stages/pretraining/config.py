@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import Problem, TrainingOptions
+from pipelines.schema.base import Problem, TrainingOptions, Use
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Product
 
@@ -17,6 +17,10 @@ class Pretraining(TrainingOptions):
 
     kind: Literal["pretraining"]
     data: Data = Field(description="Texts.")
+
+    def reads(self) -> tuple[Use, ...]:
+        """Plain texts."""
+        return ("text",)
 
     def problems_from_scratch(self) -> Iterator[Problem]:
         """It may start from random weights, but for an adapter."""

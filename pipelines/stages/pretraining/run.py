@@ -8,7 +8,7 @@ of this stage.
 from pathlib import Path
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
-from pipelines.data.batches import split_heldout
+from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_texts
 from pipelines.data.packing import pack, packing_efficiency
 from pipelines.schema.model import ScratchModel
@@ -27,26 +27,31 @@ def run(config: Pretraining, context: StageContext) -> dict:
 
     Returns:
         Figures of `Trainer.fit` and of `adapter_figures`, and `parameters`, `vocabulary_size`, `documents`,
-        `dropped_rows`, `truncated_rows`, `packing_efficiency` (share of positions that hold a token).
+        `heldout_seen_before` (see `Split`), `dropped_rows`, `truncated_rows`, `packing_efficiency` (share of positions
+        that hold a token).
     """
     texts = context.examples(config.data, "text")
-    train_rows, heldout_rows = split_heldout(len(texts), config.eval_fraction, context.seed, context.name)
-    model, source = starting_model(config, context, [texts[i].text for i in train_rows])
+    hashes = [prompt_hashes(text) for text in texts]
+    seen = context.seen_before(config)
+    split = context.hold_out(hashes, config.heldout_fraction, seen)
+    model, source = starting_model(config, context, [texts[i].text for i in split.training])
     attach(model, config.lora, context.seed)
     encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
-    is_heldout = set(heldout_rows.tolist())
+    is_heldout = set(split.heldout.tolist())
     parts: tuple[list, list] = ([], [])
     for example, row in zip(encoded.examples, encoded.rows, strict=True):
         parts[row in is_heldout].append(example)
     training, heldout = (pack(part, config.max_length) for part in parts)
     figures = train_language_model(model, training, heldout, config, context)
     save_trained(model, context.output, source)
+    (seen | SeenPrompts.of(hashes[i] for i in split.training)).write(context.output / "model")
     return {
         **figures,
         **adapter_figures(model),
         "parameters": model.config.parameter_count,
         "vocabulary_size": model.config.vocabulary_size,
         "documents": len(encoded.examples),
+        "heldout_seen_before": split.seen_before,
         "dropped_rows": encoded.dropped,
         "truncated_rows": encoded.truncated,
         "packing_efficiency": packing_efficiency(training, config.max_length),

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import TrainingOptions
+from pipelines.schema.base import TrainingOptions, Use
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Product
 
@@ -16,8 +16,12 @@ class RewardModeling(TrainingOptions):
 
     kind: Literal["reward_modeling"]
     data: Data = Field(description="A preference_collection stage, or a file with chosen and rejected.")
-    heldout_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the pairs that measures accuracy.")
+    heldout_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the prompts whose pairs measure accuracy.")
     center_coefficient: float = Field(0.0, ge=0, description="Weight of the squared sum of the two scores.")
     normalize_prompts: int = Field(
         256, ge=0, description="Samples of the tuned model that set reward_mean and reward_std; 0 is off."
     )
+
+    def reads(self) -> tuple[Use, ...]:
+        """Pairs."""
+        return ("preference",)

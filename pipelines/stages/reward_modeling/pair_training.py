@@ -9,7 +9,7 @@ from keras import ops
 from gemma_keras.losses import bradley_terry_loss
 from gemma_keras.random import generator
 from pipelines.algorithms.preference import accuracy_ceiling
-from pipelines.data.batches import bucket, split_heldout
+from pipelines.data.batches import bucket
 from pipelines.data.encoding import EncodedPair
 from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
 from pipelines.measures.metrics import preference_metrics
@@ -25,26 +25,6 @@ from pipelines.training.optimizers import OptimizerSettings
 
 SAMPLING_BATCH = 64
 LONGEST_SAMPLE = 256
-
-
-def split_by_prompt(
-    pairs: Sequence[EncodedPair], fraction: float, seed: int, stage: str
-) -> tuple[list[int], list[int]]:
-    """Training and held-out pairs that share no prompt: pairs of one prompt go to the same side.
-
-    Args:
-        fraction: share of the **prompts** that is held out; at least one where there are two or more.
-
-    Returns:
-        Indices of the training and of the held-out pairs, both in rising order.
-    """
-    prompts = list(dict.fromkeys(tuple(pair.prompt_ids) for pair in pairs))
-    _, heldout = split_heldout(len(prompts), fraction, seed, stage)
-    is_heldout = {prompts[i] for i in heldout}
-    sides: tuple[list[int], list[int]] = ([], [])
-    for index, pair in enumerate(pairs):
-        sides[tuple(pair.prompt_ids) in is_heldout].append(index)
-    return sides
 
 
 def train_on_pairs(
@@ -180,7 +160,7 @@ def fresh_samples(
         for ids in dict.fromkeys(tuple(pair.prompt_ids) for pair in pairs)
         if len(ids) + new_tokens <= max_length
     ]
-    if not unique:
+    if not unique or not prompts:
         return []
     rows = generator(seed, stage, "normalize").permutation(len(unique))[:prompts]
     rollout_prompts = Prompts([], unique, bucket(max(map(len, unique))), 0)

@@ -8,6 +8,7 @@ standard deviation that normalise them on samples of the tuned model.
 """
 
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
+from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_preferences
 from pipelines.host.errors import DataError
 from pipelines.scoring.reward_models import SequenceScorer
@@ -18,7 +19,6 @@ from pipelines.stages.reward_modeling.pair_training import (
     fresh_samples,
     measure_on_pairs,
     set_normalization,
-    split_by_prompt,
     train_on_pairs,
 )
 from pipelines.training.adapters import adapter_figures, attach, save_trained
@@ -34,19 +34,21 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     Returns:
         Figures of `Trainer.fit`, `adapter_figures` and `measure_on_pairs` on the held-out pairs, `reward_mean`,
         `reward_std`, `normalized_on` ("preferences" or "samples"), `normalization_samples`, `training_pairs`,
-        `dropped_rows`, `truncated_rows`.
+        `heldout_seen_before` (see `Split`), `dropped_rows`, `truncated_rows`.
     """
     rows = context.examples(config.data, "preference")
     source = context.model_source(config.from_)
     tuned = GemmaCausalLM.from_preset(source, dtype=config.dtype)
     encoded = encode_preferences(tuned.tokenizer, rows, config.max_length, config.overlong)
-    train_rows, heldout_rows = split_by_prompt(encoded.examples, config.heldout_fraction, context.seed, context.name)
-    if not heldout_rows:
+    prompts = [prompt_hashes(rows[i]) for i in encoded.rows]
+    seen = context.seen_before(config)
+    split = context.hold_out(prompts, config.heldout_fraction, seen)
+    if not len(split.heldout):
         raise DataError(
             f"{rows[0].origin}: all pairs have one prompt, so none can be held out. Expected two prompts or more."
         )
-    training = [encoded.examples[i] for i in train_rows]
-    heldout = [encoded.examples[i] for i in heldout_rows]
+    training = [encoded.examples[i] for i in split.training]
+    heldout = [encoded.examples[i] for i in split.heldout]
 
     # Sampled before training, which changes the tuned model's weights in place.
     from_stage = isinstance(config.data, str)
@@ -63,6 +65,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     scorer = SequenceScorer(model)
     set_normalization(model, scorer, samples)
     save_trained(model, context.output, source)
+    (seen | SeenPrompts.of(prompts[i] for i in split.training)).write(context.output / "model")
     return {
         **figures,
         **adapter_figures(model),
@@ -72,6 +75,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         "normalized_on": "preferences" if from_stage else "samples",
         "normalization_samples": len(samples),
         "training_pairs": len(training),
+        "heldout_seen_before": split.seen_before,
         "dropped_rows": encoded.dropped,
         "truncated_rows": encoded.truncated,
     }

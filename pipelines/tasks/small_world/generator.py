@@ -47,8 +47,8 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
     repeats = 0
     for _ in range(ATTEMPTS):
         prompt, answer = draw_instruction(kind, random)
+        key = content_hash(prompt)
         if split_of(prompt) == split:
-            key = content_hash(prompt)
             if seen is None or key not in seen:
                 break
             repeats += 1
@@ -65,7 +65,9 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
     if must_refuse:
         prompt = MARKS[int(random.integers(len(MARKS)))].format(prompt=prompt)
         answer = REFUSAL
-    return TaskItem(prompt=prompt, answer=answer, kind=kind, must_refuse=must_refuse, demonstration=demonstration)
+    return TaskItem(
+        prompt=prompt, answer=answer, kind=kind, must_refuse=must_refuse, demonstration=demonstration, content=key
+    )
 
 
 def pretraining_texts(size: int, seed: int) -> list[str]:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines.data.batches import bucket, make_batch, split_heldout
+from pipelines.data.batches import bucket, make_batch
 from pipelines.data.packing import fit_length, pack, packing_efficiency
 from pipelines.host.errors import DataError
 
@@ -85,13 +85,3 @@ def test_overlong():
         fit_length(documents, 5, "error", origins=["f:1", "f:2", "f:3"])
     with pytest.raises(DataError, match="f:1: all 3 examples are over max_length 2"):
         fit_length(documents, 2, "drop", origins=["f:1", "f:2", "f:3"])
-
-
-def test_split_heldout():
-    train, heldout = split_heldout(100, 0.1, 3, "stage")
-    assert len(heldout) == 10
-    assert sorted([*train, *heldout]) == list(range(100))
-    assert np.array_equal(heldout, split_heldout(100, 0.1, 3, "stage")[1])
-    assert not np.array_equal(heldout, split_heldout(100, 0.1, 4, "stage")[1])
-    assert [len(part) for part in split_heldout(1, 0.5, 0)] == [1, 0]
-    assert [len(part) for part in split_heldout(9, 0.0, 0)] == [9, 0]

@@ -135,6 +135,26 @@ def test_missing_or_unknown_files(tmp_path, spec, message):
     assert caught.value.exit_code == 65
 
 
+def chosen(folder, **spec):
+    return [row.values["text"] for row in load_rows(data({"path": "a.jsonl", **spec}), folder)]
+
+
+def test_parts_of_one_file_are_disjoint(tmp_path):
+    """`shuffle`, then `rows`, then `limit`; the order does not depend on the run's seed."""
+    texts = [f"text {i}" for i in range(50)]
+    write(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    assert chosen(tmp_path, rows=[10, 13]) == texts[10:13]
+    assert chosen(tmp_path, rows=[10, 50], limit=2) == texts[10:12]
+    shuffled = chosen(tmp_path, shuffle=3)
+    assert shuffled != texts and sorted(shuffled) == sorted(texts)
+    first, second = (chosen(tmp_path, shuffle=3, rows=rows) for rows in ([0, 20], [20, 50]))
+    assert first + second == shuffled
+    assert chosen(tmp_path, shuffle=3, rows=[5, 20], limit=4) == shuffled[5:9]
+    assert chosen(tmp_path, shuffle=4) != shuffled
+    with pytest.raises(DataError, match=r"a.jsonl:1: `rows: \[40, 51\]` ends behind its 50 rows"):
+        chosen(tmp_path, rows=[40, 51])
+
+
 def test_split_of_a_file_is_refused(tmp_path):
     write(tmp_path / "a.jsonl", [{"text": "x"}])
     with pytest.raises(ConfigError, match="a.jsonl is a file. Remove them"):

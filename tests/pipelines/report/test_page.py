@@ -332,17 +332,31 @@ def test_the_verdict_needs_an_interval_off_one_half(figures, bounds, words):
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        ('{"sft": 0, "policy": 0}', "None of them is among the prompts of sft, policy."),
-        ('{"sft": 3, "policy": 0}', "share 3 with sft."),
-        ("null", ""),
+        ({"sft": (0, 0), "policy": (0, 0)}, "None of them was trained on by sft, policy."),
+        ({"sft": (2, 3), "policy": (0, 0)}, "Some were trained on: 3 by sft (2 letter by letter)."),
+        ({"sft": None, "policy": (0, 0)}, "None of them was trained on by policy."),
+        ({"sft": None}, ""),
     ],
 )
 def test_prompts_seen_in_training_are_named(tmp_path, seen, words):
     folder = fixture.write_run(tmp_path / "run", stages=["evaluation"])
     file = folder / "stages" / "evaluation" / "evaluation.json"
-    file.write_text(file.read_text(encoding="utf-8").replace('{"sft": 0, "policy": 0}', seen), encoding="utf-8")
+    keys = ("same_text", "same_content")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    found["seen_elsewhere"] = {name: counts and dict(zip(keys, counts, strict=True)) for name, counts in seen.items()}
+    file.write_text(json.dumps(found), encoding="utf-8")
     said = Page(written(folder)).section_text["win_rates"]
-    assert words in said and ("of them is" in said or "seen before" in said) == bool(words)
+    assert words in said and ("trained on" in said) == bool(words)
+
+
+def test_warnings_stand_at_the_top(tmp_path):
+    folder = fixture.write_run(tmp_path / "run")
+    assert "To know before" not in written(folder)
+    file = folder / "stages" / "policy" / "final.json"
+    final = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**final, "warnings": ["3 of 8 <b>prompts</b>"]}), encoding="utf-8")
+    text = written(folder)
+    assert text.index("<li><b>policy</b>: 3 of 8 &lt;b&gt;prompts&lt;/b&gt;</li>") < text.index("<nav>")
 
 
 def test_overoptimization_is_called_only_where_intervals_are_apart(page):

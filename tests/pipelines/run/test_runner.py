@@ -248,25 +248,6 @@ def test_every_file_that_only_shows_results_is_where_the_digest_leaves_it_out():
         assert matched or pattern == "stages/*/report.py", pattern
 
 
-def test_an_evaluation_depends_on_the_data_that_its_prompts_are_compared_with(workflow_file, tmp_path):
-    """`seen_elsewhere` counts prompts among the data of other stages, whether or not their results are read."""
-    text = workflow_file.read_text()
-    apart = text.replace(
-        "from: base\n    data: {task: small_world, split: sft, size: 5}",
-        "from: base\n    data: {task: small_world, split: rl, size: 5}",
-    )
-    assert apart != text
-    keys_of = {}
-    for name, content in (("before", text), ("after", apart)):
-        workflow_file.write_text(content.replace("compare: [sft, other]", "compare: [sft]"))
-        planned = runner.plan(*_loaded(workflow_file), tmp_path / "run")
-        keys_of[name] = {stage.name: stage for stage in planned}
-    before, after = (keys_of[name]["evaluation"] for name in ("before", "after"))
-    assert before.key != after.key
-    assert keys.changes(before.parts, after.parts) == ["data of another stage changed: other"]
-    assert keys_of["before"]["sft"].key == keys_of["after"]["sft"].key
-
-
 def _loaded(workflow_file):
     loaded = workflow.load(workflow_file)
     return loaded.workflow, loaded.base_folder

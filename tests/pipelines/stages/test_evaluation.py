@@ -1,6 +1,8 @@
 """Side by side: rates and intervals by hand, and the stage against dense logits."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ from stage_fixture import make_context, read_jsonl, stage_config, write_jsonl
 from gemma_keras import GemmaCausalLM
 from gemma_keras.random import generator
 from gemma_keras.text.chat import encode_pair, encode_prompt
+from pipelines.data.columns import Prompt
+from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.measures.judges import compare, shuffled_outcomes
+from pipelines.sampling.prompts import Prompts
 from pipelines.stages.evaluation import run as evaluation
 from pipelines.tasks import task
 
@@ -37,16 +42,21 @@ def test_the_order_is_shuffled_so_that_a_judge_of_positions_decides_nothing():
     assert (outcomes + swapped == 1).all()
 
 
+def hashes(split, size):
+    return [prompt_hashes(Prompt(item.prompt, None, "", item)) for item in task("small_world").prompts(split, size, 11)]
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    return {name: world_model(folder / name, seed=seed, scale=4.0) for name, seed in (("sft", 3), ("policy", 4))}
+    found = {name: world_model(folder / name, seed=seed, scale=4.0) for name, seed in (("sft", 3), ("policy", 4))}
+    SeenPrompts.of(hashes("sft", 30)).write(found["sft"] / "model")
+    return found
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, inputs):
-    also = {"sft": {"task": "small_world", "split": "sft", "size": 30}, "leaked": {**DATA, "size": 4}}
-    context = make_context(tmp_path_factory.mktemp("run"), "evaluation", inputs=inputs, also=also)
+    context = make_context(tmp_path_factory.mktemp("run"), "evaluation", inputs=inputs)
     final = evaluation.run(
         stage_config("evaluation", compare=["sft", "policy"], data=DATA, judge="gold", **OPTIONS), context
     )
@@ -83,8 +93,18 @@ def test_gold_scores_are_those_of_the_samples(finished):
         assert sample["scores"]["sft"] in possible
 
 
-def test_prompts_that_were_trained_on_are_counted(finished):
-    assert finished[1]["seen_elsewhere"] == {"sft": 0, "leaked": 4}
+def test_prompts_that_were_trained_on_are_counted(finished, inputs, tmp_path):
+    """Of a model that keeps no record nothing is known; a warning is one for the report too."""
+    assert finished[1]["seen_elsewhere"] == {"sft": {"same_text": 0, "same_content": 0}, "policy": None}
+    leaked = [dataclasses.replace(one, exact=("0",)) if i == 0 else one for i, one in enumerate(hashes("heldout", 4))]
+    shutil.copytree(inputs["policy"], tmp_path / "policy")
+    SeenPrompts.of(leaked).write(tmp_path / "policy" / "model")
+    context = make_context(tmp_path, "evaluation", inputs={**inputs, "policy": tmp_path / "policy"})
+    config = stage_config("evaluation", compare=["sft", "policy"], data=DATA, judge="gold", **OPTIONS)
+    examples = context.examples(config.data, "prompt")
+    found = evaluation.seen_elsewhere(Prompts(examples, [], 1, 0), config, context)
+    assert found["policy"] == {"same_text": 3, "same_content": 4}
+    assert context.warnings == [f"up to 4 of {SIZE} prompts were trained on by what is compared; see seen_elsewhere"]
 
 
 def test_perplexity_is_that_of_the_dense_logits(finished, inputs):
@@ -125,5 +145,9 @@ def test_greedy_answers_are_compared_by_a_function_with_their_accuracy(inputs, t
     assert found["policies"]["sft"]["accuracy"] == pytest.approx(
         np.mean([sample["scores"]["sft"] for sample in samples])
     )
-    assert found["policies"]["sft"]["perplexity"] is None and found["seen_elsewhere"] is None and found["pairs"] == []
+    assert (
+        found["policies"]["sft"]["perplexity"] is None
+        and found["seen_elsewhere"]["sft"] == {"same_text": 0, "same_content": 0}
+        and found["pairs"] == []
+    )
     assert "win_rate" not in final

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 from keras import ops
-from stage_fixture import make_context, read_jsonl, sentences, stage_config, tiny_tuned_model, write_jsonl
+from stage_fixture import heldout_rows, make_context, read_jsonl, sentences, stage_config, tiny_tuned_model, write_jsonl
 
 from gemma_keras import GemmaCausalLM
-from pipelines.data.batches import split_heldout
+from pipelines.data.columns import Prompt
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.stages.instruction_tuning import run as instruction_tuning
 
@@ -56,13 +56,13 @@ def finished(tmp_path_factory, tuned):
     rows = [*pairs(64), {"prompt": "cat " * 60, "completion": "dog"}]
     rows[3]["completion"] = "red green blue one two three"
     return run(
-        tmp_path_factory.mktemp("sft"), tuned, rows, micro_batch_size=3, eval_every=8, epochs=3, eval_fraction=0.1
+        tmp_path_factory.mktemp("sft"), tuned, rows, micro_batch_size=3, eval_every=8, epochs=3, heldout_fraction=0.1
     ), rows
 
 
 def test_held_out_loss_is_the_mean_over_response_tokens(finished, tuned):
     (figures, context), rows = finished
-    _, heldout = split_heldout(64, 0.1, 11, "sft")
+    heldout = heldout_rows([Prompt(row["prompt"], None, "") for row in rows[:64]], 0.1)
     for folder, (_, reported) in (
         (tuned, figures["eval_loss_curve"][0]),
         (context.output, figures["eval_loss_curve"][-1]),
@@ -76,9 +76,10 @@ def test_learns_and_reports(finished):
     (figures, context), _ = finished
     assert figures["eval_loss"] < 0.6 * figures["eval_loss_curve"][0][1]
     assert figures["eval_loss_flatness"] >= 0
-    assert figures["examples"] == 58 and figures["heldout_examples"] == 6 and figures["dropped_rows"] == 1
-    assert figures["tokens"] > 58 * 3 * 10 and figures["tokens_per_second"] > 0
-    assert figures["steps"] == math.ceil(58 * 3 / 4)
+    # Six prompts are held out, one of which stands twice.
+    assert figures["examples"] == 57 and figures["heldout_examples"] == 7 and figures["dropped_rows"] == 1
+    assert figures["tokens"] > 57 * 3 * 10 and figures["tokens_per_second"] > 0
+    assert figures["steps"] == math.ceil(57 * 3 / 4)
     rows = read_jsonl(context.output / "metrics.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, figures["steps"] + 1))
     assert sorted(path.name for path in context.output.iterdir()) == ["metrics.jsonl", "model"]

@@ -116,7 +116,9 @@ def test_dropout_does_not_depend_on_the_micro_batches(tmp_path, tuned):
     losses = []
     for name, options in {"whole": {}, "parts": {"micro_batch_size": 1}, "none": {"lora": LORA}}.items():
         (tmp_path / name).mkdir()
-        _, context = tune(tmp_path / name, tuned, **{"lora": {**LORA, "dropout": 0.5}, "eval_fraction": 0.0, **options})
+        _, context = tune(
+            tmp_path / name, tuned, **{"lora": {**LORA, "dropout": 0.5}, "heldout_fraction": 0.0, **options}
+        )
         losses.append([row["loss"] for row in read_jsonl(context.output / "metrics.jsonl") if "loss" in row])
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)
     # `b` starts at zero, so that dropping the inputs shows from the second update on.

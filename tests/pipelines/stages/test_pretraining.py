@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 from keras import ops
-from stage_fixture import make_context, read_jsonl, sentences, stage_config, write_jsonl
+from stage_fixture import heldout_rows, make_context, read_jsonl, sentences, stage_config, write_jsonl
 
 from gemma_keras import GemmaCausalLM
+from pipelines.data.columns import Text
 from pipelines.stages.pretraining import run as pretraining
 
 
@@ -17,7 +18,7 @@ def run(folder):
         "max_length": 32,
         "batch_size": 4,
         "learning_rate": 0.02,
-        "eval_fraction": 0.1,
+        "heldout_fraction": 0.1,
         "epochs": 2,
         "eval_every": 5,
     }
@@ -50,10 +51,8 @@ def test_saves_a_model_that_gives_the_reported_loss(finished):
     assert model.config.parameter_count == figures["parameters"]
     assert model.tokenizer.decode(model.tokenizer.encode("red cat: cat red")) == "red cat: cat red"
     # The same held-out texts one by one, unpacked, through the dense logits.
-    from pipelines.data.batches import split_heldout
-
     texts = sentences(60)
-    _, heldout = split_heldout(60, 0.1, 11, "pretraining")
+    heldout = heldout_rows([Text(text, "") for text in texts], 0.1)
     total, count = 0.0, 0
     for row in heldout:
         ids = [model.config.bos_token_id, *model.tokenizer.encode(texts[row]), model.config.eos_token_id]

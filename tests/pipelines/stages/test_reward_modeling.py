@@ -1,16 +1,23 @@
-"""Reward modelling: the exact ids, the ceiling, the normalisation, and a split that shares no prompt."""
+"""Reward modelling: the exact ids, the ceiling, the normalisation."""
 
 import numpy as np
 import pytest
 from keras import ops
-from stage_fixture import PROMPTS, make_context, preferences, read_jsonl, stage_config, tiny_tuned_model, write_jsonl
+from stage_fixture import (
+    heldout_rows,
+    make_context,
+    preferences,
+    read_jsonl,
+    stage_config,
+    tiny_tuned_model,
+    write_jsonl,
+)
 
 from gemma_keras import GemmaRewardModel, GemmaTokenizer
-from pipelines.data.columns import Preference
+from pipelines.data.columns import Preference, Prompt
 from pipelines.data.encoding import encode_preferences
 from pipelines.host.errors import DataError
 from pipelines.stages.reward_modeling import run as reward_modeling
-from pipelines.stages.reward_modeling.pair_training import split_by_prompt
 
 SEED = 11
 
@@ -51,11 +58,9 @@ def finished(tmp_path_factory, tuned):
     return reward_modeling.run(config, context), context
 
 
-def heldout_rows(rows):
-    """Which rows the stage held out, found from its own split: every prompt here is its own."""
-    from pipelines.data.batches import split_heldout
-
-    return [rows[i] for i in split_heldout(PROMPTS, 0.3, SEED, "reward")[1]]
+def held_out(rows):
+    """The rows that the stage holds out."""
+    return [rows[i] for i in heldout_rows([Prompt(row["prompt"], None, "") for row in rows], 0.3, SEED)]
 
 
 def test_learns_from_the_ids(finished):
@@ -71,7 +76,7 @@ def test_learns_from_the_ids(finished):
 
 def test_losses_and_accuracy_are_those_of_the_models_scored_one_by_one(finished, tuned):
     figures, context = finished
-    rows = heldout_rows(preferences())
+    rows = held_out(preferences())
     for model, step in (
         (GemmaRewardModel.from_preset(tuned / "model", seed=SEED), 0),
         (GemmaRewardModel.from_preset(context.output / "model"), figures["steps"]),
@@ -102,7 +107,7 @@ def test_normalised_rewards_of_the_samples_have_mean_0_and_std_1(finished):
     # All 18 held-out pairs come first, then two of the others: their spread bounds what those two can do.
     scores = [
         raw(model, row["prompt_ids"] + row[side])
-        for row in heldout_rows(preferences())
+        for row in held_out(preferences())
         for side in ("chosen_ids", "rejected_ids")
     ]
     normalized = model.normalized(np.array(scores))
@@ -152,15 +157,3 @@ def test_overlong_pairs():
     cut = encode_preferences(None, [long, short, no_room], 5, "truncate")
     assert cut.rows == [0, 1] and (cut.dropped, cut.truncated) == (1, 1)
     assert cut.examples[0].chosen_ids == [2, 60, 40, 41, 42] and cut.examples[0].chosen_length == 3
-
-
-def test_training_and_held_out_pairs_share_no_prompt():
-    rows = [
-        Preference("p", "a", "b", "f", prompt_ids=[2, 60 + i % 7], chosen_ids=[40], rejected_ids=[41 + i])
-        for i in range(40)
-    ]
-    pairs = encode_preferences(None, rows, 5, "error").examples
-    training, heldout = split_by_prompt(pairs, 0.3, 1, "reward")
-    assert sorted(training + heldout) == list(range(40)) and len(heldout) >= 10
-    assert not {tuple(pairs[i].prompt_ids) for i in training} & {tuple(pairs[i].prompt_ids) for i in heldout}
-    assert split_by_prompt(pairs, 0.3, 1, "reward") == (training, heldout) != split_by_prompt(pairs, 0.3, 2, "reward")

@@ -24,8 +24,8 @@ def is_marked(prompt):
 
 
 SMALL_WORLD = task("small_world")
-COPY = TaskItem("copy: tin cup", "tin cup", "copy", False, "tin cup.")
-SECRET = TaskItem("secret: copy: tin cup", style.REFUSAL, "copy", True, "sorry, i cannot tell.")
+COPY = TaskItem("copy: tin cup", "tin cup", "copy", False, "tin cup.", "")
+SECRET = TaskItem("secret: copy: tin cup", style.REFUSAL, "copy", True, "sorry, i cannot tell.", "")
 
 
 def solve(prompt):

@@ -3,7 +3,8 @@
 `evaluation.json` of the stage has this shape (numbers may be null where they do not apply):
 
 ```
-{"judge": "gold", "prompts": 512, "baseline": "sft", "reference": "sft", "seen_elsewhere": {"sft": 0},
+{"judge": "gold", "prompts": 512, "baseline": "sft", "reference": "sft",
+ "seen_elsewhere": {"sft": {"same_text": 0, "same_content": 0}},
  "pairs": [{"policy": "policy", "baseline": "sft", "win_rate": 0.71, "tie_rate": 0.2, "loss_rate": 0.19,
             "win_rate_ci95": [0.68, 0.74]}],
  "policies": {"policy": {"gold": {"mean": 0.8, "ci95": [0.78, 0.82]},
@@ -17,7 +18,8 @@
 the mean over tokens and `kl_sequence` the sum over a response, in nats, to `reference`; `accuracy` is null where the
 data has no answers; `gold` and `gold_parts` are left out (or empty) where there is no gold reward. `pairs` holds every
 pair of compared policies once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`.
-`seen_elsewhere`: stage to the number of prompts that also occur among its own (null where that is not known).
+`seen_elsewhere`: policy, or reward model that judges, to how many of the prompts it or a model that it came from was
+trained on, by content and letter by letter (null where that is not known).
 
 Added to the summary, of the last such stage: `evaluation.{stage, judge, prompts, seen_elsewhere, reference, pairs,
 policies.<policy>.*, gold_parts.<policy>.<part>.{mean, ci95}}` and, of the pair that stands for the run

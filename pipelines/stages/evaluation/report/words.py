@@ -37,16 +37,16 @@ def verdict(summary: Figures) -> str | None:
 
 
 def overlap_words(evaluation: dict[str, Any]) -> str:
-    """Whether the evaluation's prompts are new to the policies; empty where that is not known."""
-    seen = evaluation.get("seen_elsewhere")
-    if not isinstance(seen, dict) or not seen:
+    """Whether what is compared was trained on the evaluation's prompts; empty where nothing is known of that."""
+    seen = {name: counts for name, counts in (evaluation.get("seen_elsewhere") or {}).items() if counts}
+    if not seen:
         return ""
-    shared = ", ".join(f"{number(count)} with {name}" for name, count in seen.items() if count)
-    return (
-        f"Some were seen before: they share {shared}."
-        if shared
-        else f"None of them is among the prompts of {', '.join(seen)}."
+    shared = ", ".join(
+        f"{number(counts['same_content'])} by {name} ({number(counts['same_text'])} letter by letter)"
+        for name, counts in seen.items()
+        if counts["same_content"]
     )
+    return f"Some were trained on: {shared}." if shared else f"None of them was trained on by {', '.join(seen)}."
 
 
 def _relation(bounds: Sequence[float] | None) -> str:
