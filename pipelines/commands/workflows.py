@@ -18,7 +18,9 @@ from pipelines.workflow.loading import LoadedWorkflow, load
 def run(options: argparse.Namespace) -> int:
     """`run FILE`: run the workflow, or continue it; print where the report is."""
     loaded = _load(options)
-    check_data(loaded)
+    for note in check_data(loaded):
+        if not options.quiet:
+            _print(note)
     folder = run_folder(options, loaded)
     say = (lambda line: None) if options.quiet else _print
     summary = runner.run(loaded, folder, in_process=options.in_process, quiet=options.quiet, say=say)
@@ -31,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """`validate FILE`: all that can be wrong before anything runs."""
     loaded = _load(options)
-    check_data(loaded)
+    for note in check_data(loaded):
+        _print(note)
     _print(f"{options.file}: valid, {len(loaded.workflow.stages)} stages: {', '.join(loaded.workflow.stages)}")
     return 0
 

@@ -1,5 +1,6 @@
 """Loading: typed stages, overrides, references between stages, every error at once with its place."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,20 @@ def test_data_is_looked_at_before_the_run(load, tmp_path, content, message):
     with pytest.raises(DataError) as caught:
         check_data(loaded)
     assert message in str(caught.value)
+
+
+def test_bad_rows_anywhere_stop_the_run_before_it_starts_or_are_set_aside_by_name(load, tmp_path):
+    rows = [{"question": f"q{i}", "answer": "a"} for i in range(6)]
+    rows[4]["answer"] = " "
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = GSM8K.replace("path: openai/gsm8k, config: main, split: train", "path: rows.jsonl")
+    with pytest.raises(DataError) as caught:
+        check_data(load(text))
+    (first, *others) = str(caught.value).splitlines()
+    assert first.startswith(f"{tmp_path}/rows.jsonl:5: column 'answer': the text is empty.")
+    assert first.endswith("--set stages.sft.data.on_bad_row=lenient") and len(others) == 1
+    notes = check_data(load(text.replace("path: rows.jsonl", "path: rows.jsonl, on_bad_row: lenient")))
+    assert notes[0].startswith("stages.sft.data: 1 of 6 rows are set aside, the first ") and len(notes) == 2
 
 
 def test_the_registry_lists_the_folders_and_every_field_is_described():
