@@ -9,7 +9,7 @@ from pipelines.host.errors import ConfigError
 from pipelines.host.paths import shipped_workflows
 from pipelines.host.spelling import did_you_mean
 from pipelines.report import headline
-from pipelines.run import runner
+from pipelines.run import planning, runner
 from pipelines.stages import registry
 from pipelines.workflow.data_checks import check_data
 from pipelines.workflow.loading import LoadedWorkflow, load
@@ -44,7 +44,7 @@ def plan(options: argparse.Namespace) -> int:
     loaded = _load(options)
     check_data(loaded)
     folder = run_folder(options, loaded)
-    planned = runner.plan(loaded.workflow, loaded.base_folder, folder)
+    planned = planning.plan(loaded.workflow, loaded.base_folder, folder)
     width = max(len(stage.name) for stage in planned)
     for stage in planned:
         reason = "; ".join(stage.reasons) or "finished"

@@ -157,7 +157,7 @@ def _read_stage(folder: Path, name: str) -> StageRecord:
         backend=about.get("backend"),
         versions=about.get("versions") or {},
         config=about.get("config") or {},
-        inputs=about.get("inputs") or [],
+        inputs=list(about.get("inputs") or ()),
         final=_read_json(folder / "final.json"),
         metrics=_read_json_lines(folder / "metrics.jsonl"),
         samples=_read_json_lines(folder / "samples.jsonl"),

@@ -5,64 +5,27 @@ The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were
 disk.
 """
 
-import dataclasses
+import os
 import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gemma_keras.files import write_text
 from pipelines.host.errors import ConfigError, Stopped
 from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, replace_folder, write_json
 from pipelines.host.progress import duration
-from pipelines.run import keys, stage_process
+from pipelines.run import stage_process
 from pipelines.run.locking import run_lock
-from pipelines.schema.roles import input_stages, plain
+from pipelines.run.planning import PlannedStage, plan
+from pipelines.schema.roles import plain
 from pipelines.stages import registry
 from pipelines.workflow import yaml_reader
-from pipelines.workflow.loading import LoadedWorkflow, stage_backend
+from pipelines.workflow.loading import LoadedWorkflow
 from pipelines.workflow.schema import Workflow
 
 Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannedStage:
-    """What will happen to a stage, and why.
-
-    Args:
-        name, kind, backend: of the stage.
-        key: hash of `parts`, everything that the result depends on.
-        action: "run" or "skip". reasons: why it is run; empty where it is skipped.
-    """
-
-    name: str
-    kind: str
-    backend: str
-    key: str
-    parts: dict[str, Any]
-    action: Literal["run", "skip"]
-    reasons: list[str]
-
-
-def plan(workflow: Workflow, base_folder: Path, run_folder: Path) -> list[PlannedStage]:
-    """What `run` would do in this folder; changes nothing.
-
-    Raises:
-        ConfigError: a backend is missing. DataError: a data file can not be read.
-    """
-    planned: list[PlannedStage] = []
-    stage_keys: dict[str, str] = {}
-    for name, config in workflow.stages.items():
-        backend = stage_backend(workflow, name)
-        parts = keys.key_parts(workflow, name, backend, stage_keys, base_folder)
-        stage_keys[name] = keys.key_of(parts)
-        reasons = _reasons(run_folder / "stages" / name, stage_keys[name], parts)
-        planned.append(
-            PlannedStage(name, config.kind, backend, stage_keys[name], parts, "run" if reasons else "skip", reasons)
-        )
-    return planned
 
 
 def run(
@@ -130,8 +93,8 @@ def _run_locked(
             say(f"{heading}: finished before, skipped")
             continue
         say(f"{heading}: on {stage.backend}, because {'; '.join(stage.reasons)}")
-        target = run_folder / "stages" / stage.name
-        partial = _prepare(loaded, stage, target)
+        target = run_folder / stage.folder
+        partial = _prepare(loaded, stage, run_folder)
         try:
             if in_process:
                 stage_process.run_in_process(partial, stage.backend, signals, quiet)
@@ -148,10 +111,14 @@ def _run_locked(
     return write_results(run_folder)
 
 
-def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
-    """The folder that the stage writes into, with the `stage.json` that says what to run."""
+def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, run_folder: Path) -> Path:
+    """The folder that the stage writes into, with the `stage.json` that says what to run.
+
+    Its `inputs` are folders relative to the one that the stage's own lies in.
+    """
     workflow, config = loaded.workflow, loaded.workflow.stages[stage.name]
-    partial = _partial(target)
+    target = run_folder / stage.folder
+    partial = target.with_name(f".{target.name}.partial")
     partial.mkdir()
     write_json(
         partial / "stage.json",
@@ -164,7 +131,7 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
             "backend": stage.backend,
             "versions": stage.parts["versions"],
             "config": plain(config),
-            "inputs": input_stages(config, set(workflow.stages)),
+            "inputs": {name: os.path.relpath(folder, stage.folder.parent) for name, folder in stage.inputs.items()},
             "seed": workflow.seed,
             "model": workflow.model_dump(mode="json", exclude_none=True).get("model"),
             "base_folder": str(loaded.base_folder),
@@ -186,15 +153,6 @@ def _clean(run_folder: Path) -> None:
             recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
 
 
-def _reasons(folder: Path, key: str, parts: keys.KeyParts) -> list[str]:
-    if not (folder / "stage.json").is_file() or not (folder / "final.json").is_file():
-        return ["missing"]
-    about = read_json(folder / "stage.json")
-    if about.get("key") == key:
-        return []
-    return keys.changes(about.get("key_parts") or {}, parts) or ["its key changed"]
-
-
 def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, Any]:
     return {
         "name": workflow.name,
@@ -203,7 +161,3 @@ def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, A
         "platform": platform.platform(),
         "stages": {stage.name: {"key": stage.key, **stage.parts} for stage in planned},
     }
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")

@@ -41,7 +41,7 @@ def execute(output: Path, quiet: bool) -> None:
     config = registry.KINDS[about["kind"]].model_validate(about["config"])
     context = StageContext(
         name=about["name"], output=output, seed=about["seed"], model=_MODEL.validate_python(about["model"]),
-        inputs={stage: output.parent / stage for stage in about["inputs"]},
+        inputs={stage: Path(os.path.normpath(output.parent / folder)) for stage, folder in about["inputs"].items()},
         base_folder=Path(about["base_folder"]), quiet=quiet,
     )  # fmt: skip
     started = time.perf_counter()

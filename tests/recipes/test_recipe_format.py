@@ -58,7 +58,8 @@ def test_a_workflow_starts_from_it_and_its_key_follows_the_file(recipe, archive,
     (tmp_path / "w.yaml").write_text(WORKFLOW)
     assert recipe.command("validate", "w.yaml", cwd=tmp_path).returncode == 0
     program = (
-        "from pathlib import Path\nfrom pipelines.run.runner import plan\nfrom pipelines.workflow.loading import load\n"
+        "from pathlib import Path\nfrom pipelines.run.planning import plan\n"
+        "from pipelines.workflow.loading import load\n"
         "loaded = load(Path('w.yaml'))\nprint(plan(loaded.workflow, loaded.base_folder, Path('out'))[0].key)"
     )
     keys = [recipe.python("-c", program, cwd=tmp_path).stdout]

@@ -77,7 +77,7 @@ def test_it_runs_is_skipped_and_follows_its_inputs(recipe, here):
     assert "stored as  float16" in done.stdout
     first, second = (json.loads((here / f"out/stages/{name}/stage.json").read_text()) for name in ("first", "second"))
     assert first["config"]["source"] == str(here / "start"), "a relative path was not made absolute"
-    assert (first["inputs"], second["inputs"]) == ([], ["first"])
+    assert (first["inputs"], second["inputs"]) == ({}, {"first": "first"})
     assert json.loads((here / "out/stages/first/final.json").read_text())["texts"] == 2
     assert not (here / "out/stages/second/model/tokenizer.model").exists()
 

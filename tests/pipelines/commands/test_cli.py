@@ -10,7 +10,7 @@ from pipelines import cli
 from pipelines.commands import workflows as commands
 from pipelines.host import paths
 from pipelines.host.errors import InternalError
-from pipelines.run import runner
+from pipelines.run import planning
 
 pytestmark = pytest.mark.no_backend
 
@@ -143,7 +143,7 @@ def test_exit_code_of_each_kind_of_failure(error, code, text, workflow_file, cap
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(runner, "plan", fail)
+    monkeypatch.setattr(planning, "plan", fail)
     assert cli.main(["plan", str(workflow_file)]) == code
     assert text in capsys.readouterr().err
 

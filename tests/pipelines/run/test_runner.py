@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.host.errors import ConfigError, DataError, DiskError, InternalError
-from pipelines.run import keys, runner, stage_process
+from pipelines.run import keys, planning, runner, stage_process
 from pipelines.workflow import loading as workflow
 
 pytestmark = pytest.mark.no_backend
@@ -31,7 +31,7 @@ def ran(said):
 
 def plan(workflow_file, tmp_path, *overrides):
     loaded = workflow.load(workflow_file, overrides)
-    return {stage.name: stage.reasons for stage in runner.plan(loaded.workflow, loaded.base_folder, tmp_path / "run")}
+    return {stage.name: stage.reasons for stage in planning.plan(loaded.workflow, loaded.base_folder, tmp_path / "run")}
 
 
 def contents(folder: Path):
