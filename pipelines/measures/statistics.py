@@ -96,3 +96,20 @@ def _ranks(values: ArrayLike) -> np.ndarray:
     _, index, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[index]
+
+
+def sign_test(positive: int, negative: int) -> float:
+    """One-sided sign test: the chance of so many positive signs, or more, where either sign is equally likely.
+
+    Args:
+        positive, negative: int >= 0. Signs of paired differences; those of 0 are left out.
+
+    Returns:
+        float in (0, 1], the exact binomial tail; 1 without signs. The side must have been named beforehand.
+
+    Source: Dixon and Mood 1946, The Statistical Sign Test.
+    """
+    if min(positive, negative) < 0:
+        raise ValueError(f"Signs are counted from 0. Received: positive={positive}, negative={negative}")
+    signs = positive + negative
+    return sum(math.comb(signs, count) for count in range(positive, signs + 1)) / 2**signs
