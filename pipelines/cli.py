@@ -77,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
             help="override, e.g. stages.sft.learning_rate=1e-5",
         )
         command.add_argument("--backend", default=None, help="jax, tensorflow or torch, for all stages")
+        command.add_argument("--seeds", default=None, metavar="N,N,...", help="run under several seeds, e.g. 17,18,19")
+        command.add_argument(
+            "--seeds-from", default=None, metavar="STAGE", help="first stage that runs once a seed, default all stages"
+        )
         if name != "validate":
             command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
         if name == "run":

@@ -7,8 +7,10 @@ from pathlib import Path
 from gemma_keras.files import write_text
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import shipped_workflows
+from pipelines.host.run_folder import folders_with_stages
 from pipelines.host.spelling import did_you_mean
 from pipelines.report import headline
+from pipelines.report.records import read_run
 from pipelines.run import planning, runner
 from pipelines.stages import registry
 from pipelines.workflow.data_checks import check_data
@@ -35,7 +37,11 @@ def validate(options: argparse.Namespace) -> int:
     loaded = _load(options)
     for note in check_data(loaded):
         _print(note)
-    _print(f"{options.file}: valid, {len(loaded.workflow.stages)} stages: {', '.join(loaded.workflow.stages)}")
+    workflow = loaded.workflow
+    _print(f"{options.file}: valid, {len(workflow.stages)} stages: {', '.join(workflow.stages)}")
+    if workflow.seeds is not None:
+        repeated = [name for name in workflow.stages if name not in workflow.stages_run_once()]
+        _print(f"once for each seed of {', '.join(map(str, workflow.seeds.values))}: {', '.join(repeated)}")
     return 0
 
 
@@ -45,20 +51,22 @@ def plan(options: argparse.Namespace) -> int:
     check_data(loaded)
     folder = run_folder(options, loaded)
     planned = planning.plan(loaded.workflow, loaded.base_folder, folder)
-    width = max(len(stage.name) for stage in planned)
+    width = max(len(stage.label) for stage in planned)
     for stage in planned:
         reason = "; ".join(stage.reasons) or "finished"
-        _print(f"{stage.action:4}  {stage.name.ljust(width)}  {stage.kind}, {stage.backend}: {reason}")
+        _print(f"{stage.action:4}  {stage.label.ljust(width)}  {stage.kind}, {stage.backend}: {reason}")
     _print(f"{sum(stage.action == 'run' for stage in planned)} of {len(planned)} stages would run, in {folder}")
     return 0
 
 
 def report(options: argparse.Namespace) -> int:
     """`report RUN_DIR`: build summary and report again."""
-    if not (options.run_folder / "stages").is_dir():
+    if not folders_with_stages(options.run_folder):
         raise ConfigError(
             f"{options.run_folder}: no run folder; expected the folder that `run` wrote, such as runs/quickstart"
         )
+    for of_seed in read_run(options.run_folder).parts:
+        runner.write_results(of_seed.folder)
     summary = runner.write_results(options.run_folder)
     _print("\n".join(headline.lines(summary, registry.reports())))
     _print(f"report: {options.run_folder / 'report.html'}")
@@ -100,7 +108,7 @@ def run_folder(options: argparse.Namespace, loaded: LoadedWorkflow) -> Path:
 
 
 def _load(options: argparse.Namespace) -> LoadedWorkflow:
-    return load(options.file, options.set, options.backend)
+    return load(options.file, options.set, options.backend, options.seeds, options.seeds_from)
 
 
 def _description(path: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from pipelines.host.progress import duration
 from pipelines.report.parts import Figures, KindReport
 from pipelines.report.records import is_finite_number
+from pipelines.report.words import agreement, over_seeds
 
 
 def lines(summary: Figures, reports: Sequence[KindReport]) -> list[str]:
@@ -18,10 +19,23 @@ def lines(summary: Figures, reports: Sequence[KindReport]) -> list[str]:
     Returns:
         Lines of "name  value", aligned.
     """
-    rows = [(name, _stage(figures)) for name, figures in summary.get("stages", {}).items()]
-    rows += [row for report in reports for row in report.lines(summary)]
+    seeds = summary.get("seeds")
+    stages = summary.get("stages", {}).items()
+    rows = [(name, _stage(figures)) for name, figures in stages if not seeds or name not in seeds["stages"]]
+    if seeds:
+        rows += [(f"seed {seed}", _stage(figures)) for seed, figures in seeds["parts"].items()]
+        shown = [row for row in seeds["table"] if not row["is_detail"]]
+        rows += [(row["label"], f"{over_seeds(row)}, {_seeds(row)}") for row in shown]
+    else:
+        rows += [row for report in reports for row in report.lines(summary)]
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{name.ljust(width)}  {value}" for name, value in rows]
+
+
+def _seeds(row: Figures) -> str:
+    if "middle" in row:
+        return agreement(row)
+    return f"{row['n']} {'seed' if row['n'] == 1 else 'seeds'}"
 
 
 def _stage(figures: dict[str, Any]) -> str:

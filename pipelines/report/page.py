@@ -17,7 +17,7 @@ from gemma_keras.files import write_text
 from pipelines.report import chain, summary, words
 from pipelines.report import figures as draw
 from pipelines.report import format as report_format
-from pipelines.report.parts import Figures, KindReport, Pointer, Section
+from pipelines.report.parts import Figures, KindReport, Pointer, Section, look_up
 from pipelines.report.records import RunRecord, StageRecord, read_run
 
 MAX_SAMPLES = 20
@@ -29,7 +29,8 @@ def write(run_folder: str | Path, reports: Sequence[KindReport]) -> Figures:
     """Write `report.html` into a run folder, and `summary.json` anew, both atomically.
 
     Args:
-        run_folder: folder of a run, finished or not; what is not there yet is said to be missing.
+        run_folder: folder of a run or of one of its seeds, finished or not; what is not there yet is said to be
+            missing.
         reports: what the kinds add, in order.
 
     Returns:
@@ -96,14 +97,15 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         summary=figures,
         shown=shown,
         verdict=words.verdict(figures, reports),
+        seeds=figures.get("seeds"),
         no_stage=words.NO_STAGE,
         chain=chain.layout(run.stages),
         box=(chain.BOX_WIDTH, chain.BOX_HEIGHT),
         colors={report.kind: report.color for report in reports},
-        total_seconds=sum(stage.seconds or 0 for stage in run.stages),
-        peak_memory=max((stage.peak_memory_gib or 0 for stage in run.stages), default=0),
-        tiles=[tile for tile in tiles if look_up(figures, tile.path) is not None],
-        warnings=[(stage.name, report_format.visible(text)) for stage in run.stages for text in _warnings(stage)],
+        total_seconds=sum(stage.seconds or 0 for _, stage in run.all_stages),
+        peak_memory=max((stage.peak_memory_gib or 0 for _, stage in run.all_stages), default=0),
+        tiles=[tile for tile in tiles if look_up(figures, tile.path) is not None and "seeds" not in figures],
+        warnings=[(name, report_format.visible(text)) for name, stage in run.all_stages for text in _warnings(stage)],
         losses=[(stage, _markup(drawing)) for stage, drawing in losses if drawing],
         sections=[section(one) for report in reports for one in report.sections],
         short=report_format.short_names,
@@ -121,18 +123,6 @@ def _markup(value: Any) -> Any:
     if isinstance(value, list):
         return [_markup(item) for item in value]
     return markupsafe.Markup(value) if isinstance(value, str) else value
-
-
-def look_up(figures: Any, path: Pointer) -> Any:
-    """The value at a path of keys and indices; None where it leads nowhere."""
-    for key in path:
-        if isinstance(figures, dict):
-            figures = figures.get(key)
-        elif isinstance(figures, list) and isinstance(key, int) and key < len(figures):
-            figures = figures[key]
-        else:
-            return None
-    return figures
 
 
 def pointer(path: Pointer) -> str:

@@ -45,6 +45,29 @@ class Section:
     values: Callable[[RunRecord, Figures], Mapping[str, Any]]
 
 
+@dataclasses.dataclass(frozen=True)
+class SeedFigure:
+    """A row of the table over seeds: a figure that each seed has.
+
+    Args:
+        label: what it is; no other row has the same.
+        style: name of a format, see `page.FORMATS`.
+        stage: whose figure it is; there is no row where that stage runs once.
+        path: of the figure in a seed's summary. minus: of one to be subtracted, or None.
+        middle: where two things are compared, the value at which they are level: 0 of a difference, 0.5 of a win rate.
+            The table then says how many seeds lie on one side.
+        is_detail: True for one that the report shows and the terminal does not.
+    """
+
+    label: str
+    style: str
+    stage: str
+    path: Pointer
+    minus: Pointer | None = None
+    middle: float | None = None
+    is_detail: bool = False
+
+
 def _nothing(figures: Figures) -> list[Any]:
     return []
 
@@ -65,6 +88,7 @@ class KindReport:
         sections: in order.
         tiles: figures for the top; one that the summary lacks is left out.
         lines: (name, value) of what a finished run prints.
+        over_seeds: from one seed's summary to the figures that are compared over seeds.
         verdict: the report's headline, where this kind has one to give; the last kind that has one is heard.
     """
 
@@ -74,7 +98,20 @@ class KindReport:
     sections: tuple[Section, ...] = ()
     tiles: Callable[[Figures], list[Tile]] = _nothing
     lines: Callable[[Figures], list[tuple[str, str]]] = _nothing
+    over_seeds: Callable[[Figures], list[SeedFigure]] = _nothing
     verdict: Callable[[Figures], str | None] = _no_verdict
+
+
+def look_up(figures: Any, path: Pointer) -> Any:
+    """The value at a path of keys and indices; None where it leads nowhere."""
+    for key in path:
+        if isinstance(figures, dict):
+            figures = figures.get(key)
+        elif isinstance(figures, list) and isinstance(key, int) and key < len(figures):
+            figures = figures[key]
+        else:
+            return None
+    return figures
 
 
 def final_figures(run: RunRecord, kind: str, keys: tuple[str, ...]) -> Figures:

@@ -6,7 +6,7 @@ that of the resolved workflow in the run folder, because folders on disk have no
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -14,8 +14,7 @@ import yaml
 
 from pipelines.host.errors import DataError
 from pipelines.host.files import read_json
-
-WORKFLOW_FILE = "workflow.yaml"
+from pipelines.host.run_folder import STAGES, WORKFLOW_FILE, run_of, seed_folder, stage_folder, stages_before
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,38 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run: its resolved workflow and its finished stages in the workflow's order."""
+    """A run: its resolved workflow and its finished stages in the workflow's order.
+
+    Args:
+        seed: the workflow's, or the one that this part of a run is about; of a run with `seeds` the first of them.
+        stages: finished ones; of a run with `seeds` those that run once and the first seed's.
+        part_of: the folder of the run, where this is one seed's part of it.
+        seed_values: the workflow's `seeds`; empty without. repeated: names of the stages that run once a seed.
+        parts: of a run with `seeds`, a record for each that has begun: what runs once and its own stages.
+    """
 
     folder: Path
     name: str
     seed: int | None
     workflow_text: str
     stages: list[StageRecord]
+    part_of: Path | None = None
+    seed_values: list[int] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    parts: list["RunRecord"] = field(default_factory=list)
+
+    @property
+    def all_stages(self) -> list[tuple[str, StageRecord]]:
+        """Every finished stage with its name, of all seeds: `policy, seed 17`."""
+        if not self.parts:
+            return [(stage.name, stage) for stage in self.stages]
+        once = [(stage.name, stage) for stage in self.stages if stage.name not in self.repeated]
+        return once + [
+            (f"{stage.name}, seed {part.seed}", stage)
+            for part in self.parts
+            for stage in part.stages
+            if stage.name in self.repeated
+        ]
 
     def of_kind(self, *kinds: str) -> list[StageRecord]:
         """The finished stages of these kinds, in order."""
@@ -105,35 +129,69 @@ def without_non_finite(value: Any) -> Any:
     return value
 
 
-def read_run(run_folder: str | Path) -> RunRecord:
-    """Read a run folder.
+def read_run(folder: str | Path) -> RunRecord:
+    """Read a run folder, or the folder of one of its seeds.
 
     Args:
-        run_folder: folder with `stages/`, and `workflow.yaml` where the runner wrote one.
+        folder: folder with `stages/`, and `workflow.yaml` where the runner wrote one; or `seeds/<seed>/` in such a one.
 
     Returns:
-        The run; its `stages` is empty where none has finished.
+        The run; its `stages` is empty where none has finished. Of a seed it has the stages that run once as well.
 
     Raises:
         DataError: the folder does not exist, or one of its JSON files cannot be read.
     """
-    folder = Path(run_folder)
+    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such run folder; expected the folder a run wrote, such as runs/quickstart")
-    workflow_file = folder / WORKFLOW_FILE
-    workflow_text = workflow_file.read_text(encoding="utf-8") if workflow_file.is_file() else ""
-    workflow = _read_workflow(workflow_file, workflow_text)
-    # A stage at work writes into a folder whose name begins with a dot.
-    finished = {path.parent.name for path in (folder / "stages").glob("[!.]*/stage.json")}
-    names = [str(name) for name in workflow.get("stages") or sorted(finished)]
-    seed = workflow.get("seed")
+    above, seed = run_of(folder)
+    run_folder = folder if seed is None else above
+    file = run_folder / WORKFLOW_FILE
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    workflow = _read_workflow(file, text)
+    if seed is not None:
+        return _record(folder, run_folder, seed, workflow, text)
+    run = _record(folder, run_folder, None, workflow, text)
+    begun = [(seed, seed_folder(folder, seed)) for seed in run.seed_values if seed_folder(folder, seed).is_dir()]
+    return replace(run, parts=[_record(place, folder, seed, workflow, text) for seed, place in begun])
+
+
+def _record(folder: Path, run_folder: Path, seed: int | None, workflow: dict[str, Any], text: str) -> RunRecord:
+    """The record of a run, or of one seed's part of it."""
+    values, first = _seeds_of(workflow)
+    names = [str(name) for name in workflow.get("stages") or sorted(_finished(run_folder / STAGES))]
+    repeated = [name for name in names if name not in stages_before(names, first)] if values else []
+    written = workflow.get("seed")
+    own = seed if seed is not None else values[0] if values else written if isinstance(written, int) else None
+    seed_of = {name: own if name in repeated else None for name in names}
+    finished = {one: _finished(stage_folder(run_folder, "", one)) for one in set(seed_of.values())}
     return RunRecord(
         folder=folder,
-        name=str(workflow.get("name") or folder.resolve().name),
-        seed=seed if isinstance(seed, int) else None,
-        workflow_text=workflow_text,
-        stages=[_read_stage(folder / "stages" / name, name) for name in names if name in finished],
+        name=str(workflow.get("name") or run_folder.resolve().name),
+        seed=own,
+        workflow_text=text,
+        stages=[
+            _read_stage(stage_folder(run_folder, name, one), name)
+            for name, one in seed_of.items()
+            if name in finished[one]
+        ],
+        part_of=None if seed is None else run_folder,
+        seed_values=values,
+        repeated=repeated,
     )
+
+
+def _seeds_of(workflow: dict[str, Any]) -> tuple[list[int], str | None]:
+    """`seeds.values` and `seeds.from` of a resolved workflow."""
+    seeds = workflow.get("seeds")
+    if not isinstance(seeds, dict):
+        return [], None
+    return [seed for seed in seeds.get("values") or () if isinstance(seed, int)], seeds.get("from")
+
+
+def _finished(stages: Path) -> set[str]:
+    """Names of the finished stages; one at work writes into a folder whose name begins with a dot."""
+    return {path.parent.name for path in stages.glob("[!.]*/stage.json")}
 
 
 def _read_workflow(path: Path, text: str) -> dict[str, Any]:

@@ -13,6 +13,11 @@ What is written: `summary.json` with
 - `stages.<name>.{kind, key, seconds, peak_memory_gib, backend, final}`;
 - what the kinds add (`KindReport.summarize`).
 
+Of a run with `seeds` these are the figures of the first seed, and there is
+- `seeds.{values, stages, parts, table}`: the seeds, the stages that run once for each, and what the kinds compare over
+  them (`KindReport.over_seeds`); see `seeds.over_seeds`.
+Every seed has its own `summary.json`, in `seeds/<seed>/`.
+
 What is missing is null, never made up; numbers that are not finite are null as well.
 """
 
@@ -22,13 +27,14 @@ from pathlib import Path
 from pipelines.host.files import write_json
 from pipelines.report.parts import Figures, KindReport
 from pipelines.report.records import RunRecord, StageRecord, read_run, without_non_finite
+from pipelines.report.seeds import over_seeds
 
 
 def build(run_folder: str | Path, reports: Sequence[KindReport]) -> Figures:
     """Build a run's summary and write it to `summary.json` in the run folder, atomically.
 
     Args:
-        run_folder: folder of a run, finished or not. reports: what the kinds add, in order.
+        run_folder: folder of a run or of one of its seeds, finished or not. reports: what the kinds add, in order.
 
     Returns:
         The summary as written: plain JSON values, numbers that are not finite as None.
@@ -53,6 +59,8 @@ def summarize(run: RunRecord, reports: Sequence[KindReport]) -> Figures:
     }
     for report in reports:
         summary |= report.summarize(run)
+    if run.seed_values and run.part_of is None:
+        summary["seeds"] = over_seeds(run, [summarize(part, reports) for part in run.parts], reports)
     found: Figures = without_non_finite(summary)
     return found
 

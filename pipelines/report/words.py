@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipelines.report.format import number, percent
 from pipelines.report.parts import Figures, KindReport
 
 NO_STAGE = {
@@ -11,14 +12,33 @@ NO_STAGE = {
     "config": "The workflow of this run was not kept.",
     "versions": "No finished stage wrote the versions it ran with.",
 }
+_STYLES = {"number": number, "percent": percent}
+
+
+def over_seeds(row: Figures) -> str:
+    """Mean and range of a row of the table over seeds: `0.936 (0.930 to 0.941)`."""
+    mean, low, high = (_STYLES[row["style"]](row[key]) for key in ("mean", "min", "max"))
+    return f"{mean} ({low} to {high})" if row["n"] > 1 else mean
+
+
+def agreement(row: Figures) -> str:
+    """How many seeds lie on the side on which most do: `3 of 3 seeds above 0`."""
+    side = "above" if row["above"] >= row["below"] else "below"
+    count = max(row["above"], row["below"])
+    middle = percent(row["middle"], 0) if row["style"] == "percent" else number(row["middle"])
+    return f"{count} of {row['n']} {'seed' if row['n'] == 1 else 'seeds'} {side} {middle}"
 
 
 def verdict(figures: Figures, reports: Sequence[KindReport]) -> str:
     """The headline: that of the last kind which has one, else how far the run is."""
+    seeds = figures.get("seeds")
+    compared = next((row for row in seeds["table"] if "middle" in row), None) if seeds else None
+    if compared is not None:
+        return f"{compared['label']} {over_seeds(compared)}, {agreement(compared)}"
     for report in reversed(reports):
         words = report.verdict(figures)
         if words is not None:
-            return words
+            return f"Seed {figures['seed']}: {words}" if seeds else words
     count = len(figures["stages"])
     return (
         f"{count} {'stage' if count == 1 else 'stages'} finished; none compares policies"

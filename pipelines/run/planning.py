@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.host.files import read_json
+from pipelines.host.run_folder import stage_folder
 from pipelines.run import keys
 from pipelines.schema.roles import input_stages
 from pipelines.workflow.loading import stage_backend
@@ -17,6 +18,7 @@ class PlannedStage:
 
     Args:
         name, kind, backend: of the stage.
+        seed: which of the workflow's `seeds` it runs for; None for a stage that runs once.
         folder: where it lies in the run folder. inputs: stage → folder in the run folder, of those that it reads.
         key: hash of `parts`, everything that the result depends on.
         action: "run" or "skip". reasons: why it is run; empty where it is skipped.
@@ -25,6 +27,7 @@ class PlannedStage:
     name: str
     kind: str
     backend: str
+    seed: int | None
     folder: Path
     inputs: dict[str, Path]
     key: str
@@ -32,28 +35,49 @@ class PlannedStage:
     action: Literal["run", "skip"]
     reasons: list[str]
 
+    @property
+    def label(self) -> str:
+        """What it is called on the terminal."""
+        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
+
 
 def plan(workflow: Workflow, base_folder: Path, run_folder: Path) -> list[PlannedStage]:
-    """What `run` would do in this folder; changes nothing.
+    """What `run` would do in this folder, in its order: the stages that run once, then seed after seed the others.
+
+    A stage of a seed is the stage of a workflow with that `seed`, its name the same, so that it draws the same. It
+    reads the stages of its own seed and those that run once.
 
     Raises:
         ConfigError: a backend is missing. DataError: a data file can not be read.
     """
-    planned: dict[str, PlannedStage] = {}
-    for name in workflow.stages:
-        planned[name] = _planned(workflow, name, planned, base_folder, run_folder)
-    return list(planned.values())
+    once: dict[str, PlannedStage] = {}
+    for name in workflow.stages_run_once():
+        once[name] = _planned(workflow, name, None, once, base_folder, run_folder)
+    planned = list(once.values())
+    for seed in workflow.seeds.values if workflow.seeds else ():
+        of_seed, stages = workflow.model_copy(update={"seed": seed}), {**once}
+        for name in workflow.stages:
+            if name not in once:
+                stages[name] = _planned(of_seed, name, seed, stages, base_folder, run_folder)
+                planned.append(stages[name])
+    return planned
 
 
 def _planned(
-    workflow: Workflow, name: str, earlier: dict[str, PlannedStage], base_folder: Path, run_folder: Path
+    workflow: Workflow,
+    name: str,
+    seed: int | None,
+    earlier: dict[str, PlannedStage],
+    base_folder: Path,
+    run_folder: Path,
 ) -> PlannedStage:
-    config, backend, folder = workflow.stages[name], stage_backend(workflow, name), Path("stages", name)
+    config, backend, folder = workflow.stages[name], stage_backend(workflow, name), stage_folder(Path(), name, seed)
     parts = keys.key_parts(workflow, name, backend, {one.name: one.key for one in earlier.values()}, base_folder)
     key = keys.key_of(parts)
     reasons = _reasons(run_folder / folder, key, parts)
     inputs = {stage: earlier[stage].folder for stage in input_stages(config, set(workflow.stages))}
-    return PlannedStage(name, config.kind, backend, folder, inputs, key, parts, "run" if reasons else "skip", reasons)
+    action: Literal["run", "skip"] = "run" if reasons else "skip"
+    return PlannedStage(name, config.kind, backend, seed, folder, inputs, key, parts, action, reasons)
 
 
 def _reasons(folder: Path, key: str, parts: keys.KeyParts) -> list[str]:

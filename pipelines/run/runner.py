@@ -1,10 +1,11 @@
 """Runs a workflow in its folder: skips what is finished under an equal key, runs the rest, writes summary and report.
 
 The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were made of), `stages/<name>/`,
-`summary.json`, `report.html`. A stage writes into `stages/.<name>.partial/`, which gets its name when all of it is on
-disk.
+`summary.json`, `report.html`; with `seeds`, also `seeds/<seed>/` with the last three. A stage writes into
+`stages/.<name>.partial/`, which gets its name when all of it is on disk.
 """
 
+import itertools
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from gemma_keras.files import write_text
 from pipelines.host.errors import ConfigError, Stopped
 from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, replace_folder, write_json
 from pipelines.host.progress import duration
+from pipelines.host.run_folder import STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
 from pipelines.run import stage_process
 from pipelines.run.locking import run_lock
 from pipelines.run.planning import PlannedStage, plan
@@ -47,7 +49,7 @@ def run(
         Other WorkflowErrors: from the stage; nothing half-written stands in its place.
     """
     try:
-        (run_folder / "stages").mkdir(parents=True, exist_ok=True)
+        run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error, run_folder) from error
@@ -64,12 +66,12 @@ def run(
         raise
 
 
-def write_results(run_folder: Path) -> dict[str, Any]:
-    """Build `summary.json` and `report.html` from a run folder; returns the summary."""
+def write_results(folder: Path) -> dict[str, Any]:
+    """Build `summary.json` and `report.html` of a run, or of one of its seeds, from its folder; returns the summary."""
     # Here, not above: drawing takes half a second to load, and only a report pays for it.
     from pipelines.report import page
 
-    return page.write(run_folder, registry.reports())
+    return page.write(folder, registry.reports())
 
 
 def _run_locked(
@@ -84,42 +86,57 @@ def _run_locked(
     workflow = loaded.workflow
     _clean(run_folder)
     planned = plan(workflow, loaded.base_folder, run_folder)
-    write_text(run_folder / "workflow.yaml", yaml_reader.dump(loaded.as_data()))
+    write_text(run_folder / WORKFLOW_FILE, yaml_reader.dump(loaded.as_data()))
     write_json(run_folder / "workflow.lock", _lock_record(workflow, planned))
-    for number, stage in enumerate(planned, 1):
-        signals.check()
-        heading = f"[{number}/{len(planned)}] {stage.name} ({stage.kind})"
-        if stage.action == "skip":
-            say(f"{heading}: finished before, skipped")
-            continue
-        say(f"{heading}: on {stage.backend}, because {'; '.join(stage.reasons)}")
-        target = run_folder / stage.folder
-        partial = _prepare(loaded, stage, run_folder)
-        try:
-            if in_process:
-                stage_process.run_in_process(partial, stage.backend, signals, quiet)
-            else:
-                stage_process.run_in_subprocess(partial, stage.backend, signals, quiet, lock)
-        except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, Stopped):
-                say(f"stopped in stage {stage.name}; finished stages are kept, the same command continues")
-            raise
-        replace_folder(partial, target)
-        say(f"[{number}/{len(planned)}] {stage.name}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
+
+    def start(partial: Path, backend: str) -> None:
+        if in_process:
+            stage_process.run_in_process(partial, backend, signals, quiet)
+        else:
+            stage_process.run_in_subprocess(partial, backend, signals, quiet, lock)
+
+    for seed, stages in itertools.groupby(enumerate(planned, 1), key=lambda one: one[1].seed):
+        for number, stage in stages:
+            signals.check()
+            _run_stage(loaded, stage, run_folder, f"[{number}/{len(planned)}] {stage.label}", start, say)
+        if seed is not None:
+            write_results(seed_folder(run_folder, seed))
     signals.check()
     return write_results(run_folder)
 
 
-def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, run_folder: Path) -> Path:
+def _run_stage(
+    loaded: LoadedWorkflow,
+    stage: PlannedStage,
+    run_folder: Path,
+    heading: str,
+    start: Callable[[Path, str], None],
+    say: Say,
+) -> None:
+    if stage.action == "skip":
+        say(f"{heading} ({stage.kind}): finished before, skipped")
+        return
+    say(f"{heading} ({stage.kind}): on {stage.backend}, because {'; '.join(stage.reasons)}")
+    target = run_folder / stage.folder
+    partial = _prepare(loaded, stage, target)
+    try:
+        start(partial, stage.backend)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, Stopped):
+            say(f"stopped in stage {stage.label}; finished stages are kept, the same command continues")
+        raise
+    replace_folder(partial, target)
+    say(f"{heading}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
+
+
+def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
     """The folder that the stage writes into, with the `stage.json` that says what to run.
 
     Its `inputs` are folders relative to the one that the stage's own lies in.
     """
-    workflow, config = loaded.workflow, loaded.workflow.stages[stage.name]
-    target = run_folder / stage.folder
     partial = target.with_name(f".{target.name}.partial")
-    partial.mkdir()
+    partial.mkdir(parents=True)
     write_json(
         partial / "stage.json",
         {
@@ -130,10 +147,10 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, run_folder: Path) -> P
             "peak_memory_gib": None,
             "backend": stage.backend,
             "versions": stage.parts["versions"],
-            "config": plain(config),
+            "config": plain(loaded.workflow.stages[stage.name]),
             "inputs": {name: os.path.relpath(folder, stage.folder.parent) for name, folder in stage.inputs.items()},
-            "seed": workflow.seed,
-            "model": workflow.model_dump(mode="json", exclude_none=True).get("model"),
+            "seed": stage.parts["seed"],
+            "model": loaded.workflow.model_dump(mode="json", exclude_none=True).get("model"),
             "base_folder": str(loaded.base_folder),
             "key_parts": stage.parts,
         },
@@ -144,20 +161,27 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, run_folder: Path) -> P
 def _clean(run_folder: Path) -> None:
     """Remove what a killed run left: half-written stages and temporary files; finish a replacement that it had
     begun."""
-    for path in run_folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
-    for path in (run_folder / "stages").iterdir():
-        if path.name.startswith(".") and path.name.endswith(".partial"):
-            shutil.rmtree(path)
-        elif path.name.startswith(".") and path.name.endswith(".old"):
-            recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
+    for folder in (run_folder, *folders_with_stages(run_folder)):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        for path in (folder / STAGES).glob(".*"):
+            if path.name.endswith(".partial"):
+                shutil.rmtree(path)
+            elif path.name.endswith(".old"):
+                recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
 
 
 def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, Any]:
-    return {
+    def stages_of(seed: int | None) -> dict[str, Any]:
+        return {stage.name: {"key": stage.key, **stage.parts} for stage in planned if stage.seed == seed}
+
+    record = {
         "name": workflow.name,
         "seed": workflow.seed,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "stages": {stage.name: {"key": stage.key, **stage.parts} for stage in planned},
+        "stages": stages_of(None),
     }
+    if workflow.seeds is not None:
+        record["seeds"] = {str(seed): stages_of(seed) for seed in workflow.seeds.values}
+    return record

@@ -14,6 +14,7 @@ from gemma_keras import backend_choice
 from pipelines.host.errors import DiskError, InternalError, Stopped
 from pipelines.host.files import read_json
 from pipelines.host.paths import PACKAGE
+from pipelines.host.run_folder import run_of
 from pipelines.run import stage_main
 from pipelines.run.stage_errors import ERROR_FILE, from_record, known_error
 
@@ -150,7 +151,8 @@ def run_in_subprocess(output: Path, backend: str, signals: StopSignals, quiet: b
 
 def raise_for(code: int, output: Path) -> None:
     """Raise what a stage's exit code, and the `error.json` that it may have left, mean."""
-    name = output.name.removeprefix(".").removesuffix(".partial")
+    name, (_, seed) = output.name.removeprefix(".").removesuffix(".partial"), run_of(output.parent.parent)
+    stage = f"stage {name!r}" if seed is None else f"stage {name!r} of seed {seed}"
     if (output / ERROR_FILE).is_file():
         raise from_record(read_json(output / ERROR_FILE))
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
@@ -161,14 +163,12 @@ def raise_for(code: int, output: Path) -> None:
         )
     if code == -signal.SIGKILL:
         raise InternalError(
-            f"stage {name!r} was killed (signal 9), most likely because memory ran out. "
+            f"{stage} was killed (signal 9), most likely because memory ran out. "
             "Lower its micro_batch_size or max_length, then run again"
         )
     if code < 0:
-        raise InternalError(f"stage {name!r} died of signal {-code} ({signal.Signals(-code).name})")
-    raise InternalError(
-        f"stage {name!r} failed with a bug (traceback above, exit code {code}); finished stages are kept"
-    )
+        raise InternalError(f"{stage} died of signal {-code} ({signal.Signals(-code).name})")
+    raise InternalError(f"{stage} failed with a bug (traceback above, exit code {code}); finished stages are kept")
 
 
 def set_environment(backend: str) -> None:

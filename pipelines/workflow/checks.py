@@ -1,7 +1,7 @@
 """Whether the names in a workflow make sense together, and the settings of a stage. Knows roles, and no kind of stage.
 Imports no Keras."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,28 @@ def _reference_problems(
     functions = () if role.is_prefixed else role.functions
     also = f", or a function: {', '.join(functions)}" if functions else ""
     hint = did_you_mean(target, [*choices, *functions])
-    # `runs/quickstart/stages/sft`: what another workflow leaves behind.
+    # `runs/quickstart/stages/sft`, `runs/quickstart/seeds/17/stages/policy`: what another workflow leaves behind.
     parts = Path(target).parts
     if "stages" in parts[1:]:
-        hint = f" Run the workflow {parts[parts.index('stages') - 1]!r} first, it makes that folder."
+        inner = "seeds" if "seeds" in parts[1:] else "stages"
+        hint = f" Run the workflow {parts[parts.index(inner) - 1]!r} first, it makes that folder."
     yield (
         path,
         f"{target!r} is neither an earlier stage nor a model folder.{hint} Stages: "
         f"{', '.join(choices) or 'none'}{also}",
     )
+
+
+def seeds_problems(seeds: Any, stages: Collection[str]) -> list[Problem]:
+    """What is wrong with where a workflow's seeds begin.
+
+    Args:
+        seeds: as written; others of its settings may be wrong. stages: names of the workflow's stages, in order.
+    """
+    first = seeds.get("from") if isinstance(seeds, Mapping) else None
+    if not isinstance(first, str) or first in stages:
+        return []
+    return [(("from",), f"no stage {first!r}.{did_you_mean(first, stages)} Stages: {', '.join(stages) or 'none'}")]
 
 
 def model_problems(workflow: Workflow, base_folder: Path) -> list[Problem]:

@@ -55,6 +55,9 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
         return path, False, f"`{_dotted(path)}`: expected {_TYPES[kind]}, got {describe(received)}{hint}"
     if kind == "string_pattern_mismatch":
         return path, False, f"`{_dotted(path)}`: expected letters, digits, `.`, `_` and `-`, got {describe(received)}"
+    if kind == "too_short":
+        least, items = context["min_length"], "item" if context["min_length"] == 1 else "items"
+        return path, False, f"`{_dotted(path)}`: expected at least {least} {items}, got {context['actual_length']}"
     message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return path, False, f"`{_dotted(path)}`: expected {message}, got {describe(received)}"
 

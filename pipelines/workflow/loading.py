@@ -17,7 +17,7 @@ from pipelines.schema.roles import KeyPath, LocalFile, marked, plain, references
 from pipelines.stages.registry import KINDS
 from pipelines.workflow import checks, complaints, yaml_reader
 from pipelines.workflow.complaints import Complaint
-from pipelines.workflow.overrides import override, override_backend
+from pipelines.workflow.overrides import override, override_backend, override_seeds
 from pipelines.workflow.schema import Stage, Workflow
 from pipelines.workflow.yaml_reader import Document
 
@@ -48,13 +48,20 @@ class LoadedWorkflow:
         return self.workflow.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def load(path: Path, overrides: Sequence[str] = (), backend: str | None = None) -> LoadedWorkflow:
+def load(
+    path: Path,
+    overrides: Sequence[str] = (),
+    backend: str | None = None,
+    seeds: str | None = None,
+    seeds_from: str | None = None,
+) -> LoadedWorkflow:
     """Read and check a workflow file.
 
     Args:
         path: the YAML file.
         overrides: `dotted.key=value` texts, the value in YAML, applied in order.
         backend: backend for all stages, over what the file says.
+        seeds: such as "17,18,19", over the file's `seeds.values`. seeds_from: a stage, over its `seeds.from`.
 
     Raises:
         ConfigError: one line for each problem, `file:line:column: what is wrong`.
@@ -78,6 +85,7 @@ def load(path: Path, overrides: Sequence[str] = (), backend: str | None = None) 
         applied[override(document.value, text)] = f"--set {text}"
     if backend is not None:
         override_backend(document.value, backend, applied)
+    override_seeds(document.value, seeds, seeds_from, applied)
     base_folder = path.resolve().parent
     workflow, problems = _validate(document.value, base_folder)
     if problems or workflow is None:
@@ -107,6 +115,10 @@ def _validate(data: dict[str, Any], base_folder: Path) -> tuple[Workflow | None,
             found = checks.reference_problems(name, kind, written, kinds, base_folder)
             found += checks.settings_problems(stages[name]) if name in stages else []
             problems += [(("stages", name, *path), False, message) for path, message in found]
+    found = checks.seeds_problems(data.get("seeds"), kinds)
+    if workflow is not None and workflow.seeds is not None:
+        found += checks.settings_problems(workflow.seeds)
+    problems += [(("seeds", *path), False, message) for path, message in found]
     if workflow is not None:
         problems += [
             (path, path[:1] == ("stages",), message) for path, message in checks.model_problems(workflow, base_folder)

@@ -1,4 +1,4 @@
-"""What the command line sets over a workflow file: `--set dotted.key=value` and `--backend`."""
+"""What the command line sets over a workflow file: `--set dotted.key=value`, `--backend`, `--seeds`, `--seeds-from`."""
 
 from typing import Any
 
@@ -63,3 +63,26 @@ def override_backend(data: dict[str, Any], backend: str, applied: dict[KeyPath, 
     for stage in stages.values() if isinstance(stages, dict) else ():
         if isinstance(stage, dict):
             stage.pop("backend", None)
+
+
+def override_seeds(data: dict[str, Any], values: str | None, first: str | None, applied: dict[KeyPath, str]) -> None:
+    """Put seeds, such as "17,18,19", and the stage that they begin at into the place of the file's; `applied` learns
+    who set them.
+
+    Raises:
+        ConfigError: no list, or a stage to begin at without seeds.
+    """
+    written = data.get("seeds")
+    seeds = {**written} if isinstance(written, dict) else {}
+    if values is not None:
+        option = f"--seeds {values}"
+        seeds["values"] = yaml_reader.read_text(f"[{values}]", option).value
+        applied[("seeds", "values")] = option
+    if first is not None:
+        option = f"--seeds-from {first}"
+        if "values" not in seeds:
+            raise ConfigError(f"{option}: there are no seeds to run from there; name them: --seeds 17,18,19")
+        seeds["from"] = first
+        applied[("seeds", "from")] = option
+    if values is not None or first is not None:
+        data["seeds"] = seeds

@@ -2,11 +2,13 @@
 
 import functools
 import operator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pipelines.schema.base import Backend, Settings, StageConfig, StageName
+from pipelines.host.run_folder import stages_before
+from pipelines.schema.base import Backend, Problem, Settings, StageConfig, StageName
 from pipelines.schema.model import Model
 from pipelines.stages.registry import KINDS
 
@@ -16,11 +18,37 @@ else:
     Stage = Annotated[functools.reduce(operator.or_, KINDS.values()), Field(discriminator="kind")]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Seeds(Settings):
+    """Seeds that a workflow runs under, one after the other."""
+
+    values: list[Seed] = Field(min_length=1, description="The seeds, e.g. [17, 18, 19]; a folder each.")
+    from_: str | None = Field(
+        None,
+        alias="from",
+        min_length=1,
+        description="First stage that runs once a seed, as do all written after it; default all stages.",
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """A seed that is named twice."""
+        for index, seed in enumerate(self.values):
+            if seed in self.values[:index]:
+                yield ("values", index), f"the seed {seed} is named twice; expected different ones"
+
+
 class Workflow(Settings):
     """A workflow file: a model and the stages, run in the order written."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="Names the run's folder.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Keys every random draw.")
+    seed: Seed = Field(0, description="Keys every random draw.")
+    seeds: Seeds | None = Field(None, description="Several seeds in one run, {values: [17, 18], from: policy}.")
     backend: Backend | None = Field(None, description="jax, tensorflow or torch; default KERAS_BACKEND.")
     model: Model = Field(None, description="Published size, hub id, folder or file, or {config: {...}} from scratch.")
     stages: dict[StageName, Stage] = Field(min_length=1, description="Stages by name.")
+
+    def stages_run_once(self) -> list[str]:
+        """The stages that run once, under `seed`; the others run once for each of `seeds`."""
+        return list(self.stages) if self.seeds is None else stages_before(self.stages, self.seeds.from_)

@@ -4,6 +4,7 @@ exactly: in another folder, in other processes, and after its runner was killed.
 One file, so that one process of the test run makes the chain once for all of them.
 """
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -298,3 +299,49 @@ def test_other_seeds_give_other_weights(chain, make_chain):
     ours, theirs = run.results(["pretrained", "sft"]), chain.results(["pretrained", "sft"])
     same = {place for place in ours if ours[place] == theirs[place]}
     assert not any(place.endswith((".safetensors", "stage.json", "metrics.jsonl")) for place in same)
+
+
+REPEATED = ("policy", "evaluation")
+
+
+@pytest.fixture
+def seeds(chain_copy):
+    """The finished run, gone on with under two seeds from the policy on: seed → its part, as a run."""
+    output = chain_copy.finish("--in-process", "--seeds", "17,18", "--seeds-from", "policy")
+    assert output.count("finished before, skipped") == len(STAGES) - len(REPEATED)
+    return {seed: dataclasses.replace(chain_copy, folder=chain_copy.folder / "seeds" / str(seed)) for seed in (17, 18)}
+
+
+def test_a_seed_s_stages_are_those_of_a_plain_run_with_it(chain, seeds):
+    """Bit for bit, keys included: the workflow's own seed is 17, so its plain run has the same stages before."""
+    plain, ours, other = (run.results(REPEATED) for run in (chain, seeds[17], seeds[18]))
+    assert ours == plain
+    same = {place for place in other if other[place] == plain[place]}
+    assert not any(place.endswith((".safetensors", "stage.json", "metrics.jsonl", "samples.jsonl")) for place in same)
+    summaries = {seed: run.json("summary.json") for seed, run in seeds.items()}
+    top = json.loads((seeds[17].folder.parents[1] / "summary.json").read_text(encoding="utf-8"))
+    row = {row["label"]: row for row in top["seeds"]["table"]}["policy minus sft: gold reward"]
+    for seed, summary in summaries.items():
+        assert tuple(summary["stages"]) == STAGES and summary["seed"] == seed
+        gold = {name: figures["gold"]["mean"] for name, figures in summary["evaluation"]["policies"].items()}
+        assert row["values"][str(seed)] == gold["policy"] - gold["sft"]
+
+
+@pytest.mark.slow
+def test_another_seed_s_policy_is_that_of_a_plain_run_from_the_same_folders(chain, seeds, make_chain):
+    run = make_chain()
+    before, after = run.workflow.read_text().replace("seed: 17", "seed: 18").split("  pretrained:")
+    text = before + "  policy:" + after.split("  policy:")[1]
+    for old, name in (("from: sft", "sft"), ("reward: reward", "reward"), ("compare: [sft", "sft")):
+        assert text.count(old) == 1
+        text = text.replace(old, old.removesuffix(name) + str(chain.stage(name)))
+    run.workflow.write_text(text)
+    run.finish("--in-process", "--quiet")
+    ours, theirs = seeds[18].results(["policy"]), run.results(["policy"])
+    # The key and the reward's name say where the earlier stages lie.
+    assert {place for place in ours if ours[place] != theirs[place]} <= {
+        "stages/policy/stage.json", "stages/policy/final.json"
+    }  # fmt: skip
+    assert any(place.endswith(".safetensors") for place in ours) and ours.keys() == theirs.keys()
+    evaluations = [one.json("stages/evaluation/evaluation.json")["policies"]["policy"] for one in (seeds[18], run)]
+    assert evaluations[0] == evaluations[1]

@@ -35,16 +35,16 @@ stages:
 
 
 class Run:
-    """A workflow in a fresh folder and processes that run it."""
+    """A workflow in a fresh folder and processes that run it; `options` go with each command."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.out, self.processes = folder, folder / "run", []
+    def __init__(self, folder: Path, *options: str):
+        self.folder, self.out, self.processes, self.options = folder, folder / "run", [], options
         (folder / "w.yaml").write_text(WORKFLOW)
 
     def start(self, out=None, limit=None, **actions) -> subprocess.Popen:
         # A user's shell has its own seed of hashes and its own backend: neither may show in the result.
         environment = {**os.environ, "STAND_IN": json.dumps(actions), "PYTHONHASHSEED": str(len(self.processes) + 1)}
-        command = [sys.executable, str(PROGRAM), "cli", "run", "w.yaml", "--out", str(out or self.out)]
+        command = [sys.executable, str(PROGRAM), "cli", "run", "w.yaml", "--out", str(out or self.out), *self.options]
         if limit is not None:
             command = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *command]
         process = subprocess.Popen(
@@ -64,10 +64,10 @@ class Run:
         process.output, process.error = process.communicate(timeout=60)
         return process
 
-    def wait_for(self, pattern: str) -> Path:
+    def wait_for(self, pattern: str, part: str = "") -> Path:
         give_up = time.monotonic() + 30
         while time.monotonic() < give_up:
-            found = list((self.out / "stages").glob(pattern)) if self.out.exists() else []
+            found = list((self.out / part / "stages").glob(pattern))
             if found and found[0].read_text() != "":
                 return found[0]
             time.sleep(0.01)
@@ -75,18 +75,22 @@ class Run:
             f"{pattern} did not appear: {[p.communicate() for p in self.processes if p.poll() is not None]}"
         )
 
-    def models(self, out=None) -> dict[str, str]:
-        """Digest of each finished stage's model and metrics."""
-        folders = [path for path in ((out or self.out) / "stages").iterdir() if not path.name.startswith(".")]
+    def parts(self) -> list[Path]:
+        """The run's folder, and those of its seeds."""
+        return [self.out, *self.out.glob("seeds/*")]
+
+    def models(self) -> dict[str, str]:
+        """Digest of each finished stage's model and metrics; `18/two` is one of a seed."""
+        folders = [path for part in self.parts() for path in (part / "stages").glob("[!.]*")]
         return {
-            path.name: hashlib.sha256(
+            path.relative_to(self.out).as_posix().removeprefix("seeds/").replace("stages/", ""): hashlib.sha256(
                 (path / "model/config.json").read_bytes() + (path / "metrics.jsonl").read_bytes()
             ).hexdigest()
             for path in folders
         }
 
     def left_overs(self) -> list[str]:
-        return [path.name for path in (self.out / "stages").iterdir() if path.name.startswith(".")]
+        return [path.name for part in self.parts() for path in (part / "stages").glob(".*")]
 
 
 @pytest.fixture
@@ -143,6 +147,52 @@ def test_a_run_started_right_after_a_kill_waits_for_the_orphan(run, uninterrupte
     second = run.finish()
     assert second.returncode == 0, second.error
     assert run.models() == uninterrupted
+
+
+SEEDS = ("--seeds", "17,18", "--seeds-from", "two")
+SEED_STAGES = ("one", "17/two", "17/three", "18/two", "18/three")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_seeds(tmp_path_factory):
+    """Digests of a run of two seeds without faults."""
+    run = Run(tmp_path_factory.mktemp("seeds"), *SEEDS)
+    assert run.finish().returncode == 0
+    assert set(run.models()) == set(SEED_STAGES)
+    return run.models()
+
+
+@pytest.mark.parametrize("place", ["one", "17/three", "18/two", "18/three"])
+def test_a_runner_killed_between_seeds_goes_on_with_what_is_left(tmp_path, uninterrupted_seeds, place):
+    """Each run is a process of its own, and so is each stage."""
+    run = Run(tmp_path, *SEEDS)
+    seed, _, stage = place.rpartition("/")
+    first = run.start(**{f"{stage}@{seed or 0}": "wait"})
+    stage_process = int(run.wait_for(f".{stage}.partial/started", f"seeds/{seed}" if seed else "").read_text())
+    finished = set(run.models())
+    assert finished == set(SEED_STAGES[: SEED_STAGES.index(place)])
+    first.kill()
+    first.wait()
+    wait_until_dead(stage_process)
+    second = run.finish()
+    assert second.returncode == 0, second.error
+    assert second.output.count("finished before, skipped") == len(finished)
+    assert run.models() == uninterrupted_seeds
+    assert run.left_overs() == []
+    assert all((part / "report.html").is_file() for part in run.parts())
+
+
+def test_a_stop_signal_names_the_seed_that_it_stops(tmp_path, uninterrupted_seeds):
+    run = Run(tmp_path, *SEEDS)
+    first = run.start(**{"two@18": "wait"})
+    run.wait_for(".two.partial/started", "seeds/18")
+    first.send_signal(signal.SIGTERM)
+    output, _ = first.communicate(timeout=30)
+    assert first.returncode == 143
+    assert "stopped in stage two, seed 18; finished stages are kept" in output
+    assert set(run.models()) == set(SEED_STAGES[:3]) and run.left_overs() == []
+    assert run.finish().returncode == 0
+    assert run.models() == uninterrupted_seeds
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -31,10 +31,10 @@ from typing import Any
 
 from pipelines.report.format import short_names
 from pipelines.report.headline import interval
-from pipelines.report.page import look_up
-from pipelines.report.parts import Figures, KindReport, Section, Tile
+from pipelines.report.parts import Figures, KindReport, Section, Tile, look_up
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.evaluation.report import figures as draw
+from pipelines.stages.evaluation.report.over_seeds import over_seeds
 from pipelines.stages.evaluation.report.words import judge_words, overlap_words, verdict
 from pipelines.stages.registry import KINDS
 
@@ -145,5 +145,6 @@ REPORT = KindReport(
     sections=(Section("win_rates", "Win rates", Path(__file__).with_name("win_rates.html.j2"), _section),),
     tiles=_tiles,
     lines=_lines,
+    over_seeds=over_seeds,
     verdict=verdict,
 )

@@ -11,7 +11,7 @@ such stage.
 from pathlib import Path
 from typing import Any
 
-from pipelines.report.parts import Figures, KindReport, Section, Tile, final_figures
+from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile, final_figures
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.policy_optimization.report import figures as draw
 from pipelines.stages.policy_optimization.report.words import overoptimization_words, policy_words
@@ -63,6 +63,21 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
     return found
 
 
+def _over_seeds(figures: Figures) -> list[SeedFigure]:
+    """Of each policy of the run what it reached in training, and whether the gold reward rose."""
+    found = []
+    for name, stage in figures["stages"].items():
+        if stage["kind"] == KIND:
+            final = ("stages", name, "final")
+            gold = (*final, "gold_end"), (*final, "gold_start")
+            found += [
+                SeedFigure(f"{name} in training: gold reward, last minus first", "number", name, *gold, middle=0.0),
+                SeedFigure(f"{name} in training: reward at the end", "number", name, (*final, "reward_end")),
+                SeedFigure(f"{name} in training: KL a response, nats", "number", name, (*final, "kl_sequence")),
+            ]
+    return found
+
+
 REPORT = KindReport(
     kind=KIND,
     summarize=_summarize,
@@ -78,4 +93,5 @@ REPORT = KindReport(
     ),
     tiles=_tiles,
     lines=_lines,
+    over_seeds=_over_seeds,
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.report.format import percent
 from pipelines.report.headline import interval
-from pipelines.report.parts import Figures, KindReport, Section, Tile, final_figures
+from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile, final_figures
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.reward_modeling.report import figures as draw
 
@@ -51,6 +51,16 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
     return [("reward model accuracy", f"{found['accuracy']:.3f}{interval(found['accuracy_ci95'])}{ceiling}")]
 
 
+def _over_seeds(figures: Figures) -> list[SeedFigure]:
+    """Of each reward model of the run how often it is right, and its regret where that is known."""
+    return [
+        SeedFigure(f"{name}: {label}", style, name, ("stages", name, "final", key))
+        for name, stage in figures["stages"].items()
+        if stage["kind"] == KIND
+        for key, label, style in (("accuracy", "right on held-out pairs", "percent"), ("regret", "regret", "percent"))
+    ]
+
+
 def verdict(figures: Figures) -> str | None:
     """How often the reward model is right, and how often it could be."""
     found = figures["reward_model"]
@@ -83,5 +93,6 @@ REPORT = KindReport(
     sections=(Section("reward_model", "Reward model", Path(__file__).with_name("reward_model.html.j2"), _section),),
     tiles=_tiles,
     lines=_lines,
+    over_seeds=_over_seeds,
     verdict=verdict,
 )
