@@ -70,11 +70,12 @@ def policy_table(source: str, rows: list[dict], columns: list[str]) -> Iterator[
 def reward_table(source: str, pairs: list[dict]) -> Iterator[str]:
     """Accuracy on the pairs, decisions that stay, and how far normalized rewards move."""
     from gemma_keras import GemmaRewardModel
-    from pipelines.measures.statistics import wilson_interval
+    from pipelines.measures.intervals import groups_of, score_interval
     from pipelines.scoring.reward_models import SequenceScorer
 
     sides = [[pair["prompt_ids"] + pair[side] for pair in pairs] for side in ("chosen_ids", "rejected_ids")]
     length = max(len(ids) for side in sides for ids in side)
+    prompts = groups_of(tuple(pair["prompt_ids"]) for pair in pairs)
     yield "| kernels | MiB | accuracy (95 %) | same decision | reward moves by, in its standard deviations |"
     yield "|---|---|---|---|---|"
     full = None
@@ -86,7 +87,7 @@ def reward_table(source: str, pairs: list[dict]) -> Iterator[str]:
         scores = np.stack([model.normalized(scorer.raw_scores(side, length)) for side in sides])
         full = scores if full is None else full
         right = scores[0] > scores[1]
-        low, high = wilson_interval(int(right.sum()), len(right))
+        low, high = score_interval(right, groups=prompts)
         same = (right == (full[0] > full[1])).mean()
         moved = np.abs(scores - full).mean()
         accuracy = f"{right.mean():.1%} [{low:.1%}, {high:.1%}]"

@@ -44,3 +44,20 @@ def accuracy_ceiling(probabilities: ArrayLike) -> float:
     """
     p = np.asarray(probabilities, np.float64)
     return float(np.mean(np.maximum(p, 1 - p)))
+
+
+def regrets(probabilities: ArrayLike, margins: ArrayLike) -> Float[Array, "n"]:
+    """What a judge gives away on each pair: the probability that the likelier response wins, less that of the one it
+    prefers. Unlike accuracy it holds no noise of the labels.
+
+    Args:
+        probabilities: float (n,). Labelling model's probability that the chosen response wins.
+        margins: float (n,). The judge's score of the chosen response minus that of the rejected one; at 0 it prefers
+            neither, and gets the mean of both.
+
+    Returns:
+        float64 (n,) in [0, 1]; the mean is the ceiling minus the accuracy that the judge can expect on new labels.
+    """
+    p = np.asarray(probabilities, np.float64)
+    prefers_chosen = (np.sign(np.asarray(margins, np.float64)) + 1) / 2
+    return np.maximum(p, 1 - p) - (prefers_chosen * p + (1 - prefers_chosen) * (1 - p))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from gemma_keras.random import generator
-from pipelines.measures.statistics import bootstrap_interval, outcome_rates
+from pipelines.measures.intervals import Bounds, mean_interval, score_interval
+from pipelines.measures.statistics import outcome_rates
 
 TIE = 1e-6  # scores closer than this are equal: one response scored in two batches may differ in its last bits
 
@@ -43,24 +44,40 @@ def shuffled_outcomes(
     return np.where(is_first, verdict, 1 - verdict), float(decided.mean()) if len(decided) else None
 
 
-def compare(policy: np.ndarray, baseline: np.ndarray, resamples: int, seed: int, *keys: int | str) -> dict:
+def compare(policy: np.ndarray, baseline: np.ndarray, groups: np.ndarray, seed: int, *keys: int | str) -> dict:
     """Win, tie and loss rates of a policy over prompts, judged by scores.
 
     Args:
         policy, baseline: float (n,), the judge's scores of one response to each prompt.
-        resamples: of the bootstrap over prompts.
+        groups: int (n,), equal where prompts are the same.
 
     Returns:
         `win_rate` (wins + ties / 2), `wins`, `tie_rate`, `loss_rate`, `win_rate_ci95` [low, high], `first_shown_wins`.
     """
     outcomes, first_wins = shuffled_outcomes(policy, baseline, seed, *keys)
-    interval = bootstrap_interval(outcomes, generator(seed, *keys, "bootstrap"), resamples)
+    interval = score_interval(outcomes, (0.0, 1.0), groups)
     return {**outcome_rates(outcomes), "win_rate_ci95": list(interval), "first_shown_wins": first_wins}
 
 
-def mean_with_interval(values: np.ndarray, resamples: int, seed: int, *keys: int | str) -> dict:
-    """`mean` and `ci95` [low, high], bootstrapped over prompts."""
-    return {
-        "mean": float(np.mean(values)),
-        "ci95": list(bootstrap_interval(values, generator(seed, *keys, "bootstrap"), resamples)),
-    }
+def mean_with_interval(values: np.ndarray, groups: np.ndarray, bounds: Bounds | None) -> dict:
+    """`mean` and `ci95` [low, high] or None, over prompts.
+
+    Args:
+        values: float (n,). groups: int (n,), equal where prompts are the same.
+        bounds: of the values, or None.
+    """
+    interval = mean_interval(values, groups, bounds)
+    return {"mean": float(np.mean(values)), "ci95": None if interval is None else list(interval)}
+
+
+def difference_with_interval(
+    policy: np.ndarray, baseline: np.ndarray, groups: np.ndarray, bounds: Bounds | None
+) -> dict:
+    """`mean` and `ci95` of policy - baseline, both on the same prompts.
+
+    Args:
+        policy, baseline: float (n,), one value a prompt. groups: int (n,), equal where prompts are the same.
+        bounds: of each of the two, or None.
+    """
+    widest = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    return mean_with_interval(policy - baseline, groups, widest)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipelines.measures.calibration import calibration_figures
+from pipelines.measures.intervals import score_interval
 from pipelines.measures.statistics import spearman
 
 
@@ -31,35 +33,17 @@ def curve_flatness(curve: Sequence[tuple[int, float]], last_share: float = 0.2) 
     return float((tail.max() - tail.min()) / abs(tail[-1])) if tail[-1] else None
 
 
-def calibration_error(probabilities: np.ndarray, is_right: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: how far stated confidence lies from the share of right answers.
-
-    Args:
-        probabilities: float (n,) in [0.5, 1]. Confidence in the preferred answer.
-        is_right: bool (n,). True where the preferred answer was the chosen one.
-        bins: int. Equal intervals of [0.5, 1].
-
-    Returns:
-        Mean over the pairs of |share right - mean confidence| of their bin, in [0, 1].
-
-    Source: Guo et al. 2017, arXiv:1706.04599, equation 3, with confidences folded to [0.5, 1] as there are two classes.
-    """
-    probabilities = np.asarray(probabilities, np.float64)
-    is_right = np.asarray(is_right, np.float64)
-    bin_of = np.minimum(((probabilities - 0.5) * 2 * bins).astype(int), bins - 1)
-    gaps = [abs(is_right[bin_of == i].sum() - probabilities[bin_of == i].sum()) for i in range(bins)]
-    return float(sum(gaps) / len(probabilities))
-
-
-def accuracy_by_margin(margins: np.ndarray, buckets: int = 4) -> list[dict]:
+def accuracy_by_margin(margins: np.ndarray, groups: np.ndarray, buckets: int = 4) -> list[dict]:
     """Accuracy among pairs that the model finds close, up to those it finds clear.
 
     Args:
         margins: float (n,). Reward of the chosen answer minus that of the rejected one.
-        buckets: int. Groups of (nearly) equal size, by |margin|.
+        groups: int (n,), equal for pairs of one prompt.
+        buckets: int. How many, of (nearly) equal size, by |margin|.
 
     Returns:
-        One dict a bucket, the closest pairs first: `margin_from`, `margin_to` (|margin|), `accuracy`, `pairs`.
+        One dict a bucket, the closest pairs first: `margin_from`, `margin_to` (|margin|), `accuracy`, `accuracy_ci95`,
+        `pairs`.
     """
     margins = np.asarray(margins, np.float64)
     order = np.argsort(np.abs(margins), kind="stable")
@@ -67,7 +51,7 @@ def accuracy_by_margin(margins: np.ndarray, buckets: int = 4) -> list[dict]:
     for part in np.array_split(order, min(buckets, len(order))):
         sizes = np.abs(margins[part])
         row = {"margin_from": float(sizes.min()), "margin_to": float(sizes.max())}
-        rows.append({**row, "accuracy": float((margins[part] > 0).mean()), "pairs": len(part)})
+        rows.append({**row, **_accuracy(margins[part], groups[part]), "pairs": len(part)})
     return rows
 
 
@@ -78,18 +62,26 @@ def margin_histogram(margins: np.ndarray, bins: int = 20) -> dict:
 
 
 def preference_metrics(
-    chosen: ArrayLike, rejected: ArrayLike, chosen_lengths: ArrayLike, rejected_lengths: ArrayLike
+    chosen: ArrayLike,
+    rejected: ArrayLike,
+    chosen_lengths: ArrayLike,
+    rejected_lengths: ArrayLike,
+    groups: np.ndarray,
+    rng: np.random.Generator,
 ) -> dict:
     """What a reward model does on pairs.
 
     Args:
         chosen, rejected: float (n,). Raw rewards of the two answers of each pair.
         chosen_lengths, rejected_lengths: int (n,). Response tokens of the two answers.
+        groups: int (n,), equal for pairs of one prompt; intervals are over prompts.
+        rng: for `calibration_figures`.
 
     Returns:
-        `accuracy` (a tie is wrong), `margin` (mean difference), `raw_reward_mean`, `raw_reward_min`, `raw_reward_max`
-        over both sides, `calibration_error`, `accuracy_by_margin`, `margin_histogram`, `length_correlation` (rank
-        correlation of reward and response length over both sides, None where either does not vary).
+        `accuracy` (a tie is wrong), `accuracy_ci95`, `margin` (mean difference), `raw_reward_mean`, `raw_reward_min`,
+        `raw_reward_max` over both sides, `calibration_figures`, `accuracy_by_margin`, `margin_histogram`,
+        `length_correlation` (rank correlation of reward and response length over both sides, None where either does not
+        vary).
 
     Raises:
         ValueError: no pairs, or sides of different length.
@@ -104,13 +96,18 @@ def preference_metrics(
     confidence = 1.0 / (1.0 + np.exp(-np.abs(margins)))
     length_correlation = spearman(both, np.concatenate([chosen_lengths, rejected_lengths]))
     return {
-        "accuracy": float((margins > 0).mean()),
+        **_accuracy(margins, groups),
         "margin": float(margins.mean()),
         "raw_reward_mean": float(both.mean()),
         "raw_reward_min": float(both.min()),
         "raw_reward_max": float(both.max()),
-        "calibration_error": calibration_error(confidence, margins > 0),
-        "accuracy_by_margin": accuracy_by_margin(margins),
+        **calibration_figures(confidence, margins > 0, groups, rng),
+        "accuracy_by_margin": accuracy_by_margin(margins, groups),
         "margin_histogram": margin_histogram(margins),
         "length_correlation": length_correlation if math.isfinite(length_correlation) else None,
     }
+
+
+def _accuracy(margins: np.ndarray, groups: np.ndarray) -> dict:
+    is_right = margins > 0
+    return {"accuracy": float(is_right.mean()), "accuracy_ci95": list(score_interval(is_right, groups=groups))}

@@ -1,57 +1,9 @@
-"""Intervals and agreement measures for reports. Numpy only; every random draw comes from a generator the caller
-keys."""
+"""Win, tie and loss rates, and rank correlation. Numpy only."""
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-
-def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion; sensible near 0 and 1 and for few trials.
-
-    Args:
-        successes: float in [0, trials]. trials: int >= 0.
-        level: float in (0, 1). Coverage.
-
-    Returns:
-        (low, high), floats in [0, 1]; (0, 1) without trials.
-
-    Source: Wilson 1927.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    # Rounding must not push a bound past the share itself where that is 0 or 1.
-    return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
-
-
-def bootstrap_interval(
-    values: ArrayLike, generator: np.random.Generator, resamples: int = 1000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean; one value a prompt, so that prompts are what is resampled.
-
-    Args:
-        values: float (n,), n >= 1.
-        generator: np.random.Generator, keyed by the caller.
-        resamples: int >= 1. level: float in (0, 1).
-
-    Returns:
-        (low, high), floats.
-
-    Source: Efron 1979.
-    """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"A bootstrap needs at least one value in one dimension. Received: shape {values.shape}")
-    means = [values[generator.integers(0, values.size, values.size)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def outcome_rates(outcomes: ArrayLike) -> dict[str, float]:

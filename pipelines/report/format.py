@@ -25,6 +25,11 @@ def number(value: Any) -> str:
     return _minus(f"{value:,.{digits}f}")
 
 
+def signed(value: Any) -> str:
+    """A difference: `number` with a plus sign where it is above 0."""
+    return f"+{number(value)}" if is_finite_number(value) and value > 0 else number(value)
+
+
 def percent(value: Any, digits: int = 1) -> str:
     """A share as a percentage: 0.7134 → `71.3 %`."""
     return _minus(f"{100 * value:.{digits}f} %") if is_finite_number(value) else MISSING

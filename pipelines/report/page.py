@@ -136,6 +136,7 @@ def _percent_interval(value: Any) -> str:
 
 FORMATS: dict[str, Callable[[Any], str]] = {
     "number": report_format.number,
+    "signed": report_format.signed,
     "percent": report_format.percent,
     "seconds": report_format.seconds,
     "gib": report_format.gib,

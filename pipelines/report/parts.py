@@ -20,7 +20,7 @@ class Tile:
 
     Args:
         label: what it is. style: name of a format, see `page.FORMATS`. path: of the figure.
-        interval: of the bounds in its small print, shares both; or None.
+        interval: of the bounds in its small print, written as the figure is; or None.
     """
 
     label: str

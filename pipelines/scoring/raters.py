@@ -63,10 +63,11 @@ class Scores:
 
 class Rater(abc.ABC):
     """Scores responses; higher is better. `name`: as in metric names. `source`: as a workflow would name it, kind
-    included."""
+    included. `bounds`: lowest and highest score that is possible, None where there are none; intervals need them."""
 
     name: str
     source: str
+    bounds: tuple[float, float] | None = None
 
     @abc.abstractmethod
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
@@ -78,7 +79,9 @@ class Rater(abc.ABC):
 
 
 class GoldRater(Rater):
-    """The gold reward of the built-in task; its parts are the gold parts."""
+    """The gold reward of the built-in task; its parts are the gold parts, each between its bounds as well."""
+
+    bounds = (0.0, 1.0)
 
     def __init__(self, built_in: Task) -> None:
         self.name = self.source = "gold"
@@ -97,7 +100,9 @@ class GoldRater(Rater):
 
 
 class FunctionRater(Rater):
-    """A function of the closed registry, on text and known answer."""
+    """A function of the closed registry, on text and known answer; all of them give between 0 and 1."""
+
+    bounds = (0.0, 1.0)
 
     def __init__(self, name: str) -> None:
         try:
@@ -141,6 +146,7 @@ class WeightedRater(Rater):
             )
         self.name = "sum"
         self.source = " + ".join(f"{weight:g} {rater.source}" for rater, weight in zip(raters, weights, strict=True))
+        self.bounds = _bounds_of_sum([rater.bounds for rater in raters], weights)
         self._raters = list(raters)
         self._weights = list(weights)
 
@@ -222,6 +228,17 @@ def gold_rater(built_in: Task | None) -> GoldRater:
 def task_of(data: str | FileData | TaskData) -> Task | None:
     """The built-in task that a stage's `data` is from, or None."""
     return task(data.task) if isinstance(data, TaskData) else None
+
+
+def _bounds_of_sum(
+    bounds: Sequence[tuple[float, float] | None], weights: Sequence[float]
+) -> tuple[float, float] | None:
+    ends = [
+        sorted((weight * one[0], weight * one[1]))
+        for weight, one in zip(weights, bounds, strict=True)
+        if one is not None
+    ]
+    return None if len(ends) < len(bounds) else (sum(low for low, _ in ends), sum(high for _, high in ends))
 
 
 def _checked(name: str, total: np.ndarray, prompts: Sequence[Prompt]) -> Scores:

@@ -82,9 +82,10 @@ def test_the_summary_has_the_promised_keys(chain, backend):
     for stage in summary["stages"].values():
         assert stage["seconds"] > 0 and 0.1 < stage["peak_memory_gib"] < 4 and stage["final"]
     reward_model, policy, evaluation = summary["reward_model"], summary["policy"], summary["evaluation"]
-    assert set(reward_model) == {"stage", "accuracy", "accuracy_ci95", "ceiling", "pairs"}
+    assert set(reward_model) >= {"stage", "accuracy", "accuracy_ci95", "ceiling", "regret", "regret_ci95", "pairs"}
     assert set(policy) == {"stage", "reward_start", "reward_end", "kl", "kl_sequence", "steps", "reward_source"}
     assert set(evaluation) >= {"judge", "prompts", "win_rate", "tie_rate", "loss_rate", "win_rate_ci95", "gold_parts"}
+    assert set(evaluation["difference"]) == {"judge_score", "gold", "gold_parts"}
     assert set(evaluation["gold_parts"]) == {"sft", "policy"}
     for parts in evaluation["gold_parts"].values():
         assert set(parts) == {"right", "refuses", "polite", "brief"}

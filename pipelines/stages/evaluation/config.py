@@ -33,7 +33,6 @@ class Evaluation(StageConfig):
     reference: Annotated[str | None, Names("policy")] = Field(
         None, min_length=1, description="Model the KL is measured to; default the first of compare."
     )
-    bootstrap: int = Field(1000, ge=1, description="Resamples behind the intervals.")
     dtype: DtypePolicy = Field("float32", description="Keras dtype policy.")
     max_length: int = Field(1024, ge=2, description="Tokens of a prompt and its response.")
 

@@ -11,8 +11,8 @@ from pipelines.data.batches import bucket_sizes, make_batch
 from pipelines.data.encoding import encode_instructions
 from pipelines.graders.answers import exact_answer
 from pipelines.host.progress import Progress
-from pipelines.measures.judges import mean_with_interval
-from pipelines.measures.statistics import wilson_interval
+from pipelines.measures.intervals import Bounds
+from pipelines.measures.judges import difference_with_interval, mean_with_interval
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
@@ -25,18 +25,45 @@ from pipelines.training.loop import count_target_tokens
 
 
 @dataclasses.dataclass(frozen=True)
+class Measured:
+    """One value a response.
+
+    Attributes:
+        values: float (n,). bounds: lowest and highest possible value, None where there are none.
+    """
+
+    values: np.ndarray
+    bounds: Bounds | None
+
+    def mean(self, groups: np.ndarray) -> dict:
+        """See `mean_with_interval`."""
+        return mean_with_interval(self.values, groups, self.bounds)
+
+    def difference(self, baseline: "Measured", groups: np.ndarray) -> dict:
+        """See `difference_with_interval`."""
+        return difference_with_interval(self.values, baseline.values, groups, self.bounds)
+
+
+@dataclasses.dataclass(frozen=True)
 class PolicyResult:
     """One policy's part of an evaluation.
 
     Attributes:
         rollout: one response to each prompt.
-        scores: float (n,), the judge's.
+        values: what was measured of each response, by name: `judge_score`, where known `gold` and `accuracy`.
+        gold_parts: the same of the parts of gold, by their names.
         figures: plain JSON.
     """
 
     rollout: Rollout
-    scores: np.ndarray
+    values: dict[str, Measured]
+    gold_parts: dict[str, Measured]
     figures: dict
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The judge's: float (n,)."""
+        return self.values["judge_score"].values
 
 
 def measure_policy(
@@ -44,6 +71,7 @@ def measure_policy(
     model: GemmaCausalLM,
     reference: GemmaCausalLM,
     prompts: Prompts,
+    groups: np.ndarray,
     judge: Rater,
     gold: Rater | None,
     config: Evaluation,
@@ -55,23 +83,31 @@ def measure_policy(
     Args:
         name: of the policy; it keys the draws, so that policies are sampled independently.
         model: the policy. reference: what its KL is measured to; the same object gives exactly 0.
+        groups: int (n,), equal where prompts are the same.
         judge: whose scores decide pairs. gold: the built-in task's reward, or None.
         progress: advanced by one a response.
     """
     sampling = Sampling(model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name)
     rollout = sampling.sample(prompts, range(len(prompts)), step=f"policy {name}", progress=progress)
-    scores = judge.score(prompts.examples, rollout).total
-    keys = (config.bootstrap, context.seed, context.name, name)
-    figures: dict = {"judge_score": mean_with_interval(scores, *keys, "judge")}
+    values = {"judge_score": Measured(judge.score(prompts.examples, rollout).total, judge.bounds)}
+    gold_parts = {}
     if gold is not None:
         found = gold.score(prompts.examples, rollout)
-        figures["gold"] = mean_with_interval(found.total, *keys, "gold")
-        figures["gold_parts"] = {part: mean_with_interval(values, *keys, part) for part, values in found.parts.items()}
+        values["gold"] = Measured(found.total, gold.bounds)
+        gold_parts = {part: Measured(scores, gold.bounds) for part, scores in found.parts.items()}
+    figures: dict = {name: measured.mean(groups) for name, measured in values.items()}
+    if gold_parts:
+        figures["gold_parts"] = {part: measured.mean(groups) for part, measured in gold_parts.items()}
     figures |= _kl(model, reference, rollout, config)
-    figures |= _accuracy(prompts, rollout)
+    figures["accuracy"] = None
+    is_right = _is_right(prompts, rollout)
+    if is_right is not None:
+        values["accuracy"] = Measured(is_right, (0.0, 1.0))
+        accuracy = values["accuracy"].mean(groups)
+        figures |= {"accuracy": accuracy["mean"], "accuracy_ci95": accuracy["ci95"]}
     figures["mean_length"] = float(rollout.lengths.mean())
     figures["finished"] = float(rollout.finished.mean())
-    return PolicyResult(rollout, scores, figures)
+    return PolicyResult(rollout, values, gold_parts, figures)
 
 
 def _kl(model: GemmaCausalLM, reference: GemmaCausalLM, rollout: Rollout, config: Evaluation) -> dict[str, float]:
@@ -82,17 +118,18 @@ def _kl(model: GemmaCausalLM, reference: GemmaCausalLM, rollout: Rollout, config
     return {"kl": float(token_kl.sum() / rollout.lengths.sum()), "kl_sequence": float(token_kl.sum(axis=1).mean())}
 
 
-def _accuracy(prompts: Prompts, rollout: Rollout) -> dict:
-    """`accuracy` by `exact_answer` with its Wilson interval; None where an answer is missing.
+def _is_right(prompts: Prompts, rollout: Rollout) -> np.ndarray | None:
+    """Each response by `exact_answer`: float (n,); None where an answer is missing.
 
     The built-in task words its answers in sentences, and its gold part `right` reads those: it is scored there and not
     here.
     """
     examples = prompts.examples
     if any(example.answer is None or example.item is not None for example in examples):
-        return {"accuracy": None}
-    right = sum(exact_answer(text, example.answer) for text, example in zip(rollout.texts, examples, strict=True))
-    return {"accuracy": right / len(examples), "accuracy_ci95": list(wilson_interval(right, len(examples)))}
+        return None
+    return np.array(
+        [exact_answer(text, example.answer) for text, example in zip(rollout.texts, examples, strict=True)], np.float64
+    )
 
 
 def load_demonstrations(config: Evaluation, context: StageContext) -> list:

@@ -4,18 +4,27 @@ responses are worth."""
 import itertools
 import json
 
+import numpy as np
+
 from gemma_keras import GemmaCausalLM
 from gemma_keras.files import write_text
 from pipelines.data.contents import prompt_hashes
 from pipelines.host.errors import ConfigError
 from pipelines.host.files import write_json
+from pipelines.measures.intervals import groups_of
 from pipelines.measures.judges import compare
 from pipelines.sampling.prompts import Prompts, encode_prompts, prompt_text
 from pipelines.schema.roles import references_of
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
 from pipelines.stages.evaluation.config import Evaluation
-from pipelines.stages.evaluation.policy_measures import PolicyResult, load_demonstrations, measure_policy, perplexity
+from pipelines.stages.evaluation.policy_measures import (
+    Measured,
+    PolicyResult,
+    load_demonstrations,
+    measure_policy,
+    perplexity,
+)
 
 
 def run(config: Evaluation, context: StageContext) -> dict:
@@ -27,14 +36,15 @@ def run(config: Evaluation, context: StageContext) -> dict:
 
     Returns:
         `judge`, `prompts`, and of the last policy against the first `policy`, `baseline`, `win_rate`, `tie_rate`,
-        `loss_rate`, `win_rate_ci95`; `seen_elsewhere`, see there.
+        `loss_rate`, `win_rate_ci95`, `difference`; `seen_elsewhere`, see there.
     """
     reference_name = config.reference or config.compare[0]
     reference = _load(reference_name, config, context)
     examples = context.examples(config.data, "prompt")[: config.prompts]
     prompts = encode_prompts(reference.tokenizer, examples, config.max_length, config.max_new_tokens)
-    results = _measure_all(reference_name, reference, prompts, config, context)
-    pairs = _compare_all(results, config, context)
+    groups = groups_of(prompt_hashes(example).group for example in prompts.examples)
+    results = _measure_all(reference_name, reference, prompts, groups, config, context)
+    pairs = _compare_all(results, groups, config, context)
     evaluation = {
         "judge": config.judge,
         "prompts": len(prompts),
@@ -48,7 +58,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
     write_json(context.output / "evaluation.json", evaluation)
     _write_samples(results, prompts, config.samples_kept, context)
     headline = [pair for pair in pairs if pair["baseline"] == config.compare[0]][-1:]
-    keys = ("policy", "baseline", "win_rate", "tie_rate", "loss_rate", "win_rate_ci95")
+    keys = ("policy", "baseline", "win_rate", "tie_rate", "loss_rate", "win_rate_ci95", "difference")
     return {
         **{key: evaluation[key] for key in ("judge", "prompts", "dropped_prompts", "reference", "seen_elsewhere")},
         **({key: headline[0][key] for key in keys} if headline else {}),
@@ -74,7 +84,12 @@ def seen_elsewhere(prompts: Prompts, config: Evaluation, context: StageContext) 
 
 
 def _measure_all(
-    reference_name: str, reference: GemmaCausalLM, prompts: Prompts, config: Evaluation, context: StageContext
+    reference_name: str,
+    reference: GemmaCausalLM,
+    prompts: Prompts,
+    groups: np.ndarray,
+    config: Evaluation,
+    context: StageContext,
 ) -> dict[str, PolicyResult]:
     """Each policy in turn; besides the reference and a reward model only one of them is in memory."""
     built_in = task_of(config.data)
@@ -90,7 +105,7 @@ def _measure_all(
             model = reference if name == reference_name else _load(name, config, context)
             if model.tokenizer.encode_batch(_PROBES) != reference.tokenizer.encode_batch(_PROBES):
                 raise ConfigError(f"stage {context.name!r}: {name!r} and {reference_name!r} have different tokenizers")
-            result = measure_policy(name, model, reference, prompts, judge, gold, config, context, progress)
+            result = measure_policy(name, model, reference, prompts, groups, judge, gold, config, context, progress)
             result.figures["perplexity"] = perplexity(model, demonstrations, config.max_length, config.batch_size)
             results[name] = result
     return results
@@ -99,24 +114,32 @@ def _measure_all(
 _PROBES = ["The quick brown fox, 12345!", "<start_of_turn>", "naïve 東京"]
 
 
-def _compare_all(results: dict[str, PolicyResult], config: Evaluation, context: StageContext) -> list[dict]:
+def _compare_all(
+    results: dict[str, PolicyResult], groups: np.ndarray, config: Evaluation, context: StageContext
+) -> list[dict]:
     """Every pair once, the earlier in `compare` as baseline."""
-    return [
-        {
-            "policy": policy,
-            "baseline": baseline,
-            **compare(
-                results[policy].scores,
-                results[baseline].scores,
-                config.bootstrap,
-                context.seed,
-                context.name,
-                policy,
-                baseline,
-            ),
-        }
-        for baseline, policy in itertools.combinations(config.compare, 2)
-    ]
+    found = []
+    for baseline, policy in itertools.combinations(config.compare, 2):
+        first, second = results[policy], results[baseline]
+        found.append(
+            {
+                "policy": policy,
+                "baseline": baseline,
+                **compare(first.scores, second.scores, groups, context.seed, context.name, policy, baseline),
+                "difference": _differences(first, second, groups),
+            }
+        )
+    return found
+
+
+def _differences(policy: PolicyResult, baseline: PolicyResult, groups: np.ndarray) -> dict:
+    """Policy minus baseline on the same prompts, with intervals: of all that was measured of both."""
+
+    def of_each(first: dict[str, Measured], second: dict[str, Measured]) -> dict:
+        return {name: measured.difference(second[name], groups) for name, measured in first.items()}
+
+    parts = of_each(policy.gold_parts, baseline.gold_parts)
+    return {**of_each(policy.values, baseline.values), **({"gold_parts": parts} if parts else {})}
 
 
 def _write_samples(results: dict[str, PolicyResult], prompts: Prompts, count: int, context: StageContext) -> None:

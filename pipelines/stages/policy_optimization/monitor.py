@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gemma_keras.random import generator
-from pipelines.measures.statistics import bootstrap_interval, spearman
+from pipelines.measures.intervals import Bounds, mean_interval
+from pipelines.measures.statistics import spearman
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.prompts import Prompts, prompt_text
 from pipelines.sampling.rollout import Rollout, Sampling
@@ -39,13 +39,14 @@ class PolicyEvaluation:
     samples_file: Path
 
     def measure(self, step: int) -> dict[str, float]:
-        """Figures with the prefix `eval_`, intervals at 95 % over prompts."""
+        """Figures with the prefix `eval_`, intervals at 95 % over prompts; a single prompt has one only of a bounded
+        reward."""
         rollout = self.sampling.sample(self.prompts, self.rows, step="evaluation")
         examples = [self.prompts.examples[i] for i in rollout.prompt_index]
         scores = self.rater.score(examples, rollout)
         token_kl = self.exact_kl(rollout)
         figures = {
-            **self._with_interval("reward", scores.total),
+            **_with_interval("reward", scores.total, self.rater.bounds),
             **{f"rewards/{name}/mean": float(values.mean()) for name, values in scores.parts.items()},
             "kl": float(token_kl.sum() / rollout.lengths.sum()),
             "kl_sequence": float(token_kl.sum(axis=1).mean()),
@@ -55,17 +56,13 @@ class PolicyEvaluation:
         if self.gold is not None:
             gold = self.gold.score(examples, rollout)
             columns["gold"] = gold.total
-            figures |= self._with_interval("gold", gold.total)
+            figures |= _with_interval("gold", gold.total, self.gold.bounds)
             figures |= {f"gold/{name}": float(values.mean()) for name, values in gold.parts.items()}
             agreement = spearman(scores.total, gold.total)
             if math.isfinite(agreement):
                 figures["reward_gold_correlation"] = agreement
         self._keep_samples(step, rollout, columns)
         return {f"eval_{name}": value for name, value in figures.items()}
-
-    def _with_interval(self, name: str, values: np.ndarray) -> dict[str, float]:
-        low, high = bootstrap_interval(values, generator(self.sampling.seed, self.sampling.stage, "bootstrap", name))
-        return {name: float(values.mean()), f"{name}_ci95_low": low, f"{name}_ci95_high": high}
 
     def _keep_samples(self, step: int, rollout: Rollout, columns: dict[str, np.ndarray]) -> None:
         with self.samples_file.open("a", encoding="utf-8") as file:
@@ -78,3 +75,9 @@ class PolicyEvaluation:
                     )
                     + "\n"
                 )
+
+
+def _with_interval(name: str, values: np.ndarray, bounds: Bounds | None) -> dict[str, float]:
+    interval = mean_interval(values, bounds=bounds)
+    ends = {} if interval is None else {f"{name}_ci95_low": interval[0], f"{name}_ci95_high": interval[1]}
+    return {name: float(values.mean()), **ends}

@@ -48,9 +48,9 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
             `pairs_to_rate.jsonl`, go into `context.output`.
 
     Returns:
-        `pairs` written, `identical_pairs` and `ties` dropped, `agreement` (share of pairs, equal scores aside, in which
-        the rater took the better answer), `ceiling`, `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, and of
-        people `unrated_pairs`.
+        `pairs` written, `identical_pairs` and `ties` dropped, `agreement` (share of pairs in which the rater took the
+        better answer, pairs of equal scores by half) and what it is on average, `ceiling`, both over the pairs written;
+        `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, and of people `unrated_pairs`.
     """
     model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     examples = context.examples(config.data, "prompt")
@@ -136,9 +136,8 @@ def _quality(verdicts: Sequence[Verdict], scores: np.ndarray) -> dict:
     if not verdicts:
         return {}
     differences = np.array([scores[verdict.chosen] - scores[verdict.rejected] for verdict in verdicts])
-    unequal = differences[differences != 0]
     return {
-        "agreement": float(np.mean(unequal > 0)) if len(unequal) else None,
+        "agreement": float(np.mean(np.sign(differences) + 1)) / 2,
         "ceiling": accuracy_ceiling([verdict.probability for verdict in verdicts if verdict.probability is not None]),
     }
 

@@ -8,12 +8,12 @@ from keras import ops
 
 from gemma_keras.losses import bradley_terry_loss
 from gemma_keras.random import generator
-from pipelines.algorithms.preference import accuracy_ceiling
+from pipelines.algorithms.preference import accuracy_ceiling, regrets
 from pipelines.data.batches import bucket
 from pipelines.data.encoding import EncodedPair
 from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
+from pipelines.measures.intervals import groups_of, score_interval
 from pipelines.measures.metrics import preference_metrics
-from pipelines.measures.statistics import wilson_interval
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import Sampling
 from pipelines.scoring.reward_models import SequenceScorer, reward_inputs
@@ -107,27 +107,29 @@ def count_pairs(batch: Batch) -> int:
     return int(np.sum(batch["is_pair"]))
 
 
-def measure_on_pairs(scorer: SequenceScorer, pairs: Sequence[EncodedPair]) -> dict:
+def measure_on_pairs(
+    scorer: SequenceScorer, pairs: Sequence[EncodedPair], prompts: Sequence[str], rng: np.random.Generator
+) -> dict:
     """Accuracy of a reward model on held-out pairs, and how it comes about.
 
+    Args:
+        prompts: what names the prompt of each pair; intervals are over prompts. rng: as of `preference_metrics`.
+
     Returns:
-        `preference_metrics`, `accuracy_ci95` (Wilson), `ceiling` (expected accuracy of the labelling model itself, None
-        where its probabilities are not known), `pairs`.
+        `preference_metrics`, `pairs`, `pair_prompts` (how many prompts they have), and where the labelling model's
+        probabilities are known, else None: `ceiling`, the expected accuracy of that model itself, `regret`, see
+        `regrets`, and `regret_ci95`.
     """
     length = bucket(longest_side(pairs))
     chosen = scorer.raw_scores([pair.chosen_ids for pair in pairs], length)
     rejected = scorer.raw_scores([pair.rejected_ids for pair in pairs], length)
-    metrics = preference_metrics(
-        chosen, rejected, [pair.chosen_length for pair in pairs], [pair.rejected_length for pair in pairs]
-    )
-    probabilities = [pair.probability for pair in pairs]
+    groups = groups_of(prompts)
+    lengths = ([pair.chosen_length for pair in pairs], [pair.rejected_length for pair in pairs])
     return {
-        **metrics,
-        "accuracy_ci95": list(wilson_interval(int(np.sum(chosen > rejected)), len(pairs))),
-        "ceiling": None
-        if any(p is None for p in probabilities)
-        else accuracy_ceiling(np.array(probabilities, np.float64)),
+        **preference_metrics(chosen, rejected, *lengths, groups, rng),
+        **_by_the_labelling_model([pair.probability for pair in pairs], chosen - rejected, groups),
         "pairs": len(pairs),
+        "pair_prompts": len(set(prompts)),
     }
 
 
@@ -178,6 +180,18 @@ def set_normalization(model: Any, scorer: SequenceScorer, samples: Sequence[Sequ
     scores = scorer.raw_scores(samples).astype(np.float64)
     model.reward_mean = float(scores.mean())
     model.reward_std = float(scores.std()) or 1.0
+
+
+def _by_the_labelling_model(probabilities: list[float | None], margins: np.ndarray, groups: np.ndarray) -> dict:
+    known = [p for p in probabilities if p is not None]
+    if len(known) < len(probabilities):
+        return {"ceiling": None, "regret": None, "regret_ci95": None}
+    given_away = regrets(known, margins)
+    return {
+        "ceiling": accuracy_ceiling(known),
+        "regret": float(given_away.mean()),
+        "regret_ci95": list(score_interval(given_away, groups=groups)),
+    }
 
 
 def longest_side(pairs: Sequence[EncodedPair]) -> int:

@@ -8,6 +8,7 @@ standard deviation that normalise them on samples of the tuned model.
 """
 
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
+from gemma_keras.random import generator
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_preferences
 from pipelines.host.errors import DataError
@@ -69,7 +70,12 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     return {
         **figures,
         **adapter_figures(model),
-        **measure_on_pairs(scorer, heldout),
+        **measure_on_pairs(
+            scorer,
+            heldout,
+            [prompts[i].group for i in split.heldout],
+            generator(context.seed, context.name, "calibration"),
+        ),
         "reward_mean": model.reward_mean,
         "reward_std": model.reward_std,
         "normalized_on": "preferences" if from_stage else "samples",

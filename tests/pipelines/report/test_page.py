@@ -4,6 +4,7 @@ import html.parser
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -11,8 +12,11 @@ import xml.etree.ElementTree
 import pytest
 import report_fixture as fixture
 
+from pipelines.report import headline
 from pipelines.report import page as report
 from pipelines.report import words as words_of_report
+from pipelines.report.records import StageRecord
+from pipelines.stages.evaluation.report.judge import judge_sentence, trained_on
 from pipelines.stages.registry import reports
 
 pytestmark = pytest.mark.no_backend
@@ -28,6 +32,18 @@ SECTIONS = [
     "config",
     "versions",
 ]
+REWARD_KEYS = (
+    "accuracy",
+    "accuracy_ci95",
+    "ceiling",
+    "regret",
+    "regret_ci95",
+    "calibration_error",
+    "calibration_error_ci95",
+    "calibration_error_if_perfect",
+    "pairs",
+    "pair_prompts",
+)
 VOID = {"meta", "br", "hr", "img", "input", "link", "base", "source", "wbr"}
 LOADING_ATTRIBUTES = {
     "src",
@@ -53,6 +69,7 @@ class Page(html.parser.HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict]] = []
         self.sections: list[str] = []
+        self.heading = ""
         self.section_text: dict[str, str] = {}
         self.data: list[dict] = []
         self.feed(text)
@@ -76,6 +93,8 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, text):
+        if "h1" in self.open:
+            self.heading += text
         if "section" in self.open:
             self.section_text[self.sections[-1]] = self.section_text.get(self.sections[-1], "") + text
         if "data" in self.open:
@@ -184,12 +203,15 @@ def check_wording(text: str, value, style: str):
 
 def test_headline_figures_are_all_shown(page):
     shown = {item["data-path"] for item in page.data}
-    for key in ("accuracy", "accuracy_ci95", "ceiling", "pairs"):
+    for key in REWARD_KEYS:
         assert f"/reward_model/{key}" in shown
     for key in ("reward_start", "reward_end", "kl", "kl_sequence", "steps", "reward_source"):
         assert f"/policy/{key}" in shown
     for key in ("win_rate", "tie_rate", "loss_rate", "win_rate_ci95"):
         assert {f"/evaluation/pairs/{index}/{key}" for index in range(3)} <= shown
+    for place in ("gold", "accuracy", "gold_parts/right", "gold_parts/polite"):
+        for key in ("mean", "ci95"):
+            assert {f"/evaluation/pairs/{index}/difference/{place}/{key}" for index in range(3)} <= shown
     for policy in fixture.PARTS:
         assert {
             f"/evaluation/gold_parts/{policy}/{part}/mean" for part in ("right", "brief", "polite", "refuses")
@@ -316,7 +338,7 @@ def test_text_keeps_its_blank_lines(tmp_path):
 
 
 def test_the_headline_is_the_verdict(text):
-    assert "<h1>policy beats sft under the gold judge: 71 % [68, 74] of 512 prompts</h1>" in text
+    assert "<h1>policy beats sft, judged by gold: 71 % [68, 74] of 512 prompts; gold +0.140 [0.119, 0.163]</h1>" in text
 
 
 @pytest.mark.parametrize(
@@ -326,7 +348,59 @@ def test_the_headline_is_the_verdict(text):
 def test_the_verdict_needs_an_interval_off_one_half(figures, bounds, words):
     changed = json.loads(json.dumps(figures))
     changed["evaluation"]["win_rate_ci95"] = bounds
-    assert words_of_report.verdict(changed, reports()).startswith(f"policy {words} sft under")
+    assert words_of_report.verdict(changed, reports()).startswith(f"policy {words} sft, judged by gold")
+
+
+@pytest.mark.parametrize(
+    ("judge", "named", "said"),
+    [
+        ("gold", "gold", "Judged by gold."),
+        (
+            "reward_model:reward",
+            "the reward model “reward” that policy was trained on",
+            "Judged by the reward model “reward” that policy was trained on: a win under it says that training reached "
+            "its aim, not that the answers are better.",
+        ),
+        ("reward_model:second", "another reward model, “second”", "Judged by another reward model, “second”."),
+        (
+            "reward_model:../runs/other/stages/third/model",
+            "the reward model “third”",
+            "Judged by the reward model “third”.",
+        ),
+        ("exact_answer", "the function “exact_answer”", "Judged by the function “exact_answer”."),
+    ],
+)
+def test_it_is_said_whose_judge_a_win_rate_is(tmp_path, judge, named, said):
+    folder = fixture.write_run(tmp_path / "run")
+    shutil.copytree(folder / "stages" / "reward", folder / "stages" / "second")
+    workflow = folder / "workflow.yaml"
+    workflow.write_text(workflow.read_text(encoding="utf-8").replace("  policy:", "  second: {}\n  policy:", 1))
+    file = folder / "stages" / "evaluation" / "evaluation.json"
+    file.write_text(
+        file.read_text(encoding="utf-8").replace('"judge": "gold"', f'"judge": "{judge}"'), encoding="utf-8"
+    )
+    page = Page(written(folder))
+    assert f"policy beats sft, judged by {named}: 71 %" in page.heading
+    assert said in page.section_text["win_rates"]
+    lines = headline.lines(json.loads((folder / "summary.json").read_text(encoding="utf-8")), reports())
+    assert any(line.startswith("win rate") and f"policy against sft, judged by {named}" in line for line in lines)
+    assert any(line.startswith("gold") and "+0.140 [0.119, 0.163], policy against sft" in line for line in lines)
+    assert any(line.startswith("reward model regret") and "0.041 [0.029, 0.058]" in line for line in lines)
+
+
+def test_a_policy_that_came_from_a_trained_one_was_trained_on_its_judge():
+    stages = [
+        StageRecord("reward", kind="reward_modeling"),
+        StageRecord("sft", kind="instruction_tuning"),
+        StageRecord("first", kind="policy_optimization", config={"from": "sft", "reward": [{"reward": "reward"}]}),
+        StageRecord("second", kind="policy_optimization", config={"from": "first", "reward": "exact_answer"}),
+        StageRecord("elsewhere", kind="instruction_tuning", config={"from": "../other/model"}),
+    ]
+    names = ["sft", "first", "second", "elsewhere", "../other/model"]
+    assert list(trained_on("reward_model:reward", names, stages).values()) == [False, True, True, None, None]
+    assert list(trained_on("function:exact_answer", names, stages).values()) == [False, False, True, None, None]
+    said = judge_sentence("reward_model:reward", {"first": True, "second": True, "sft": False})
+    assert said.startswith("Judged by the reward model “reward” that first and second were trained on:")
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,13 @@ def test_summary_has_the_promised_keys_with_the_stages_own_figures(figures):
         "eval_loss_flatness": 0.0078,
         "tokens": 1234567,
     }
-    assert {key: figures["reward_model"][key] for key in ("accuracy", "accuracy_ci95", "ceiling", "pairs")} == {
+    assert {
+        key: figures["reward_model"][key] for key in ("accuracy", "accuracy_ci95", "ceiling", "regret", "pairs")
+    } == {
         "accuracy": 0.803,
         "accuracy_ci95": [0.771, 0.832],
         "ceiling": 0.836,
+        "regret": 0.041,
         "pairs": 614,
     }
     evaluation = figures["evaluation"]
@@ -49,6 +52,9 @@ def test_summary_has_the_promised_keys_with_the_stages_own_figures(figures):
     )
     assert (evaluation["win_rate"], evaluation["tie_rate"], evaluation["loss_rate"]) == (0.713, 0.22, 0.177)
     assert evaluation["win_rate_ci95"] == [0.682, 0.742]
+    assert evaluation["difference"]["gold"] == {"mean": 0.14, "ci95": [0.119, 0.163]}
+    assert evaluation["difference"]["gold_parts"]["polite"]["mean"] == 0.26
+    assert evaluation["trained_on_judge"] == {"sft": False, "control": False, "policy": False}
     assert evaluation["gold_parts"]["policy"]["brief"] == {"mean": 0.88, "ci95": [0.859, 0.903]}
 
 
@@ -62,7 +68,7 @@ def test_what_is_missing_is_null(tmp_path):
     figures = summary.build(fixture.write_run(tmp_path / "run", stages=["pretrained", "sft"]), reports())
     assert list(figures["stages"]) == ["pretrained", "sft"]
     assert set(figures["policy"].values()) == {None}
-    assert figures["reward_model"] == dict.fromkeys(("stage", "accuracy", "accuracy_ci95", "ceiling", "pairs"))
+    assert set(figures["reward_model"].values()) == {None} and {"stage", "regret_ci95"} <= set(figures["reward_model"])
     assert figures["evaluation"]["win_rate"] is None and figures["evaluation"]["gold_parts"] == {}
 
 

@@ -6,7 +6,9 @@
 {"judge": "gold", "prompts": 512, "baseline": "sft", "reference": "sft",
  "seen_elsewhere": {"sft": {"same_text": 0, "same_content": 0}},
  "pairs": [{"policy": "policy", "baseline": "sft", "win_rate": 0.71, "tie_rate": 0.2, "loss_rate": 0.19,
-            "win_rate_ci95": [0.68, 0.74]}],
+            "win_rate_ci95": [0.68, 0.74],
+            "difference": {"gold": {"mean": 0.11, "ci95": [0.09, 0.13]}, "judge_score": {...}, "accuracy": {...},
+                           "gold_parts": {"right": {"mean": 0.02, "ci95": [0.0, 0.04]}}}}],
  "policies": {"policy": {"gold": {"mean": 0.8, "ci95": [0.78, 0.82]},
                          "gold_parts": {"right": {"mean": 0.9, "ci95": [0.88, 0.92]}},
                         "judge_score": {"mean": 0.8, "ci95": [0.78, 0.82]}, "kl": 0.02, "kl_sequence": 0.3,
@@ -14,16 +16,18 @@
                         "finished": 0.99}}}
 ```
 
-`win_rate` is wins + ties/2 of `policy` against `baseline`, `loss_rate` and `tie_rate` are shares of prompts, `kl` is
-the mean over tokens and `kl_sequence` the sum over a response, in nats, to `reference`; `accuracy` is null where the
+`win_rate` is wins + ties/2 of `policy` against `baseline`, `loss_rate` and `tie_rate` are shares of prompts,
+`difference` is `policy` minus `baseline` on the same prompts, of what was measured of both; `kl` is the mean over
+tokens and `kl_sequence` the sum over a response, in nats, to `reference`; `accuracy` is null where the
 data has no answers; `gold` and `gold_parts` are left out (or empty) where there is no gold reward. `pairs` holds every
 pair of compared policies once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`.
 `seen_elsewhere`: policy, or reward model that judges, to how many of the prompts it or a model that it came from was
 trained on, by content and letter by letter (null where that is not known).
 
 Added to the summary, of the last such stage: `evaluation.{stage, judge, prompts, seen_elsewhere, reference, pairs,
-policies.<policy>.*, gold_parts.<policy>.<part>.{mean, ci95}}` and, of the pair that stands for the run
-(`headline_pair`), `{policy, baseline, win_rate, tie_rate, loss_rate, win_rate_ci95}`.
+policies.<policy>.*, gold_parts.<policy>.<part>.{mean, ci95}}`, `trained_on_judge` (see `judge.trained_on`) and, of the
+pair that stands for the run (`headline_pair`), `{policy, baseline, win_rate, tie_rate, loss_rate, win_rate_ci95,
+difference}`.
 """
 
 from pathlib import Path
@@ -34,12 +38,13 @@ from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, Tile, look_up
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.evaluation.report import figures as draw
+from pipelines.stages.evaluation.report.judge import judge_sentence, judge_words, trained_on
 from pipelines.stages.evaluation.report.over_seeds import over_seeds
-from pipelines.stages.evaluation.report.words import judge_words, overlap_words, verdict
+from pipelines.stages.evaluation.report.words import overlap_words, verdict
 from pipelines.stages.registry import KINDS
 
 KIND = "evaluation"
-PAIR_KEYS = ("win_rate", "tie_rate", "loss_rate", "win_rate_ci95")
+PAIR_KEYS = ("win_rate", "tie_rate", "loss_rate", "win_rate_ci95", "difference")
 
 POLICY_COLUMNS = [
     ("gold reward", "number", ("gold", "mean"), "interval", ("gold", "ci95")),
@@ -52,6 +57,9 @@ POLICY_COLUMNS = [
     ("came to an end", "percent", ("finished",), "", ()),
 ]
 """Of each compared policy: heading, format and place of the figure, format and place of its interval."""
+
+DIFFERENCES = [("gold reward", ("gold",)), ("judge's score", ("judge_score",)), ("right answers", ("accuracy",))]
+"""Of each pair: heading and place below `difference`; the parts of gold follow."""
 
 
 def headline_pair(evaluation: dict[str, Any], policy_stages: list[str]) -> dict[str, Any] | None:
@@ -89,6 +97,7 @@ def _summarize(run: RunRecord) -> Figures:
         "policy": pair.get("policy"),
         "baseline": pair.get("baseline"),
         **{key: pair.get(key) for key in PAIR_KEYS},
+        "trained_on_judge": trained_on(evaluation.get("judge") or "", list(policies), run.stages),
         "seen_elsewhere": evaluation.get("seen_elsewhere"),
         "reference": evaluation.get("reference"),
         "pairs": evaluation.get("pairs") or [],
@@ -105,8 +114,9 @@ def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
     totals = {name: policy.get("gold") for name, policy in found["policies"].items()}
     return {
         "overlap_words": overlap_words(found),
-        "judge_words": judge_words(found["judge"]),
+        "judge_sentence": judge_sentence(found["judge"], found["trained_on_judge"]),
         "policy_columns": _policy_columns(found),
+        "difference_columns": _difference_columns(found),
         "rates_drawing": draw.win_rates(found["pairs"]),
         "gold_drawing": draw.gold_parts(found["gold_parts"], totals),
     }
@@ -123,19 +133,39 @@ def _policy_columns(found: dict[str, Any]) -> list[tuple]:
     ]
 
 
+def _difference_columns(found: dict[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+    """Those of `DIFFERENCES` that a pair has, and the parts of gold; the gold judge's score as in `_policy_columns`."""
+    pairs = [pair.get("difference") or {} for pair in found["pairs"]]
+    parts = dict.fromkeys(part for pair in pairs for part in pair.get("gold_parts") or {})
+    return [
+        (heading, path)
+        for heading, path in [*DIFFERENCES, *((part, ("gold_parts", part)) for part in parts)]
+        if any(look_up(pair, path) for pair in pairs) and not (found["judge"] == "gold" and path == ("judge_score",))
+    ]
+
+
 def _tiles(figures: Figures) -> list[Tile]:
-    found, label = figures["evaluation"], "win rate"
+    found, pair = figures["evaluation"], ""
     if found["policy"]:
-        label = "win rate, {} vs {}".format(*short_names([str(found["policy"]), str(found["baseline"])]).values())
-    return [Tile(label, "percent", ("evaluation", "win_rate"), ("evaluation", "win_rate_ci95"))]
+        pair = ", {} vs {}".format(*short_names([str(found["policy"]), str(found["baseline"])]).values())
+    gold = ("evaluation", "difference", "gold")
+    return [
+        Tile(f"gold{pair}", "signed", (*gold, "mean"), (*gold, "ci95")),
+        Tile(f"win rate{pair}", "percent", ("evaluation", "win_rate"), ("evaluation", "win_rate_ci95")),
+    ]
 
 
 def _lines(figures: Figures) -> list[tuple[str, str]]:
     found = figures["evaluation"]
     if not is_finite_number(found["win_rate"]):
         return []
-    pair = f"{found['policy']} against {found['baseline']}, judge {found['judge']}"
-    return [("win rate", f"{found['win_rate']:.3f}{interval(found['win_rate_ci95'])}, {pair}")]
+    pair = f"{found['policy']} against {found['baseline']}"
+    judge = judge_words(found["judge"], found["trained_on_judge"].get(found["policy"]), found["policy"])
+    lines = [("win rate", f"{found['win_rate']:.3f}{interval(found['win_rate_ci95'])}, {pair}, judged by {judge}")]
+    gold = (found["difference"] or {}).get("gold") or {}
+    if is_finite_number(gold.get("mean")):
+        lines.append(("gold", f"{gold['mean']:+.3f}{interval(gold.get('ci95'))}, {pair}"))
+    return lines
 
 
 REPORT = KindReport(

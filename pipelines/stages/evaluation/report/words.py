@@ -7,33 +7,36 @@ from pipelines.report import format as report_format
 from pipelines.report.format import number, percent
 from pipelines.report.parts import Figures
 from pipelines.report.records import is_finite_number
-
-
-def judge_words(judge: str | None) -> str:
-    """A judge for readers: `gold` → `the gold judge`, `reward_model:reward` → `the reward model “reward”`."""
-    if not judge:
-        return "the judge"
-    kind, _, name = judge.partition(":")
-    if kind == "reward_model" and name:
-        return f"the reward model “{name}”"
-    if kind == "function" and name:
-        return f"the function “{name}”"
-    return f"the {judge.replace('_', '-')} judge"
+from pipelines.stages.evaluation.report.judge import judge_words
 
 
 def verdict(summary: Figures) -> str | None:
-    """The headline: who won, by how much, on how many prompts; None without an evaluation."""
+    """The headline: who won, by how much, on how many prompts, whose judge said so, and what gold says; None without an
+    evaluation."""
     evaluation = summary["evaluation"]
-    if is_finite_number(evaluation["win_rate"]):
-        rate = percent(evaluation["win_rate"], 0)
-        bounds = report_format.interval(evaluation["win_rate_ci95"], as_percent=True, digits=0)
-        relation = _relation(evaluation["win_rate_ci95"])
-        prompts = f" of {number(evaluation['prompts'])} prompts" if evaluation["prompts"] else ""
-        figures = " ".join(part for part in (rate, bounds) if part)
-        short = report_format.short_names([evaluation["policy"], evaluation["baseline"]])
-        names = f"{short[evaluation['policy']]} {relation} {short[evaluation['baseline']]}"
-        return f"{names} under {judge_words(evaluation['judge'])}: {figures}{prompts}"
-    return None
+    if not is_finite_number(evaluation["win_rate"]):
+        return None
+    rate = percent(evaluation["win_rate"], 0)
+    bounds = report_format.interval(evaluation["win_rate_ci95"], as_percent=True, digits=0)
+    relation = _relation(evaluation["win_rate_ci95"])
+    prompts = f" of {number(evaluation['prompts'])} prompts" if evaluation["prompts"] else ""
+    short = report_format.short_names([evaluation["policy"], evaluation["baseline"]])
+    policy = short[evaluation["policy"]]
+    judge = judge_words(evaluation["judge"], evaluation["trained_on_judge"].get(evaluation["policy"]), policy)
+    gold = difference_words(evaluation, "gold")
+    return (
+        f"{policy} {relation} {short[evaluation['baseline']]}, judged by {judge}: {rate} {bounds}".rstrip()
+        + prompts
+        + (f"; gold {gold}" if gold else "")
+    )
+
+
+def difference_words(evaluation: dict[str, Any], name: str) -> str:
+    """A difference of the pair that stands for the run, `+0.145 [0.137, 0.153]`; empty where there is none."""
+    found = (evaluation["difference"] or {}).get(name) or {}
+    if not is_finite_number(found.get("mean")):
+        return ""
+    return f"{report_format.signed(found['mean'])} {report_format.interval(found.get('ci95'))}".rstrip()
 
 
 def overlap_words(evaluation: dict[str, Any]) -> str:

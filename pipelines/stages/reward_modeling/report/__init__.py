@@ -1,16 +1,16 @@
 """What reward models add to summary and report.
 
-Looked at in `final.json`, all optional: `accuracy`, `accuracy_ci95`, `ceiling`, `pairs`, `calibration_error`,
-`length_correlation`; `accuracy_by_margin: [{"margin_from", "margin_to", "accuracy", "pairs"}]` (margin: |r_chosen -
-r_rejected|, raw) and `margin_histogram: {"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero =
-ranked wrongly).
+Looked at in `final.json`, all optional: `KEYS`, `length_correlation`; `accuracy_by_margin: [{"margin_from",
+"margin_to", "accuracy", "accuracy_ci95", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and `margin_histogram:
+{"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
 
-Added to the summary: `reward_model.{stage, accuracy, accuracy_ci95, ceiling, pairs}`, of the last such stage.
+Added to the summary: `reward_model.{stage, KEYS}`, of the last such stage. Intervals are over prompts.
 """
 
 from pathlib import Path
 from typing import Any
 
+from pipelines.report.format import interval as interval_words
 from pipelines.report.format import percent
 from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile, final_figures
@@ -18,7 +18,18 @@ from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.reward_modeling.report import figures as draw
 
 KIND = "reward_modeling"
-KEYS = ("accuracy", "accuracy_ci95", "ceiling", "pairs")
+KEYS = (
+    "accuracy",
+    "accuracy_ci95",
+    "ceiling",
+    "regret",
+    "regret_ci95",
+    "calibration_error",
+    "calibration_error_ci95",
+    "calibration_error_if_perfect",
+    "pairs",
+    "pair_prompts",
+)
 
 
 def _summarize(run: RunRecord) -> Figures:
@@ -40,6 +51,7 @@ def _tiles(figures: Figures) -> list[Tile]:
     return [
         Tile("reward model accuracy", "percent", ("reward_model", "accuracy"), ("reward_model", "accuracy_ci95")),
         Tile("its ceiling", "percent", ("reward_model", "ceiling")),
+        Tile("its regret", "percent", ("reward_model", "regret"), ("reward_model", "regret_ci95")),
     ]
 
 
@@ -48,7 +60,10 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
     if not is_finite_number(found["accuracy"]):
         return []
     ceiling = f", ceiling {found['ceiling']:.3f}" if is_finite_number(found["ceiling"]) else ""
-    return [("reward model accuracy", f"{found['accuracy']:.3f}{interval(found['accuracy_ci95'])}{ceiling}")]
+    lines = [("reward model accuracy", f"{found['accuracy']:.3f}{interval(found['accuracy_ci95'])}{ceiling}")]
+    if is_finite_number(found["regret"]):
+        lines.append(("reward model regret", f"{found['regret']:.3f}{interval(found['regret_ci95'])}"))
+    return lines
 
 
 def _over_seeds(figures: Figures) -> list[SeedFigure]:
@@ -71,7 +86,7 @@ def verdict(figures: Figures) -> str | None:
 
 
 def words(figures: Figures) -> str:
-    """Where the accuracy stands between chance and the ceiling."""
+    """Where the accuracy stands between chance and the ceiling, and how much of the gap is the model's own."""
     accuracy, ceiling = figures.get("accuracy"), figures.get("ceiling")
     if not is_finite_number(accuracy):
         return "The stage measured no accuracy on held-out pairs."
@@ -83,6 +98,19 @@ def words(figures: Figures) -> str:
     return (
         f"It ranks {percent(accuracy)} of the held-out pairs as the rater did, {abs(gap):.1f} points {side} "
         f"the ceiling of {percent(ceiling)}, which a perfect model would reach on average because the rater is noisy."
+        + _regret_words(figures)
+    )
+
+
+def _regret_words(figures: Figures) -> str:
+    regret = figures.get("regret")
+    if not is_finite_number(regret):
+        return ""
+    bounds = interval_words(figures.get("regret_ci95"), as_percent=True)
+    return (
+        " By the rater's own probabilities, free of that noise, its choices give away "
+        f"{100 * regret:.1f} {bounds}".rstrip()
+        + " points: its regret."
     )
 
 

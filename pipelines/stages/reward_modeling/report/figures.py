@@ -55,7 +55,8 @@ def margin_calibration(buckets: Sequence[dict[str, Any]]) -> str | None:
     """Accuracy by margin against what the margin claims, σ(margin); None without buckets.
 
     Args:
-        buckets: `accuracy_by_margin` of the stage: `{"margin_from", "margin_to", "accuracy", "pairs"}`.
+        buckets: `accuracy_by_margin` of the stage: `{"margin_from", "margin_to", "accuracy", "accuracy_ci95",
+            "pairs"}`.
     """
     if not buckets:
         return None
@@ -80,6 +81,9 @@ def margin_calibration(buckets: Sequence[dict[str, Any]]) -> str | None:
                 linewidth=1.4,
                 alpha=0.5,
             )
+            bounds = bucket.get("accuracy_ci95")
+            if bounds:
+                axis.plot([middle] * 2, bounds, color=SERIES[0], linewidth=1.4, gid=f"interval-margin-{index}")
             axis.plot(
                 middle,
                 bucket["accuracy"],
@@ -89,7 +93,8 @@ def margin_calibration(buckets: Sequence[dict[str, Any]]) -> str | None:
                 gid=f"margin-{index}",
                 label="measured" if index == 0 else None,
             )
-        axis.set_ylim(min(0.4, *(bucket["accuracy"] - 0.05 for bucket in buckets)), 1.03)
+        lowest = [min([bucket["accuracy"], *(bucket.get("accuracy_ci95") or [])]) for bucket in buckets]
+        axis.set_ylim(min(0.4, *(low - 0.05 for low in lowest)), 1.03)
         axis.set_xlim(left=0)
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.set_xlabel("margin |r chosen − r rejected|")

@@ -1,0 +1,66 @@
+"""Whose judge a win rate is: a policy judged by the reward that it was trained on proves that training worked, and no
+more."""
+
+from collections.abc import Mapping, Sequence
+
+from pipelines.report import format as report_format
+from pipelines.report.records import StageRecord
+from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX, ROLES, references
+from pipelines.stages.registry import KINDS
+
+
+def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord]) -> dict[str, bool | None]:
+    """Whether each policy, or one that it came from, was trained on the judge.
+
+    Args:
+        judge: as the evaluation names it. policies: those compared, stages or folders. stages: of the run.
+
+    Returns:
+        By policy; None where that is not known here: the judge, the policy or one that it came from is a folder.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    is_folder = judge.startswith(REWARD_MODEL_PREFIX) and _bare(judge) not in by_name
+
+    def is_trained(policy: str) -> bool | None:
+        stage = by_name.get(policy)
+        if stage is None or stage.kind not in KINDS:
+            return None
+        named = references(KINDS[stage.kind], stage.config)
+        if any(one.role is ROLES["reward"] and _bare(one.name) == _bare(judge) for one in named):
+            return True
+        sources = [is_trained(one.target) for one in named if one.role is ROLES["policy"]]
+        return True if True in sources else None if None in sources or is_folder else False
+
+    return {policy: is_trained(policy) for policy in policies}
+
+
+def judge_words(judge: str | None, is_trained: bool | None, *policies: str) -> str:
+    """A judge for readers, behind "judged by".
+
+    Args:
+        judge: as the evaluation names it. is_trained: of `trained_on`, of these policies.
+    """
+    learned = f"{' and '.join(policies)} {'were' if len(policies) > 1 else 'was'} trained on"
+    if not judge:
+        return "an unnamed judge"
+    name = report_format.short_names([_bare(judge)])[_bare(judge)]
+    if judge.startswith(REWARD_MODEL_PREFIX):
+        if is_trained:
+            return f"the reward model “{name}” that {learned}"
+        return f"the reward model “{name}”" if is_trained is None else f"another reward model, “{name}”"
+    words = GOLD if judge == GOLD else f"the function “{name}”"
+    return f"{words} that {learned}" if is_trained else words
+
+
+def judge_sentence(judge: str | None, trained: Mapping[str, bool | None]) -> str:
+    """Whose judge an evaluation's win rates are. `trained`: of `trained_on`."""
+    own = [policy for policy, is_trained in trained.items() if is_trained]
+    if own:
+        words = judge_words(judge, True, *report_format.short_names(own).values())
+        return f"Judged by {words}: a win under it says that training reached its aim, not that the answers are better."
+    is_known = None not in trained.values()
+    return f"Judged by {judge_words(judge, False if is_known else None)}."
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix(REWARD_MODEL_PREFIX).removeprefix(FUNCTION_PREFIX)
