@@ -6,45 +6,23 @@ not name code to import.
 
 import re
 from collections.abc import Callable
-from decimal import Decimal
 
+from pipelines.graders.statements import find_markers, last_statement
+from pipelines.graders.values import expected_value, last_claim, plain, stated_value
 from pipelines.host.spelling import did_you_mean
-
-# A sign counts only where it does not stand between two digits or letters ("3-4" holds 3 and 4, not -4).
-_NUMBER = re.compile(
-    r"(?<![\w.])-?\$?\s?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|(?<![\w.])-?\$?\.\d+|\d+(?:\.\d+)?"
-)
-_MARKER = re.compile(r"####|\bthe\s+(?:final\s+)?answer\s+is\b:?", re.IGNORECASE)
-
-
-def final_answer(text: str) -> str:
-    """What `text` states as its answer: the rest of the line behind the last `####` or `The answer is`, else all of
-    it."""
-    markers = list(_MARKER.finditer(text))
-    if not markers:
-        return text.strip()
-    rest = text[markers[-1].end() :].strip()
-    return rest.splitlines()[0].strip() if rest else ""
-
-
-def final_number(text: str) -> Decimal | None:
-    """The number that `text` gives as its answer, or None.
-
-    Behind a marker (`####`, `The answer is`) it is the first number of that line, elsewhere the last number of the
-    text. Thousands separators, a dollar sign, a unit behind it and a trailing dot do not matter.
-    """
-    numbers = _NUMBER.findall(final_answer(text))
-    if not numbers:
-        return None
-    number = numbers[0] if _MARKER.search(text) else numbers[-1]
-    return Decimal(re.sub(r"[,$\s]", "", number))
 
 
 def exact_answer(completion: str, answer: str | None) -> float:
-    """1.0 where the completion's answer equals the expected one, else 0.0.
+    """1.0 where the whole answer that the completion states equals the expected one, else 0.0.
 
-    Numbers are compared as numbers (GSM8K's `... #### 1,234` is read for both), other answers as text without regard to
-    case, surrounding quotes and a trailing dot.
+    Of a completion its last statement counts (`graders/statements.py`), without one the last sentence that holds a
+    digit. Numbers, tuples, times and their like are compared as values (`graders/values.py`); words and formulas as
+    text, without regard to case, surrounding quotes and a trailing dot. Two numbers that differ, and hedges, earn
+    nothing.
+
+    Args:
+        completion: what a model wrote. answer: what was expected: an answer alone, or a worked one that ends in a
+            statement, as GSM8K's `... #### 1,234` and the solutions of MATH do.
 
     Raises:
         ValueError: no expected answer.
@@ -54,22 +32,29 @@ def exact_answer(completion: str, answer: str | None) -> float:
             "The reward `exact_answer` needs an answer with each prompt. Name its column: `data: {..., answer: "
             "COLUMN}`."
         )
-    expected = final_number(answer) if _is_numeric(answer) else None
-    if expected is not None:
-        return float(final_number(completion) == expected)
-    return float(_plain(final_answer(completion)) == _plain(final_answer(answer)))
+    expected, stated = last_statement(answer), last_statement(completion)
+    expected = answer if expected is None else expected
+    if _text(completion if stated is None else stated, expected) == _text(expected):
+        return float(_text(expected) != "")
+    wanted = expected_value(expected)
+    given = None if wanted is None else stated_value(last_claim(completion).rstrip("!") if stated is None else stated)
+    return float(given is not None and wanted is not None and given.answers(wanted))
 
 
 def answer_format(completion: str, answer: str | None = None) -> float:
-    """1.0 where the completion ends in exactly one marked answer (`#### 12` or `The answer is 12.`), else 0.0.
+    """1.0 where the completion ends in exactly one marked answer (`#### 12`, `The answer is 12.`, `\\boxed{12}`), else
+    0.0.
 
-    `answer` is not looked at: this rewards the form, whatever the number.
+    The answer is one number, tuple or time; a box may stand behind words. `answer` is not looked at: this rewards the
+    form, whatever the number.
     """
-    markers = list(_MARKER.finditer(completion))
-    if len(markers) != 1:
+    markers = find_markers(completion)
+    boxes = [marker for marker in markers if marker.inside is not None]
+    if not 1 <= len(markers) <= 2 or (len(markers) == 2 and markers[1] not in boxes):
         return 0.0
-    rest = completion[markers[0].end() :].strip()
-    return float("\n" not in rest and len(_NUMBER.findall(rest)) == 1)
+    rest = completion[markers[0].end :].strip()
+    is_last = "\n" not in rest if len(markers) > len(boxes) else not re.search(r"\w", rest)
+    return float(is_last and stated_value(last_statement(completion) or "") is not None)
 
 
 REWARD_FUNCTIONS: dict[str, Callable[[str, str | None], float]] = {
@@ -92,10 +77,10 @@ def reward_function(name: str) -> Callable[[str, str | None], float]:
     return REWARD_FUNCTIONS[name]
 
 
-def _is_numeric(answer: str) -> bool:
-    """True for GSM8K's worked answers and for plain numbers; "room 12" is text."""
-    return "####" in answer or _NUMBER.fullmatch(answer.strip().rstrip(".%")) is not None
-
-
-def _plain(text: str) -> str:
-    return text.strip().strip("\"'`").rstrip(".").strip().casefold()
+def _text(text: str, expected: str = "=") -> str:
+    """An answer in words or as a formula, for comparison; `x =` before it is left out where none is expected."""
+    text = plain(text).strip("\"'").rstrip(".").strip("\"' ").casefold()
+    if "=" not in expected:
+        text = re.sub(r"^[a-z]\s*=\s*", "", text)
+    is_formula = re.search(r"[\\^_={}()*+/]", text)
+    return re.sub(r"(?<![0-9])\s|\s(?![0-9])", "", text) if is_formula else text  # 1 1/2 is not 11/2
