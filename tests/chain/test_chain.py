@@ -28,7 +28,7 @@ MODEL_FILES = {
 FILES = {
     "pretrained": {"stage.json", "final.json", "metrics.jsonl", "model"},
     "sft": {"stage.json", "final.json", "metrics.jsonl", "model"},
-    "preferences": {"stage.json", "final.json", "preferences.jsonl", "seen_prompts.txt"},
+    "preferences": {"stage.json", "final.json", "preferences.jsonl", "responses.jsonl", "seen_prompts.txt"},
     "reward": {"stage.json", "final.json", "metrics.jsonl", "model"},
     "policy": {"stage.json", "final.json", "metrics.jsonl", "samples.jsonl", "model"},
     "evaluation": {"stage.json", "final.json", "evaluation.json", "samples.jsonl"},

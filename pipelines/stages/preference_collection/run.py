@@ -19,6 +19,7 @@ from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.sources import PREFERENCES_FILE
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_path
+from pipelines.sampling.collected import write_responses
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.rollout import Rollout, Sampling
 from pipelines.scoring.raters import Rater, RaterSettings, make_rater, task_of
@@ -44,8 +45,8 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
     """Collect preferences.
 
     Args:
-        config: the stage's options. context: its surroundings; `preferences.jsonl`, and with `export`
-            `pairs_to_rate.jsonl`, go into `context.output`.
+        config: the stage's options. context: its surroundings; `preferences.jsonl` and `responses.jsonl`, and with
+            `export` `pairs_to_rate.jsonl`, go into `context.output`.
 
     Returns:
         `pairs` written, `identical_pairs` and `ties` dropped, `agreement` (share of pairs in which the rater took the
@@ -91,6 +92,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
             f"stage {context.name!r}: no preference is left: {identical} pairs were identical, {figures['ties']} ties. "
             "Raise samples_per_prompt or temperature, or use more prompts."
         )
+    write_responses(context.output, rollout, config.samples_per_prompt)
     _write_rows(context, PREFERENCES_FILE, preference_rows(verdicts, rollout, prompts, scores))
     return {**final, "pairs": len(verdicts), **figures}
 

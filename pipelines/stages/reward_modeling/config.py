@@ -19,7 +19,7 @@ class RewardModeling(TrainingOptions):
     heldout_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the prompts whose pairs measure accuracy.")
     center_coefficient: float = Field(0.0, ge=0, description="Weight of the squared sum of the two scores.")
     normalize_prompts: int = Field(
-        256, ge=0, description="Samples of the tuned model that set reward_mean and reward_std; 0 is off."
+        256, ge=0, description="Prompts whose samples of the tuned model set reward_mean and reward_std; 0 is off."
     )
 
     def reads(self) -> tuple[Use, ...]:

@@ -14,6 +14,7 @@ from pipelines.data.encoding import EncodedPair
 from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
 from pipelines.measures.intervals import groups_of, score_interval
 from pipelines.measures.metrics import preference_metrics
+from pipelines.sampling.collected import Collected
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import Sampling
 from pipelines.scoring.reward_models import SequenceScorer, reward_inputs
@@ -134,12 +135,31 @@ def measure_on_pairs(
 
 
 def collected_samples(
-    training: Sequence[EncodedPair], heldout: Sequence[EncodedPair], prompts: int, seed: int, stage: str
+    collected: Sequence[Collected],
+    training: Sequence[EncodedPair],
+    heldout: Sequence[EncodedPair],
+    prompts: int,
+    seed: int,
+    stage: str,
 ) -> list[list[int]]:
-    """Both sides of at most `prompts` pairs: held-out pairs first, as training did nothing to their scores."""
-    order = [heldout[i] for i in generator(seed, stage, "normalize", "heldout").permutation(len(heldout))]
-    order += [training[i] for i in generator(seed, stage, "normalize", "training").permutation(len(training))]
-    return [ids for pair in order[:prompts] for ids in (pair.chosen_ids, pair.rejected_ids)]
+    """All responses to at most `prompts` prompts: held-out ones first, as training did nothing to their scores.
+
+    Prompts whose responses were equal have no pair. They are held out in the same share as those that have some: what
+    the model says is to be normalised, not what was worth a preference.
+
+    Args:
+        collected: the responses that the pairs were made from. training, heldout: the pairs; they share no prompt.
+
+    Returns:
+        Ids of prompt and response together.
+    """
+    trained, unseen = ({tuple(pair.prompt_ids) for pair in pairs} for pairs in (training, heldout))
+    pairless = sorted({tuple(one.prompt_ids) for one in collected} - trained - unseen)
+    share = round(len(pairless) * len(unseen) / len(trained | unseen))
+    unseen |= {pairless[i] for i in generator(seed, stage, "normalize", "pairless").permutation(len(pairless))[:share]}
+    order = [collected[i] for i in generator(seed, stage, "normalize", "collected").permutation(len(collected))]
+    order.sort(key=lambda one: tuple(one.prompt_ids) not in unseen)
+    return [sequence for one in order[:prompts] for sequence in one.sequences()]
 
 
 def fresh_samples(

@@ -12,6 +12,7 @@ from gemma_keras.random import generator
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_preferences
 from pipelines.host.errors import DataError
+from pipelines.sampling.collected import read_responses
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.context import StageContext
 from pipelines.stages.reward_modeling.config import RewardModeling
@@ -34,8 +35,8 @@ def run(config: RewardModeling, context: StageContext) -> dict:
 
     Returns:
         Figures of `Trainer.fit`, `adapter_figures` and `measure_on_pairs` on the held-out pairs, `reward_mean`,
-        `reward_std`, `normalized_on` ("preferences" or "samples"), `normalization_samples`, `training_pairs`,
-        `heldout_seen_before` (see `Split`), `dropped_rows`, `truncated_rows`.
+        `reward_std`, `normalized_on` ("collected_samples" of the stage, or "fresh_samples"), `normalization_samples`,
+        `training_pairs`, `heldout_seen_before` (see `Split`), `dropped_rows`, `truncated_rows`.
     """
     rows = context.examples(config.data, "preference")
     source = context.model_source(config.from_)
@@ -52,9 +53,9 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     heldout = [encoded.examples[i] for i in split.heldout]
 
     # Sampled before training, which changes the tuned model's weights in place.
-    from_stage = isinstance(config.data, str)
-    if from_stage:
-        samples = collected_samples(training, heldout, config.normalize_prompts, context.seed, context.name)
+    if isinstance(config.data, str):
+        collected = read_responses(context.inputs[config.data])
+        samples = collected_samples(collected, training, heldout, config.normalize_prompts, context.seed, context.name)
     else:
         samples = fresh_samples(
             tuned, encoded.examples, config.normalize_prompts, config.max_length, context.seed, context.name
@@ -78,7 +79,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         ),
         "reward_mean": model.reward_mean,
         "reward_std": model.reward_std,
-        "normalized_on": "preferences" if from_stage else "samples",
+        "normalized_on": "collected_samples" if isinstance(config.data, str) else "fresh_samples",
         "normalization_samples": len(samples),
         "training_pairs": len(training),
         "heldout_seen_before": split.seen_before,

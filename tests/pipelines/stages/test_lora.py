@@ -10,7 +10,15 @@ from keras import ops
 from policy_fixture import OPTIONS as POLICY_OPTIONS
 from policy_fixture import EvenIds, one_update, world_model, world_reward_model
 from safetensors.numpy import load_file
-from stage_fixture import make_context, preferences, read_jsonl, sentences, stage_config, tiny_tuned_model, write_jsonl
+from stage_fixture import (
+    collected_preferences,
+    make_context,
+    read_jsonl,
+    sentences,
+    stage_config,
+    tiny_tuned_model,
+    write_jsonl,
+)
 
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from pipelines.sampling.exact_kl import ExactKL
@@ -167,9 +175,8 @@ def test_pretraining_goes_on_with_an_adapter(tmp_path, tuned):
 
 @pytest.mark.parametrize("quantize", [None, pytest.param("int8", marks=pytest.mark.slow)])
 def test_a_reward_model_trains_adapter_and_head(tmp_path, tuned, quantize):
-    (tmp_path / "collected").mkdir()
-    write_jsonl(tmp_path / "collected" / "preferences.jsonl", preferences())
-    context = make_context(tmp_path, "reward", inputs={"tuned": tuned, "collected": tmp_path / "collected"})
+    inputs = {"tuned": tuned, "collected": collected_preferences(tmp_path / "collected")}
+    context = make_context(tmp_path, "reward", inputs=inputs)
     options = {
         "from": "tuned",
         "data": "collected",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 from stage_fixture import (
+    collected_preferences,
     heldout_rows,
     make_context,
     preferences,
@@ -15,9 +16,11 @@ from stage_fixture import (
 
 from gemma_keras import GemmaRewardModel, GemmaTokenizer
 from pipelines.data.columns import Preference, Prompt
-from pipelines.data.encoding import encode_preferences
+from pipelines.data.encoding import EncodedPair, encode_preferences
 from pipelines.host.errors import DataError
+from pipelines.sampling.collected import Collected
 from pipelines.stages.reward_modeling import run as reward_modeling
+from pipelines.stages.reward_modeling.pair_training import collected_samples, pair_loss
 
 SEED = 11
 
@@ -41,9 +44,8 @@ def tuned(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tuned):
     folder = tmp_path_factory.mktemp("reward")
-    (folder / "collected").mkdir()
-    write_jsonl(folder / "collected" / "preferences.jsonl", preferences())
-    context = make_context(folder, "reward", inputs={"tuned": tuned, "collected": folder / "collected"}, seed=SEED)
+    inputs = {"tuned": tuned, "collected": collected_preferences(folder / "collected")}
+    context = make_context(folder, "reward", inputs=inputs, seed=SEED)
     options = {
         "from": "tuned",
         "data": "collected",
@@ -53,7 +55,7 @@ def finished(tmp_path_factory, tuned):
         "learning_rate": 0.02,
     }
     config = stage_config(
-        "reward_modeling", epochs=5, heldout_fraction=0.3, eval_every=10, normalize_prompts=20, **options
+        "reward_modeling", epochs=5, heldout_fraction=0.3, eval_every=10, normalize_prompts=18, **options
     )
     return reward_modeling.run(config, context), context
 
@@ -77,6 +79,8 @@ def test_learns_from_the_ids(finished):
 def test_losses_and_accuracy_are_those_of_the_models_scored_one_by_one(finished, tuned):
     figures, context = finished
     rows = held_out(preferences())
+    wanted = np.array([row["margin"] for row in rows])
+    assert 0 < wanted.sum() < 0.5 * len(rows)
     for model, step in (
         (GemmaRewardModel.from_preset(tuned / "model", seed=SEED), 0),
         (GemmaRewardModel.from_preset(context.output / "model"), figures["steps"]),
@@ -88,7 +92,7 @@ def test_losses_and_accuracy_are_those_of_the_models_scored_one_by_one(finished,
             ]
         )
         assert dict(map(tuple, figures["eval_loss_curve"]))[step] == pytest.approx(
-            np.log1p(np.exp(-margins)).mean(), abs=1e-4
+            np.log1p(np.exp(wanted - margins)).mean(), abs=1e-4
         )
         (logged,) = [
             m for m in read_jsonl(context.output / "metrics.jsonl") if m["step"] == step and "eval_accuracy" in m
@@ -99,19 +103,50 @@ def test_losses_and_accuracy_are_those_of_the_models_scored_one_by_one(finished,
     assert figures["margin"] == pytest.approx(margins.mean(), abs=1e-4)
 
 
-def test_normalised_rewards_of_the_samples_have_mean_0_and_std_1(finished):
+def test_normalised_rewards_of_held_out_samples_have_mean_0_and_std_1(finished):
+    """As many prompts as are held out normalise: training did nothing to their scores."""
     figures, context = finished
     model = GemmaRewardModel.from_preset(context.output / "model")
     assert (model.reward_mean, model.reward_std) == (figures["reward_mean"], figures["reward_std"])
-    assert figures["normalized_on"] == "preferences" and figures["normalization_samples"] == 40
-    # All 18 held-out pairs come first, then two of the others: their spread bounds what those two can do.
+    assert figures["normalized_on"] == "collected_samples" and figures["normalization_samples"] == 36
     scores = [
         raw(model, row["prompt_ids"] + row[side])
         for row in held_out(preferences())
         for side in ("chosen_ids", "rejected_ids")
     ]
     normalized = model.normalized(np.array(scores))
-    assert abs(normalized.mean()) < 0.2 and 0.8 < normalized.std() < 1.2
+    assert normalized.mean() == pytest.approx(0, abs=1e-3) and normalized.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_prompts_without_a_pair_normalise_in_the_share_of_those_with_one():
+    def pair(prompt):
+        return EncodedPair([prompt], [prompt, 1], [prompt, 2], 1, 1)
+
+    training, heldout = [pair(prompt) for prompt in range(10, 22)], [pair(prompt) for prompt in range(30, 34)]
+    pairless = range(50, 58)
+    collected = [Collected([p], [[1], [2]]) for p in [*range(10, 22), *range(30, 34)]]
+    collected += [Collected([p], [[1], [1]]) for p in pairless]
+
+    def prompts(count, seed=1):
+        samples = collected_samples(collected, training, heldout, count, seed, "reward")
+        assert all(len(ids) == 2 for ids in samples) and len(samples) == 2 * min(count, len(collected))
+        return {ids[0] for ids in samples}
+
+    # A quarter of the prompts with pairs is held out, so a quarter of the others goes with them.
+    first = prompts(6)
+    assert first >= set(range(30, 34)) and len(first & set(pairless)) == 2
+    assert first < prompts(7) and prompts(99) == {one.prompt_ids[0] for one in collected}
+    assert prompts(3) != prompts(3, seed=2) and prompts(3) == prompts(3)
+
+
+def test_a_tie_is_not_right_and_a_row_of_padding_is_no_pair():
+    scores = np.float32([1, 2, 3, 9, 1, 1, 4, 0])  # a tie, a right one, a wrong one, and a row that is no pair
+    batch = {name: np.zeros(8) for name in ("token_ids", "padding_mask", "reward_positions")}
+    batch |= {"margin": np.float32([0, 0.5, 0, 0]), "is_pair": np.array([True, True, True, False])}
+    batch = {name: ops.convert_to_tensor(values) for name, values in batch.items()}
+    loss, sums = pair_loss(0.0)(lambda inputs: ops.convert_to_tensor(scores), batch)
+    assert float(sums["accuracy"]) == 1 and float(sums["margin"]) == 0
+    assert float(loss) == pytest.approx(np.log1p(np.exp([0, 0.5 - 1, 1])).sum(), rel=1e-6)
 
 
 def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned):
@@ -120,7 +155,7 @@ def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model
     context = make_context(tmp_path, "reward", inputs={"tuned": tuned})
     options = {"from": "tuned", "data": data, "max_length": 48, "batch_size": 4, "max_steps": 1, "normalize_prompts": 3}
     figures = reward_modeling.run(stage_config("reward_modeling", **options), context)
-    assert figures["normalized_on"] == "samples" and figures["normalization_samples"] == 3
+    assert figures["normalized_on"] == "fresh_samples" and figures["normalization_samples"] == 3
     assert figures["ceiling"] is None and figures["reward_std"] > 0
 
 
