@@ -21,11 +21,11 @@ from pipelines.tasks import task
 
 SIZE = 10
 DATA = {"task": "small_world", "split": "heldout", "size": SIZE}
-OPTIONS = {"max_new_tokens": 6, "max_length": 96, "batch_size": 8, "bootstrap": 200, "samples_kept": 3}
+OPTIONS = {"max_new_tokens": 6, "max_length": 96, "batch_size": 8, "samples_kept": 3}
 
 
 def test_rates_by_hand():
-    found = compare(np.array([1.0, 2, 3, 4]), np.array([0.0, 2 + 1e-9, 5, 1]), 500, 0, "s")
+    found = compare(np.array([1.0, 2, 3, 4]), np.array([0.0, 2 + 1e-9, 5, 1]), np.arange(4), 0, "s")
     assert (found["win_rate"], found["wins"], found["tie_rate"], found["loss_rate"]) == (0.625, 0.5, 0.25, 0.25)
     assert found["win_rate_ci95"][0] <= 0.625 <= found["win_rate_ci95"][1]
 
