@@ -96,6 +96,10 @@ class Preference:
         )
 
 
+Example = Text | Conversation | PromptCompletion | Prompt | Preference
+"""What a row becomes."""
+
+
 def as_messages(prompt: str | list[Message]) -> list[Message]:
     """A prompt as turns."""
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)

@@ -2,7 +2,7 @@
 
 Two texts are *exactly* the same prompt where their turns are equal. They have the same *content* where they differ in
 case, spaces, punctuation or Unicode form alone; a built-in task says itself what its content is, see
-`Task.content_hash`. Everything about held-out data is decided by content.
+`TaskItem.content`. Everything about held-out data is decided by content.
 """
 
 import dataclasses
@@ -12,21 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gemma_keras.files import write_text
-from pipelines.data.columns import (
-    MODEL_ROLES,
-    Conversation,
-    Preference,
-    Prompt,
-    PromptCompletion,
-    Text,
-    as_messages,
-)
+from pipelines.data.columns import MODEL_ROLES, Conversation, Example, Text, as_messages
 from pipelines.data.hh_rlhf import Message
 
 SEEN_FILE = "seen_prompts.txt"
 HASH_DIGITS = 16
-
-Example = Text | Conversation | PromptCompletion | Prompt | Preference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +26,17 @@ class PromptHashes:
     Attributes:
         group: content of its first user turn. Examples of one group are held out together, so that no prompt on one
             side is the beginning of a conversation on the other.
-        content: of the last prompt.
         contents, exact: of every prompt, in order, by content and letter by letter.
     """
 
     group: str
-    content: str
     contents: tuple[str, ...]
     exact: tuple[str, ...]
+
+    @property
+    def content(self) -> str:
+        """Of the last prompt."""
+        return self.contents[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +90,15 @@ def prompt_hashes(example: Example) -> PromptHashes:
     """The prompts of an example; of plain text, the text itself."""
     if isinstance(example, Text):
         content = _digest(normalized(example.text))
-        return PromptHashes(content, content, (content,), (_digest(example.text),))
+        return PromptHashes(content, (content,), (_digest(example.text),))
     asked = _asked(example.messages) if isinstance(example, Conversation) else [as_messages(example.prompt)]
     exact = tuple(_digest(_as_text(prompt)) for prompt in asked)
     known = None if isinstance(example, Conversation) else example.content
     if known is not None:
-        return PromptHashes(known, known, (known,), exact)
+        return PromptHashes(known, (known,), exact)
     contents = tuple(_digest(normalized(_as_text(prompt))) for prompt in asked)
     opening = next((turn for turn in asked[0] if turn["role"] == "user"), asked[0][0])
-    return PromptHashes(_digest(normalized(opening["content"])), contents[-1], contents, exact)
+    return PromptHashes(_digest(normalized(opening["content"])), contents, exact)
 
 
 def normalized(text: str) -> str:

@@ -4,11 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines.data.columns import (
-    Conversation,
-    Preference,
-    Prompt,
-    PromptCompletion,
-    Text,
     read_instruction,
     read_preference,
     read_prompt,
@@ -19,8 +14,6 @@ from pipelines.data.sources import load_rows
 from pipelines.host.errors import DataError
 from pipelines.schema.base import Use
 from pipelines.schema.data import FileData, TaskData
-
-Example = Text | Conversation | PromptCompletion | Prompt | Preference
 
 
 def load_examples(

@@ -115,9 +115,11 @@ class StageContext:
         known += [self.seen_by(one.name) for one in references_of(config) if one.is_model]
         return functools.reduce(SeenPrompts.__or__, filter(None, known), SeenPrompts())
 
-    def hold_out(self, examples: Sequence[PromptHashes], fraction: float, seen: SeenPrompts, **options: Any) -> Split:
+    def hold_out(
+        self, examples: Sequence[PromptHashes], fraction: float, seen: SeenPrompts, most: int | None = None
+    ) -> Split:
         """A stage's split into training and held-out prompts, see `split_heldout`; says so where none was new."""
-        split = split_heldout(examples, fraction, self.seed, seen, **options)
+        split = split_heldout(examples, fraction, self.seed, seen, most)
         if split.seen_before:
             self.warn(
                 f"{split.seen_before} of {len(split.heldout)} held-out prompts were trained on by an earlier stage"

@@ -23,7 +23,6 @@ class Task:
         tokenizer_texts: () -> texts in which every word of the task is frequent.
         gold_reward: (item, completion, finished) -> GoldReward. `finished`: the completion ended by a stop token.
         gold_parts: names of the parts of the gold reward.
-        content_hash: prompt -> hexadecimal hash that decides its split.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Task:
     tokenizer_texts: Callable[[], list[str]]
     gold_reward: Callable[[TaskItem, str, bool], GoldReward]
     gold_parts: tuple[str, ...]
-    content_hash: Callable[[str], str]
 
 
 TASKS = {
@@ -45,7 +43,6 @@ TASKS = {
         tokenizer_texts=small_world.tokenizer_texts,
         gold_reward=small_world.gold_reward,
         gold_parts=tuple(small_world.WEIGHTS),
-        content_hash=small_world.content_hash,
     )
 }
 

@@ -41,9 +41,10 @@ def check_data(loaded: LoadedWorkflow) -> list[str]:
             problems += missing
             for use in config.reads():
                 # Stages that read the same rows alike are all told of by the first of them.
-                if missing or (block.model_dump_json(), use) in looked_at:
+                rows = (block.model_dump_json(), use)
+                if missing or rows in looked_at:
                     continue
-                looked_at.add((block.model_dump_json(), use))
+                looked_at.add(rows)
                 bad, set_aside = _row_problems(loaded, where, block, use)
                 problems += bad
                 notes += set_aside

@@ -10,7 +10,7 @@ from pipelines.data.columns import Prompt
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.heldout import split_heldout
 from pipelines.data.sources import load_rows
-from pipelines.tasks import task
+from pipelines.tasks.small_world.splits import content_hash
 from pipelines.workflow.loading import load
 
 pytestmark = pytest.mark.no_backend
@@ -59,8 +59,8 @@ def test_held_out_prompts_share_no_content_with_any_training_prompt(prompts):
         "preference_collection",
         "policy_optimization",
     }
-    for content_hash in (own_hash, task("small_world").content_hash):
-        hashes = {name: {content_hash(prompt) for prompt in prompts[name]} for name in prompts}
+    for hash_of in (own_hash, content_hash):
+        hashes = {name: {hash_of(prompt) for prompt in prompts[name]} for name in prompts}
         for name in heldout:
             assert len(hashes[name]) >= 512
             for other in training:
@@ -94,6 +94,6 @@ def test_no_stage_is_measured_on_content_that_it_or_one_before_it_trained_on(rep
 
 def test_the_hash_sees_through_marks_and_wording(prompts):
     same = ["reverse: tin cup", "secret: copy: tin cup", "Copy: tin  cup keep this private."]
-    for content_hash in (own_hash, task("small_world").content_hash):
-        assert len({content_hash(prompt) for prompt in same}) == 1
-        assert content_hash("reverse: cup tin") != content_hash(same[0])
+    for hash_of in (own_hash, content_hash):
+        assert len({hash_of(prompt) for prompt in same}) == 1
+        assert hash_of("reverse: cup tin") != hash_of(same[0])

@@ -11,7 +11,6 @@ import numpy as np
 
 from gemma_keras.random import generator
 from pipelines.algorithms.preference import preference_probability
-from pipelines.data.contents import prompt_hashes
 from pipelines.data.jsonl import read_jsonl
 from pipelines.host.errors import DataError
 from pipelines.sampling.prompts import Prompts
@@ -151,7 +150,8 @@ def export_rows(pairs: Sequence[Pair], rollout: Rollout, prompts: Prompts) -> li
 def preference_rows(
     verdicts: Sequence[Verdict], rollout: Rollout, prompts: Prompts, scores: np.ndarray | None
 ) -> list[dict]:
-    """Preferences in the usual columns, with the ids exactly as sampled, and the prompt's content as a hash."""
+    """Preferences in the usual columns, with the ids exactly as sampled, and the prompt's content where a task
+    decides that."""
     return [
         {
             "prompt": prompts.examples[rollout.prompt_index[verdict.chosen]].prompt,
@@ -163,7 +163,7 @@ def preference_rows(
             "score_chosen": None if scores is None else float(scores[verdict.chosen]),
             "score_rejected": None if scores is None else float(scores[verdict.rejected]),
             "probability": verdict.probability,
-            "content_hash": prompt_hashes(prompts.examples[rollout.prompt_index[verdict.chosen]]).content,
+            "content_hash": prompts.examples[rollout.prompt_index[verdict.chosen]].content,
         }
         for verdict in verdicts
     ]

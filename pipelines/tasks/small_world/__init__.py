@@ -7,9 +7,9 @@ gold.py the gold reward, splits.py which prompt belongs where, generator.py the 
 
 from pipelines.tasks.small_world.generator import pretraining_texts, prompts, tokenizer_texts
 from pipelines.tasks.small_world.gold import WEIGHTS, gold_probability, gold_reward
-from pipelines.tasks.small_world.splits import SPLITS, content_hash
+from pipelines.tasks.small_world.splits import SPLITS
 
 __all__ = [
-    "SPLITS", "WEIGHTS", "content_hash", "gold_probability", "gold_reward", "pretraining_texts", "prompts",
+    "SPLITS", "WEIGHTS", "gold_probability", "gold_reward", "pretraining_texts", "prompts",
     "tokenizer_texts",
 ]  # fmt: skip

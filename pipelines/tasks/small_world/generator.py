@@ -47,8 +47,8 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
     repeats = 0
     for _ in range(ATTEMPTS):
         prompt, answer = draw_instruction(kind, random)
-        key = content_hash(prompt)
         if split_of(prompt) == split:
+            key = content_hash(prompt)
             if seen is None or key not in seen:
                 break
             repeats += 1

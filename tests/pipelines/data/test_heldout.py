@@ -7,6 +7,7 @@ from pipelines.data.columns import Conversation, Preference, Prompt, PromptCompl
 from pipelines.data.contents import SeenPrompts, normalized, prompt_hashes
 from pipelines.data.heldout import split_heldout
 from pipelines.tasks import task
+from pipelines.tasks.small_world.splits import content_hash
 
 pytestmark = pytest.mark.no_backend
 
@@ -56,7 +57,7 @@ def test_a_conversation_trains_on_the_prompt_before_each_answer():
 def test_a_task_says_itself_what_its_content_is():
     items = task("small_world").prompts("rl", 300, 0)
     for item in items:
-        expected = task("small_world").content_hash(item.prompt)
+        expected = content_hash(item.prompt)
         assert prompt_hashes(Prompt(item.prompt, None, "", item)).contents == (expected,)
         # What a preference stage writes for its pairs leads to the same content.
         assert prompt_hashes(Preference(item.prompt, "a", "b", "", content=expected)).group == expected

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from policy_fixture import prompts_of, rollout_of
 
+from pipelines.data.columns import Prompt, read_preference
+from pipelines.data.contents import prompt_hashes
+from pipelines.data.jsonl import Row
 from pipelines.host.errors import DataError
+from pipelines.sampling.prompts import Prompts
 from pipelines.stages.preference_collection.pairs import (
+    Verdict,
     export_rows,
     make_pairs,
     preference_rows,
@@ -100,3 +105,15 @@ def test_people_decide_by_majority(tmp_path):
         DataError, match="ratings.jsonl:1: `choice` must be one of first, second, tie. Received: 'left'"
     ):
         rate_by_people(pairs, path)
+
+
+def test_pairs_of_a_stage_keep_the_group_of_their_conversation():
+    """Only a task's hash is handed on: of other prompts the opening turn decides what is held out together."""
+    roles = ("user", "a"), ("assistant", "b"), ("user", "c")
+    turns = [{"role": role, "content": content} for role, content in roles]
+    prompts = [Prompt(turns, None, ""), Prompt("A!", None, "")]
+    rollout = rollout_of([[2]] * 4, [[5], [6], [7], [8]], [True] * 4, list("wxyz"), [0, 0, 1, 1])
+    verdicts = [Verdict(0, 1, 1.0), Verdict(2, 3, 1.0)]
+    rows = preference_rows(verdicts, rollout, Prompts(prompts, [[2], [2]], 1, 0), None)
+    pairs = [prompt_hashes(read_preference(Row(row, ""), {})) for row in rows]
+    assert pairs == [prompt_hashes(prompt) for prompt in prompts] and pairs[0].group == pairs[1].group
