@@ -20,7 +20,7 @@ Interval = tuple[float, float]
 """Lower and upper end."""
 
 ALL_ALIKE = 0.5  # of a group
-FEW = 3.5
+FEW, FEW_SHARE = 3.5, 0.35  # values off a bound
 ROUNDING = 1e-9  # a sum of weights may be a last bit above its bound
 
 
@@ -48,8 +48,8 @@ def score_interval(
     Args:
         values: float (n,), n >= 1.
         bounds: lowest and highest possible value.
-        groups: (n,), equal for values of one prompt; default every value has its own. With groups n is divided by the
-            design effect, see `_design_effect`.
+        groups: (n,), equal for values of one prompt; default every value has its own. With groups n is that of
+            `_effective_count`.
         level: float in (0, 1). Coverage.
 
     Returns:
@@ -62,8 +62,12 @@ def score_interval(
     lowest, highest = values.min(), values.max()
     if not (lowest >= bounds[0] - ROUNDING and highest <= bounds[1] + ROUNDING):
         raise ValueError(f"Expected values in [{bounds[0]:g}, {bounds[1]:g}]. Received: {lowest:g} to {highest:g}")
-    count = values.size if groups is None else values.size / _design_effect(values, np.asarray(groups))
-    return _score_low(values, bounds[0], count, level), -_score_low(-values, -bounds[1], count, level)
+    count, is_one_draw = (values.size, True) if groups is None else _effective_count(values, np.asarray(groups))
+    low, high = _score_low(values, bounds[0], count, level), -_score_low(-values, -bounds[1], count, level)
+    if is_one_draw:
+        low = min(low, _low_of_few(values, bounds[0], count, level))
+        high = max(high, -_low_of_few(-values, -bounds[1], count, level))
+    return low, high
 
 
 def unskewed_t_interval(values: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Interval | None:
@@ -119,9 +123,9 @@ def _by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return values.mean() + np.bincount(place, values - values.mean()) / sizes.mean()
 
 
-def _design_effect(values: np.ndarray, groups: np.ndarray) -> float:
-    """How many values tell as much as one of a prompt of its own: the variance of the mean over groups, by that of as
-    many independent values (Kish 1965).
+def _effective_count(values: np.ndarray, groups: np.ndarray) -> tuple[float, bool]:
+    """How many independent values tell as much as these: their number by the design effect, which is the variance of
+    the mean over groups by that of as many independent values (Kish 1965). And whether groups are as one value each.
 
     Few groups that differ from the others say little of how alike the values of a group are, and at 20 right prompts of
     20 nothing does. So half a group is added in which all are alike; by simulation, see docs/intervals.md.
@@ -131,10 +135,11 @@ def _design_effect(values: np.ndarray, groups: np.ndarray) -> float:
     of_groups = np.round(np.bincount(place, values) / sizes, 9)
     differing = len(sizes) - np.unique(of_groups, return_counts=True)[1].max()
     if differing == 0 or most == 1:
-        return most
+        return values.size / most, True
     over_groups = _by_group(values, groups).var() / (len(sizes) - 1)
     found = over_groups / (values.var() / values.size)
-    return min(max(1.0, (differing * found + ALL_ALIKE * most) / (differing + ALL_ALIKE)), most)
+    effect = min(max(1.0, (differing * found + ALL_ALIKE * most) / (differing + ALL_ALIKE)), most)
+    return values.size / effect, effect > most - ROUNDING
 
 
 def _score_low(values: np.ndarray, low: float, count: float, level: float) -> float:
@@ -164,21 +169,21 @@ def _score_low(values: np.ndarray, low: float, count: float, level: float) -> fl
             near = middle
         else:
             far = middle
-    return float(low + scale * min(tilted, _low_of_few(seen, shares, count, level)))
+    return float(low + scale * tilted)
 
 
-def _low_of_few(seen: np.ndarray, shares: np.ndarray, count: float, level: float) -> float:
-    """Lower end where nearly all values are 0; infinity elsewhere.
-
-    The values off 0 are as many as `number` of equal size; the end is that of the mean of a Poisson number at `level`
-    on one side (quantile of the gamma distribution by Wilson and Hilferty 1931).
-    """
-    mean, square = float(shares @ seen), float(shares @ seen**2)
-    number = count * mean**2 / square
-    if number > FEW:
+def _low_of_few(values: np.ndarray, low: float, count: float, level: float) -> float:
+    """Lower end where nearly all values are `low`, infinity elsewhere: that of the mean of a Poisson number at `level`
+    on one side (quantile of the gamma distribution by Wilson and Hilferty 1931)."""
+    above = values - low
+    square = float(np.mean(above**2))
+    if square == 0:
+        return low
+    number = count * float(above.mean()) ** 2 / square  # as many of equal size would have this mean and this spread
+    if number > min(FEW, count * FEW_SHARE):
         return math.inf
     cube_root = 1 - 1 / (9 * number) - NormalDist().inv_cdf(level) / (3 * math.sqrt(number))
-    return max(0.0, cube_root) ** 3 * mean
+    return low + max(0.0, cube_root) ** 3 * float(above.mean())
 
 
 def _t_quantile(probability: float, degrees: int) -> float:

@@ -80,6 +80,19 @@ def test_a_noisy_tie_is_a_coin_flip():
     assert {v.probability for v in verdicts} == {0.5}
 
 
+def test_the_pairs_of_one_prompt_are_decided_one_by_one():
+    """Ten pairs of each prompt, all of equal scores: not one coin for all ten."""
+    count = 5
+    responses = [[10 + number] for number in range(count)] * 40
+    index = np.repeat(np.arange(40), count)
+    rollout = rollout_of([[2]] * len(index), responses, [True] * len(index), [str(r) for r in responses], index)
+    pairs, _ = make_pairs(rollout, count, 0, "s")
+    verdicts, _ = rate_by_scores(pairs, np.zeros(len(index)), index, 1.0, 0, "s")
+    took_first = np.array([v.chosen == pair.first for v, pair in zip(verdicts, pairs, strict=True)]).reshape(40, 10)
+    # Of ten fair coins one prompt in 512 has ten alike; the variance of their sum is 10 / 4, of one coin it is 25.
+    assert 1.2 < took_first.sum(axis=1).var() < 5
+
+
 def test_people_decide_by_majority(tmp_path):
     rollout, _ = many(5)
     pairs, _ = make_pairs(rollout, 2, 0, "s")

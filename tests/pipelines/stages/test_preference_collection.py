@@ -13,6 +13,7 @@ from pipelines.data.examples import load_examples
 from pipelines.host.errors import ConfigError
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.preference_collection import run as preference_collection
+from pipelines.stages.preference_collection.pairs import Verdict
 
 SIZE = 12
 
@@ -88,3 +89,14 @@ def test_the_gold_rater_writes_its_scores_and_a_ceiling_below_one(inputs, tmp_pa
     for row in rows:
         difference = row["score_chosen"] - row["score_rejected"]
         assert row["probability"] == pytest.approx(1 / (1 + np.exp(-difference / 0.2)), abs=1e-12)
+    differences = [row["score_chosen"] - row["score_rejected"] for row in rows]
+    took_the_better = [0.5 if difference == 0 else float(difference > 0) for difference in differences]
+    assert final["agreement"] == pytest.approx(np.mean(took_the_better))
+
+
+def test_agreement_and_ceiling_are_over_the_same_pairs():
+    """A pair of equal scores has no better answer: half of the time the rater would take either."""
+    scores = np.array([0.9, 0.1, 0.5, 0.5])
+    verdicts = [Verdict(0, 1, 0.8), Verdict(1, 0, 0.2), Verdict(0, 1, 0.8), Verdict(2, 3, 0.5)]
+    found = preference_collection._quality(verdicts, scores)
+    assert found == {"agreement": (1 + 0 + 1 + 0.5) / 4, "ceiling": pytest.approx((3 * 0.8 + 0.5) / 4)}

@@ -15,12 +15,14 @@ from stage_fixture import (
 )
 
 from gemma_keras import GemmaRewardModel, GemmaTokenizer
+from gemma_keras.random import generator
 from pipelines.data.columns import Preference, Prompt
 from pipelines.data.encoding import EncodedPair, encode_preferences
 from pipelines.host.errors import DataError
+from pipelines.measures.intervals import score_interval
 from pipelines.sampling.collected import Collected
 from pipelines.stages.reward_modeling import run as reward_modeling
-from pipelines.stages.reward_modeling.pair_training import collected_samples, pair_loss
+from pipelines.stages.reward_modeling.pair_training import collected_samples, measure_on_pairs, pair_loss
 
 SEED = 11
 
@@ -71,7 +73,22 @@ def test_learns_from_the_ids(finished):
     assert figures["pairs"] == 18 and figures["training_pairs"] == 42
     low, high = figures["accuracy_ci95"]
     assert 0 <= low < figures["accuracy"] < high <= 1
-    assert figures["ceiling"] == pytest.approx(0.9)
+    assert figures["ceiling"] == pytest.approx(0.9) and figures["pair_prompts"] == 18
+    # p is 0.9 or 0.1 for every pair: where the model takes the other side it gives away 0.8.
+    rows = held_out(preferences())
+    model = GemmaRewardModel.from_preset(context.output / "model")
+    given_away = [
+        0.8
+        * (
+            (raw(model, row["prompt_ids"] + row["chosen_ids"]) > raw(model, row["prompt_ids"] + row["rejected_ids"]))
+            != (row["probability"] > 0.5)
+        )
+        for row in rows
+    ]
+    assert figures["regret"] == pytest.approx(np.mean(given_away), abs=1e-9)
+    assert figures["regret_ci95"] == pytest.approx(list(score_interval(given_away)))
+    assert 0 <= figures["calibration_error_ci95"][0] <= figures["calibration_error"] <= 1
+    assert 0 < figures["calibration_error_if_perfect"] < 0.5
     assert sum(bucket["pairs"] for bucket in figures["accuracy_by_margin"]) == 18
     assert sorted(path.name for path in context.output.iterdir()) == ["metrics.jsonl", "model"]
 
@@ -156,7 +173,7 @@ def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model
     options = {"from": "tuned", "data": data, "max_length": 48, "batch_size": 4, "max_steps": 1, "normalize_prompts": 3}
     figures = reward_modeling.run(stage_config("reward_modeling", **options), context)
     assert figures["normalized_on"] == "fresh_samples" and figures["normalization_samples"] == 3
-    assert figures["ceiling"] is None and figures["reward_std"] > 0
+    assert figures["ceiling"] is None and figures["regret"] is None and figures["reward_std"] > 0
 
 
 def test_pairs_hold_the_ids_as_sampled_or_else_the_encoded_text(tuned):
@@ -192,3 +209,25 @@ def test_overlong_pairs():
     cut = encode_preferences(None, [long, short, no_room], 5, "truncate")
     assert cut.rows == [0, 1] and (cut.dropped, cut.truncated) == (1, 1)
     assert cut.examples[0].chosen_ids == [2, 60, 40, 41, 42] and cut.examples[0].chosen_length == 3
+
+
+class Lengths:
+    """Scores by the number of ids."""
+
+    def raw_scores(self, sequences, length):
+        return np.array([float(len(ids)) for ids in sequences])
+
+
+def test_intervals_are_over_prompts():
+    """Ten pairs of each of three prompts, ranked alike within a prompt: three values."""
+    pairs, prompts = [], []
+    for prompt, is_right in (("a", True), ("b", True), ("c", False)):
+        long, short = [2, 60, 40, 41], [2, 60, 40]
+        sides = (long, short) if is_right else (short, long)
+        pairs += [EncodedPair([2, 60], *sides, 2, 1, probability=0.8)] * 10
+        prompts += [prompt] * 10
+    found = measure_on_pairs(Lengths(), pairs, prompts, generator(0))
+    assert (found["pairs"], found["pair_prompts"], found["accuracy"]) == (30, 3, pytest.approx(2 / 3))
+    assert found["accuracy_ci95"] == pytest.approx(list(score_interval([1, 1, 0])))
+    assert found["regret"] == pytest.approx(0.2) and found["ceiling"] == pytest.approx(0.8)
+    assert found["regret_ci95"] == pytest.approx(list(score_interval([0, 0, 0.6])))
