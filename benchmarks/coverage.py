@@ -1,7 +1,8 @@
 """How often the intervals that the project prints hold the truth, by simulation; writes a table in docs/intervals.md.
 
-    python -m benchmarks.coverage                      # 2,000 repetitions a cell: about an hour on one core
-    python -m benchmarks.coverage --repetitions 200 --only regret --no-write
+    python -m benchmarks.coverage                          # 2,000 repetitions a cell: two hours on one core
+    python -m benchmarks.coverage --only regret            # the figures whose names hold a word; other rows stay
+    python -m benchmarks.coverage --repetitions 200 --no-write
 
 A cell is a figure, a rate, a number of prompts and one of samples a prompt. What is simulated for each figure stands in
 `benchmarks/coverage_cases.py`.
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=2000)
     parser.add_argument("--only", nargs="+", default=[], metavar="FIGURE", help="words that the figure's name holds")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args(arguments)
     figures = [one for one in FIGURES if all(word in one.name for word in options.only)]
@@ -41,9 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         for figure in figures
         for rate, prompts, samples in itertools.product(RATES, PROMPTS, SAMPLES)
     ]
-    lines, faults = [*_heading()], 0
-    with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
-        found = pool.map(functools.partial(_covered, repetitions=options.repetitions), cells)
+    rows, faults = {}, 0
+    covered = functools.partial(_covered, repetitions=options.repetitions)
+    with concurrent.futures.ProcessPoolExecutor(max(options.jobs, 1)) as pool:
+        found = iter(pool.map(covered, cells) if options.jobs > 1 else map(covered, cells))
         for figure in figures:
             for rate in RATES:
                 row = [next(found) for _ in range(len(PROMPTS) * len(SAMPLES))]
@@ -51,14 +53,26 @@ def main(arguments: list[str] | None = None) -> int:
                     _is_fault(figure, *cell, prompts)
                     for cell, (prompts, _) in zip(row, itertools.product(PROMPTS, SAMPLES), strict=True)
                 )
-                lines.append(f"| {figure.name} | {rate} | " + " | ".join(_words(*cell) for cell in row) + " |")
-                print(lines[-1], flush=True)
-    if not options.no_write and not options.only:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        lines.insert(0, f"{options.repetitions:,} repetitions a cell, numpy {np.__version__}.\n")
-        PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+                line = f"{_label(figure, rate)} " + " | ".join(_words(*cell) for cell in row) + " |"
+                rows[_label(figure, rate)] = line
+                print(line, flush=True)
+    if not options.no_write:
+        write(rows)
     return int(faults > 0)
+
+
+def write(rows: dict[str, str]) -> None:
+    """Put rows into the table, by their labels; those that were not measured again stay."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    old, _, after = rest.partition(END)
+    labels = [_label(figure, rate) for figure in FIGURES for rate in RATES]
+    known = {label: line for line in old.splitlines() for label in labels if line.startswith(label)} | rows
+    lines = [*_heading(), *(known[label] for label in labels if label in known)]
+    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+
+
+def _label(figure: Figure, rate: float) -> str:
+    return f"| {figure.name} | {rate} |"
 
 
 def _covered(cell: tuple[int, float, int, int], repetitions: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.scoring.raters import gold_rater
 from pipelines.stages.evaluation import policy_measures
 from pipelines.stages.evaluation import run as evaluation
+from pipelines.stages.evaluation.policy_measures import Measured, PolicyResult
 from pipelines.tasks import task
 
 SIZE = 10
@@ -47,6 +49,20 @@ def test_differences_are_paired():
     assert found["mean"] == pytest.approx(0.1) and found["ci95"] == pytest.approx([0.1, 0.1])
     bounded = difference_with_interval(baseline + 0.1, baseline, np.arange(60), (0.0, 1.0))
     assert bounded["ci95"] == pytest.approx(list(score_interval([0.1] * 60, (-1.0, 1.0))))
+
+
+def test_of_a_pair_the_later_policy_is_compared_with_the_earlier():
+    def result(scores):
+        return PolicyResult(None, {"judge_score": Measured(np.array(scores), (0.0, 1.0))}, {}, {})
+
+    config = stage_config("evaluation", compare=["a", "b", "c"], data=DATA, **OPTIONS)
+    context = SimpleNamespace(seed=0, name="s")
+    results = {"a": result([0.0, 0.0]), "b": result([0.0, 1.0]), "c": result([1.0, 1.0])}
+    found = evaluation._compare_all(results, np.arange(2), config, context)
+    sides = {(pair["policy"], pair["baseline"]): pair for pair in found}
+    assert list(sides) == [("b", "a"), ("c", "a"), ("c", "b")]
+    assert [pair["win_rate"] for pair in found] == [0.75, 1, 0.75]
+    assert [pair["difference"]["judge_score"]["mean"] for pair in found] == [0.5, 1, 0.5]
 
 
 def test_the_first_shown_wins_as_often_as_it_does_among_decided_pairs():
