@@ -96,6 +96,17 @@ def test_without_bounds_a_symmetric_sample_has_student_s_interval():
     assert mean_interval([1.5]) is None and mean_interval([1.5, 1.5]) == (1.5, 1.5)
 
 
+def test_without_bounds_each_end_solves_hall_s_equation():
+    """Hall 1992: w + γ w² / 3 + γ² w³ / 27 + γ / (6 n) is symmetric about 0, w the standardized error of the mean."""
+    values = generator(4, "skewed").exponential(size=20)
+    spread = values.std(ddof=1)
+    skewness = np.mean(((values - values.mean()) / values.std()) ** 3)
+    for end, sign in zip(unskewed_t_interval(values), (1, -1), strict=True):
+        w = (values.mean() - end) / spread
+        cubic = w + skewness * w**2 / 3 + skewness**2 * w**3 / 27 + skewness / (6 * 20)
+        assert cubic == pytest.approx(sign * 2.0930 / math.sqrt(20), abs=1e-5)
+
+
 def test_what_is_no_sample_is_refused():
     with pytest.raises(ValueError, match="at least one value.*Received: shape \\(0,\\)"):
         mean_interval([])
