@@ -87,7 +87,8 @@ class StageContext:
             rejects.write(self.output)
             self.log(0, rejected_rows=rejects.count)
             first = f"the first: {rejects.rows[0]['origin']}: {rejects.rows[0]['reason']}"
-            self.warn(f"{rejects.count} bad rows set aside, see rejected.jsonl; {first}")
+            rows = "1 bad row" if rejects.count == 1 else f"{rejects.count} bad rows"
+            self.warn(f"{rows} set aside, see rejected.jsonl; {first}")
         if isinstance(data, FileData) and data.disjoint_from:
             found = self._left_after(found, data)
         return found
@@ -128,7 +129,9 @@ class StageContext:
 
     def warn(self, message: str) -> None:
         """Something to know before a figure of this stage is believed: a line on the terminal, unless it is quiet, and
-        one in the report."""
+        one in the report. What was said before, as of rows that a stage reads twice, is not said again."""
+        if message in self.warnings:
+            return
         self.warnings.append(message)
         if not self.quiet:
             print(f"  {self.name}: {message}", file=sys.stderr)
