@@ -154,7 +154,7 @@ def check_wording(text: str, value, style: str):
 def test_headline_figures_are_all_shown(page):
     shown = {item["data-path"] for item in page.data}
     for key in REWARD_KEYS:
-        assert f"/reward_model/{key}" in shown
+        assert f"/reward_models/0/{key}" in shown
     for key in ("reward_start", "reward_end", "kl", "kl_sequence", "steps", "reward_source"):
         assert f"/policy/{key}" in shown
     for key in ("win_rate", "tie_rate", "loss_rate", "win_rate_ci95"):

@@ -4,17 +4,21 @@ Looked at in `final.json`, all optional: `KEYS`, `length_correlation`; `accuracy
 "margin_to", "accuracy", "accuracy_ci95", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and `margin_histogram:
 {"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
 
-Added to the summary: `reward_model.{stage, KEYS}`, of the last such stage. Intervals are over prompts.
+Added to the summary: `reward_models`, a list of `{stage, KEYS}` in the workflow's order, and `reward_model`, the one of
+them that speaks for the run: the last of those `rewarding`, or the last of all. Intervals are over prompts.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.report.format import interval as interval_words
 from pipelines.report.format import percent
 from pipelines.report.headline import interval
-from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile, final_figures
-from pipelines.report.records import RunRecord, is_finite_number
+from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile
+from pipelines.report.records import RunRecord, StageRecord, is_finite_number
+from pipelines.schema.roles import ROLES, references
+from pipelines.stages.registry import KINDS
 from pipelines.stages.reward_modeling.report import figures as draw
 
 KIND = "reward_modeling"
@@ -32,37 +36,63 @@ KEYS = (
 )
 
 
+def rewarding(stages: Sequence[StageRecord]) -> list[str]:
+    """The reward models of a run that something was trained on or chosen by, and that do not only judge."""
+    named = {
+        one.target
+        for stage in stages
+        if stage.kind in KINDS
+        for one in references(KINDS[stage.kind], stage.config)
+        if one.role is ROLES["reward"]
+    }
+    return [stage.name for stage in stages if stage.kind == KIND and stage.name in named]
+
+
 def _summarize(run: RunRecord) -> Figures:
-    return {"reward_model": final_figures(run, KIND, KEYS)}
+    found = {
+        stage.name: {"stage": stage.name, **{key: stage.final.get(key) for key in KEYS}} for stage in run.of_kind(KIND)
+    }
+    name = next(reversed(rewarding(run.stages) or list(found)), None)
+    nothing = dict.fromkeys(("stage", *KEYS))
+    return {"reward_models": list(found.values()), "reward_model": found[name] if name else nothing}
 
 
 def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
-    stage = run.last_of_kind(KIND)
-    final = stage.final if stage else {}
+    stages = run.of_kind(KIND)
     return {
-        "words": words(figures["reward_model"]),
-        "accuracy_drawing": draw.reward_model_accuracy(figures["reward_model"]),
-        "calibration_drawing": draw.margin_calibration(final.get("accuracy_by_margin") or []),
-        "histogram_drawing": draw.margin_histogram(final.get("margin_histogram")),
+        "names": [stage.name for stage in stages],
+        "rewarding": rewarding(run.stages),
+        "words": [words(stage.final) for stage in stages],
+        "accuracy_drawings": [draw.reward_model_accuracy(stage.final, stage.name) for stage in stages],
+        "calibration_drawings": [
+            draw.margin_calibration(stage.final.get("accuracy_by_margin") or [], stage.name) for stage in stages
+        ],
+        "histogram_drawings": [
+            draw.margin_histogram(stage.final.get("margin_histogram"), stage.name) for stage in stages
+        ],
     }
 
 
 def _tiles(figures: Figures) -> list[Tile]:
+    several = len(figures["reward_models"]) > 1
+    label = f"accuracy of {figures['reward_model']['stage']}" if several else "reward model accuracy"
     return [
-        Tile("reward model accuracy", "percent", ("reward_model", "accuracy"), ("reward_model", "accuracy_ci95")),
+        Tile(label, "percent", ("reward_model", "accuracy"), ("reward_model", "accuracy_ci95")),
         Tile("its ceiling", "percent", ("reward_model", "ceiling")),
         Tile("its regret", "percent", ("reward_model", "regret"), ("reward_model", "regret_ci95")),
     ]
 
 
 def _lines(figures: Figures) -> list[tuple[str, str]]:
-    found = figures["reward_model"]
-    if not is_finite_number(found["accuracy"]):
-        return []
-    ceiling = f", ceiling {found['ceiling']:.3f}" if is_finite_number(found["ceiling"]) else ""
-    lines = [("reward model accuracy", f"{found['accuracy']:.3f}{interval(found['accuracy_ci95'])}{ceiling}")]
-    if is_finite_number(found["regret"]):
-        lines.append(("reward model regret", f"{found['regret']:.3f}{interval(found['regret_ci95'])}"))
+    models = figures["reward_models"]
+    lines = []
+    for found in models:
+        name = found["stage"] if len(models) > 1 else "reward model"
+        if is_finite_number(found["accuracy"]):
+            ceiling = f", ceiling {found['ceiling']:.3f}" if is_finite_number(found["ceiling"]) else ""
+            lines.append((f"{name} accuracy", f"{found['accuracy']:.3f}{interval(found['accuracy_ci95'])}{ceiling}"))
+        if is_finite_number(found["regret"]):
+            lines.append((f"{name} regret", f"{found['regret']:.3f}{interval(found['regret_ci95'])}"))
     return lines
 
 

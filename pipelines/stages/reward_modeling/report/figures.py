@@ -8,16 +8,16 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipelines.report import format as report_format
 from pipelines.report import svg
-from pipelines.report.figures import PANEL, interval_point, share_axis
+from pipelines.report.figures import PANEL, identifier, interval_point, share_axis
 from pipelines.report.records import is_finite_number
 from pipelines.report.svg import BAD, GOOD, INK, MUTED, SERIES
 
 
-def reward_model_accuracy(figures: dict[str, Any]) -> str | None:
+def reward_model_accuracy(figures: dict[str, Any], name: str) -> str | None:
     """Held-out accuracy with its interval, beside chance and the ceiling; None without an accuracy.
 
     Args:
-        figures: `reward_model` of the summary.
+        figures: of the reward model. name: of its stage.
     """
     accuracy, bounds, ceiling = figures.get("accuracy"), figures.get("accuracy_ci95"), figures.get("ceiling")
     if not is_finite_number(accuracy):
@@ -48,15 +48,16 @@ def reward_model_accuracy(figures: dict[str, Any]) -> str | None:
         axis.set_ylim(-0.75, 0.62)
         axis.set_yticks([])
         axis.set_xlabel("held-out pairs ranked as the rater did")
-        return svg.to_svg(figure, "reward-model-accuracy", "Accuracy of the reward model, chance and ceiling")
+        return svg.to_svg(figure, f"accuracy-{identifier(name)}", f"Accuracy of {name}, chance and ceiling")
 
 
-def margin_calibration(buckets: Sequence[dict[str, Any]]) -> str | None:
+def margin_calibration(buckets: Sequence[dict[str, Any]], name: str) -> str | None:
     """Accuracy by margin against what the margin claims, σ(margin); None without buckets.
 
     Args:
         buckets: `accuracy_by_margin` of the stage: `{"margin_from", "margin_to", "accuracy", "accuracy_ci95",
             "pairs"}`.
+        name: of the stage.
     """
     if not buckets:
         return None
@@ -100,14 +101,16 @@ def margin_calibration(buckets: Sequence[dict[str, Any]]) -> str | None:
         axis.set_xlabel("margin |r chosen − r rejected|")
         axis.set_ylabel("pairs ranked rightly")
         axis.legend(loc="lower right")
-        return svg.to_svg(figure, "margin-calibration", "Accuracy by margin, and the accuracy that the margin claims")
+        return svg.to_svg(
+            figure, f"calibration-{identifier(name)}", "Accuracy by margin, and the accuracy that the margin claims"
+        )
 
 
-def margin_histogram(histogram: dict[str, Any] | None) -> str | None:
+def margin_histogram(histogram: dict[str, Any] | None, name: str) -> str | None:
     """How many pairs have which margin, wrong ones in another colour; None without a histogram.
 
     Args:
-        histogram: `{"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected.
+        histogram: `{"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected. name: of the stage.
     """
     if not histogram or not histogram.get("counts"):
         return None
@@ -127,4 +130,4 @@ def margin_histogram(histogram: dict[str, Any] | None) -> str | None:
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axis.set_xlabel("r chosen − r rejected (left of zero: ranked wrongly)")
         axis.set_ylabel("held-out pairs")
-        return svg.to_svg(figure, "margin-histogram", "Histogram of the margins of held-out pairs")
+        return svg.to_svg(figure, f"margins-{identifier(name)}", "Histogram of the margins of held-out pairs")
