@@ -23,14 +23,15 @@ def full_logits(hidden, matrix, soft_cap=None):
     Returns:
         float32 (..., v).
     """
-    return soft_capped(ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32"), soft_cap)
+    return soft_capped(backends.output_logits(hidden, matrix), soft_cap)
 
 
 def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0, with_entropy=True):
     """Log-probability of each target, and the entropy at its position, without storing (b, m, v).
 
-    `log p(y) = z_y - logsumexp(z)` with `z = soft_capped(hidden @ matrix.T) / temperature`; only the logsumexp looks at
-    the whole vocabulary, a chunk of positions at a time once the logits would outgrow `DENSE_LOGITS`.
+    The target's logit and the sum over the vocabulary come from one product accumulated in float32, in every dtype,
+    `softmax_log_probs(soft_capped(hidden @ matrix.T) / temperature)`; a chunk of positions at a time once the logits
+    would outgrow `DENSE_LOGITS`.
 
     Args:
         hidden: float (b, m, d). matrix: float (v, d).
@@ -39,22 +40,22 @@ def target_log_probs(hidden, matrix, target_ids, soft_cap=None, temperature=1.0,
         with_entropy: False saves a pass over the logits.
 
     Returns:
-        log_probs: float32 (b, m). entropy: float32 (b, m) in nats, without gradient, or None.
+        log_probs: float32 (b, m), never above 0. entropy: float32 (b, m) in nats, without gradient, or None.
     """
     batch, length = hidden.shape[:2]
-    vocabulary = matrix.shape[0]
-    rows = ops.cast(ops.take(matrix, target_ids, axis=0), "float32")
-    target_logits = soft_capped(ops.sum(ops.cast(hidden, "float32") * rows, axis=-1), soft_cap) / temperature
+    vocabulary, temperature = matrix.shape[0], float(temperature)
+    target_ids = ops.convert_to_tensor(target_ids, "int32")
     if batch is None or length is None:
         # TensorFlow traces a last, smaller batch with unknown size: chunks of a fixed number of tokens, whatever row
         # they are of.
-        flat = ops.reshape(hidden, (1, -1, hidden.shape[-1]))
+        flat, ids = ops.reshape(hidden, (1, -1, hidden.shape[-1])), ops.reshape(target_ids, (1, -1))
         chunk = max(LEAST_CHUNK, DENSE_LOGITS // (2 * vocabulary))
-        parts = backends.chunked_logsumexp(flat, matrix, soft_cap, float(temperature), chunk, with_entropy)
-        total, entropy = (None if part is None else ops.reshape(part, ops.shape(target_ids)) for part in parts)
-    elif batch * length * vocabulary <= DENSE_LOGITS:
-        total, entropy = reference.chunked_logsumexp(hidden, matrix, soft_cap, temperature, length, with_entropy)
-    else:
-        chunk = max(1, min(length, max(LEAST_CHUNK // batch, DENSE_LOGITS // (2 * batch * vocabulary))))
-        total, entropy = backends.chunked_logsumexp(hidden, matrix, soft_cap, float(temperature), chunk, with_entropy)
-    return target_logits - total, None if entropy is None else ops.stop_gradient(entropy)
+        found = backends.chunked_log_probs(flat, matrix, ids, soft_cap, temperature, chunk, with_entropy)
+        log_probs, entropy = (None if part is None else ops.reshape(part, ops.shape(target_ids)) for part in found)
+        return log_probs, entropy
+    if batch * length * vocabulary <= DENSE_LOGITS:
+        return reference.softmax_log_probs(
+            full_logits(hidden, matrix, soft_cap) / temperature, target_ids, with_entropy
+        )
+    chunk = max(1, min(length, max(LEAST_CHUNK // batch, DENSE_LOGITS // (2 * batch * vocabulary))))
+    return backends.chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy)

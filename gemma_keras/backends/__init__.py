@@ -8,7 +8,9 @@ the same operations in plain `keras.ops`; the tests compare every native one wit
     rotate(x, cos, sin)                                             rotary embedding of all heads
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
     update_cache(cache, new, index)                                 write (b, t, k, h) at slot `index`
-    chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk) logsumexp and entropy without the (b, t, v) logits
+    output_logits(hidden, matrix)                                   float32 product with the output embedding
+    chunked_log_probs(hidden, matrix, target_ids, soft_cap,         log-probabilities of targets and entropy without the
+                      temperature, chunk)                           (b, t, v) logits
     compile_forward(function, models)                               function(*arrays) without gradients
     compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients
     compile_update(optimizer, model)                                clipped, guarded optimizer step
@@ -35,7 +37,8 @@ rms_norm = _native.rms_norm
 rotate = _native.rotate
 attention = _native.attention
 update_cache = _native.update_cache
-chunked_logsumexp = _native.chunked_logsumexp
+output_logits = _native.output_logits
+chunked_log_probs = _native.chunked_log_probs
 
 
 def compile_forward(function, models):

@@ -65,10 +65,60 @@ def update_cache(cache, new, index):
     return jax.lax.dynamic_update_slice(cache, new.astype(cache.dtype), (0, index, 0, 0))
 
 
+def _product(hidden, matrix):
+    if np.prod(hidden.shape[:-1]) == 1:
+        # One row, as in a chat: XLA would make the other form a float32 copy of a half-precision matrix on a CPU.
+        return jnp.matmul(hidden, matrix.T, preferred_element_type=jnp.float32)
+    return jnp.einsum("...d,vd->...v", hidden, matrix, preferred_element_type=jnp.float32)
+
+
+def _matrix_product(slope, hidden):
+    """The other product of the gradient: slope (..., v) and hidden (..., d) to float32 (v, d)."""
+    slope, hidden = slope.reshape(-1, slope.shape[-1]), hidden.reshape(-1, hidden.shape[-1])
+    return jnp.einsum("nv,nd->vd", slope, hidden, preferred_element_type=jnp.float32)
+
+
+def _hidden_product(slope, matrix):
+    """slope (..., v) and matrix (v, d) to (..., d) in their dtype."""
+    return jnp.einsum("...v,vd->...d", slope, matrix, preferred_element_type=jnp.float32).astype(slope.dtype)
+
+
+@jax.custom_vjp
+def _half_logits(hidden, matrix):
+    return _product(hidden, matrix)
+
+
+def _half_logits_backward(saved, gradient):
+    hidden, matrix = saved
+    # In half precision too: JAX's own rule would multiply with the matrix in float32.
+    gradient = gradient.astype(hidden.dtype)
+    return _hidden_product(gradient, matrix), _matrix_product(gradient, hidden).astype(matrix.dtype)
+
+
+_half_logits.defvjp(lambda hidden, matrix: (_product(hidden, matrix), (hidden, matrix)), _half_logits_backward)
+
+
+def output_logits(hidden, matrix):
+    """As `reference.output_logits`."""
+    return _product(hidden, matrix) if hidden.dtype == jnp.float32 else _half_logits(hidden, matrix)
+
+
 def _logits(hidden, matrix, soft_cap, temperature):
-    raw = jnp.einsum("bmd,vd->bmv", hidden, matrix, preferred_element_type=jnp.float32)
-    capped = raw if soft_cap is None else soft_cap * jnp.tanh(raw / soft_cap)
-    return capped / temperature
+    return reference.soft_capped(_product(hidden, matrix), soft_cap) / temperature
+
+
+def _steepness(logits, soft_cap, temperature):
+    """What a step of the raw product moves the capped and tempered logits by: a number, or with a cap (b, m, v)."""
+    return 1.0 / temperature if soft_cap is None else (1.0 - jnp.square(logits * temperature / soft_cap)) / temperature
+
+
+def _slope(logits, target_ids, log_probs, soft_cap, temperature):
+    """Gradient of each target's log-probability by the raw product: one-hot minus softmax, (b, m, v)."""
+    target_ids, log_probs = target_ids[..., None], log_probs[..., None]
+    total = jnp.take_along_axis(logits, target_ids, axis=-1) - log_probs
+    # Compared and not scattered: this fuses with the exponential.
+    is_target = jnp.arange(logits.shape[-1], dtype=target_ids.dtype) == target_ids
+    return (is_target - jnp.exp(logits - total)) * _steepness(logits, soft_cap, temperature)
 
 
 def _in_chunks(array, chunk):
@@ -83,75 +133,64 @@ def _from_chunks(chunks, length):
     return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :length]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
-    """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes."""
-
-    def one_chunk(_, part):
-        logits = _logits(part, matrix, soft_cap, temperature)
-        total = jax.nn.logsumexp(logits, axis=-1)
-        if not with_entropy:
-            return None, (total, None)
-        return None, (total, total - jnp.sum(jnp.exp(logits - total[..., None]) * logits, axis=-1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
+def _chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy):
+    def one_chunk(_, parts):
+        part, ids = parts
+        return None, reference.softmax_log_probs(_logits(part, matrix, soft_cap, temperature), ids, with_entropy)
 
     # A scan is sequenced: unrolled chunks would run side by side in XLA and hold all logits after all.
-    _, (total, entropy) = jax.lax.scan(one_chunk, None, _in_chunks(hidden, chunk))
-    return _from_chunks(total, hidden.shape[1]), None if entropy is None else _from_chunks(entropy, hidden.shape[1])
+    _, found = jax.lax.scan(one_chunk, None, (_in_chunks(hidden, chunk), _in_chunks(target_ids, chunk)))
+    return tuple(None if each is None else _from_chunks(each, hidden.shape[1]) for each in found)
 
 
-def _chunked_logsumexp_forward(hidden, matrix, soft_cap, temperature, chunk, with_entropy):
+def _chunked_log_probs_forward(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy):
     is_frozen = not matrix.perturbed
-    hidden, matrix = hidden.value, matrix.value
+    hidden, matrix, target_ids = hidden.value, matrix.value, target_ids.value
     if not is_frozen:
-        total, entropy = chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy)
-        return (total, entropy), (hidden, matrix, total, None)
+        found = _chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy)
+        return found, (hidden, matrix, target_ids, found[0], None)
 
     # As with an adapter: the states' gradient is all there is, and taken here it spares the second pass over the
     # logits.
-    def one_chunk(_, part):
+    def one_chunk(_, parts):
+        part, ids = parts
         logits = _logits(part, matrix, soft_cap, temperature)
-        total = jax.nn.logsumexp(logits, axis=-1)
-        shares = jnp.exp(logits - total[..., None])
-        entropy = total - jnp.sum(shares * logits, axis=-1) if with_entropy else None
-        slope = (shares * _steepness(logits, soft_cap, temperature)).astype(hidden.dtype)
-        part_slopes = jnp.einsum("bmv,vd->bmd", slope, matrix, preferred_element_type=jnp.float32).astype(hidden.dtype)
-        return None, (total, entropy, part_slopes)
+        log_probs, entropy = reference.softmax_log_probs(logits, ids, with_entropy)
+        slope = _slope(logits, ids, log_probs, soft_cap, temperature).astype(hidden.dtype)
+        return None, (log_probs, entropy, _hidden_product(slope, matrix))
 
-    _, found = jax.lax.scan(one_chunk, None, _in_chunks(hidden, chunk))
-    total, entropy, slopes = (None if each is None else _from_chunks(each, hidden.shape[1]) for each in found)
-    return (total, entropy), (None, None, None, slopes)
+    _, found = jax.lax.scan(one_chunk, None, (_in_chunks(hidden, chunk), _in_chunks(target_ids, chunk)))
+    *found, slopes = (None if each is None else _from_chunks(each, hidden.shape[1]) for each in found)
+    return tuple(found), (None, None, None, None, slopes)
 
 
-def _steepness(logits, soft_cap, temperature):
-    """What a step of the raw product moves the capped and tempered logits by: a number, or with a cap (b, m, v)."""
-    return 1.0 / temperature if soft_cap is None else (1.0 - jnp.square(logits * temperature / soft_cap)) / temperature
-
-
-def _chunked_logsumexp_backward(soft_cap, temperature, chunk, with_entropy, saved, cotangents):
+def _chunked_log_probs_backward(soft_cap, temperature, chunk, with_entropy, saved, cotangents):
     del with_entropy  # it has no gradient
-    hidden, matrix, total, slopes = saved
-    total_gradient = cotangents[0]
+    hidden, matrix, target_ids, log_probs, slopes = saved
+    weights = cotangents[0]
     if slopes is not None:
-        return slopes * total_gradient[..., None].astype(slopes.dtype), None
+        return slopes * weights[..., None].astype(slopes.dtype), None, None
 
     def one_chunk(matrix_gradient, parts):
-        part, part_total, weight = parts
+        part, ids, part_log_probs, weight = parts
         logits = _logits(part, matrix, soft_cap, temperature)
-        slope = jnp.exp(logits - part_total[..., None]) * weight[..., None] * _steepness(logits, soft_cap, temperature)
+        slope = _slope(logits, ids, part_log_probs, soft_cap, temperature) * weight[..., None]
         slope = slope.astype(hidden.dtype)
-        part_gradient = jnp.einsum("bmv,vd->bmd", slope, matrix, preferred_element_type=jnp.float32).astype(
-            hidden.dtype
-        )
-        matrix_gradient += jnp.einsum("bmv,bmd->vd", slope, part, preferred_element_type=jnp.float32)
-        return matrix_gradient, part_gradient
+        return matrix_gradient + _matrix_product(slope, part), _hidden_product(slope, matrix)
 
     start = jnp.zeros(matrix.shape, jnp.float32)
-    parts = (_in_chunks(hidden, chunk), _in_chunks(total, chunk), _in_chunks(total_gradient, chunk))
+    parts = tuple(_in_chunks(array, chunk) for array in (hidden, target_ids, log_probs, weights))
     matrix_gradient, hidden_gradient = jax.lax.scan(one_chunk, start, parts)
-    return _from_chunks(hidden_gradient, hidden.shape[1]), matrix_gradient.astype(matrix.dtype)
+    return _from_chunks(hidden_gradient, hidden.shape[1]), matrix_gradient.astype(matrix.dtype), None
 
 
-chunked_logsumexp.defvjp(_chunked_logsumexp_forward, _chunked_logsumexp_backward, symbolic_zeros=True)
+_chunked_log_probs.defvjp(_chunked_log_probs_forward, _chunked_log_probs_backward, symbolic_zeros=True)
+
+
+def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=True):
+    """As `reference.chunked_log_probs`, one chunk of logits alive at a time in both passes."""
+    return _chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy)
 
 
 def compile_forward(function, models):

@@ -71,24 +71,56 @@ def update_cache(cache, new, index):
     return ops.slice_update(cache, (0, index, 0, 0), ops.cast(new, cache.dtype))
 
 
-def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
-    """logsumexp and entropy of `soft_capped(hidden @ matrix.T) / temperature`; here with all logits at once.
+def output_logits(hidden, matrix):
+    """`hidden @ matrix.T` in float32, accumulated in float32: products of two half-precision numbers are exact there.
 
     Args:
-        hidden: float (b, m, d). matrix: float (v, d).
+        hidden: float (..., d). matrix: float (v, d), of the same dtype. The native versions never hold a float32 copy
+            of a half-precision matrix.
+
+    Returns:
+        float32 (..., v), differentiable.
+    """
+    return ops.matmul(ops.cast(hidden, "float32"), ops.transpose(ops.cast(matrix, "float32")))
+
+
+def softmax_log_probs(logits, target_ids, with_entropy=True):
+    """Log-probability of each target and the entropy of `softmax(logits)`.
+
+    Each logit is taken relative to the largest, and the target's is one of the summed ones: whatever the rounding, no
+    log-probability is above 0.
+
+    Args:
+        logits: float32 (..., v). target_ids: int (...).
+        with_entropy: False saves a pass over the logits.
+
+    Returns:
+        log_probs: float32 (...), differentiable. entropy: float32 (...) in nats, without gradient, or None.
+    """
+    largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
+    shifted = logits - largest
+    powers = ops.exp(shifted)
+    mass = ops.sum(powers, axis=-1)
+    chosen = ops.take_along_axis(logits, target_ids[..., None], axis=-1) - largest
+    log_probs = chosen[..., 0] - ops.log(mass)
+    if not with_entropy:
+        return log_probs, None
+    return log_probs, ops.stop_gradient(ops.log(mass) - ops.sum(powers * shifted, axis=-1) / mass)
+
+
+def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=True):
+    """`softmax_log_probs` of `soft_capped(hidden @ matrix.T) / temperature`; here with all logits at once.
+
+    Args:
+        hidden: float (b, m, d). matrix: float (v, d). target_ids: int (b, m).
         chunk: time steps at once in the native versions, which keep one chunk of logits in memory.
         with_entropy: False saves a pass over the logits.
 
     Returns:
-        logsumexp: float32 (b, m), differentiable. entropy: float32 (b, m), without gradient, or None.
+        log_probs: float32 (b, m), differentiable. entropy: float32 (b, m), without gradient, or None.
     """
-    logits = soft_capped(ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32"), soft_cap) / temperature
-    total = ops.logsumexp(logits, axis=-1)
-    if not with_entropy:
-        return total, None
-    fixed = ops.stop_gradient(logits)
-    entropy = ops.stop_gradient(total) - ops.sum(ops.softmax(fixed, axis=-1) * fixed, axis=-1)
-    return total, entropy
+    logits = soft_capped(output_logits(hidden, matrix), soft_cap) / temperature
+    return softmax_log_probs(logits, target_ids, with_entropy)
 
 
 def number_of_chunks(length: int, chunk: int) -> int:

@@ -8,6 +8,8 @@ from gemma_keras.backends import reference
 from gemma_keras.backends.reference import number_of_chunks
 
 IS_EAGER = True
+# Numbers of a half-precision matrix that are float32 at a time on a CPU: 8 MiB, which a cache may hold.
+BLOCK = 1 << 21
 
 
 def linear(x, kernel):
@@ -63,69 +65,130 @@ def update_cache(cache, new, index):
     return cache
 
 
-class _ChunkedLogSumExp(torch.autograd.Function):
+def output_logits(hidden, matrix):
+    """As `reference.output_logits`."""
+    if hidden.dtype == torch.float32:
+        return hidden @ matrix.t()
+    return _HalfLogits.apply(hidden, matrix)
+
+
+class _HalfLogits(torch.autograd.Function):
     @staticmethod
-    def forward(context, hidden, matrix, soft_cap, temperature, chunk, with_entropy):
-        total = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
-        entropy = torch.empty_like(total) if with_entropy else None
+    def forward(context, hidden, matrix):
+        context.save_for_backward(hidden, matrix)
+        logits = torch.empty((*hidden.shape[:-1], matrix.shape[0]), dtype=torch.float32, device=hidden.device)
+        _product(hidden.reshape(-1, hidden.shape[-1]), matrix, logits.view(-1, matrix.shape[0]))
+        return logits
+
+    @staticmethod
+    def backward(context, gradient):
+        hidden, matrix = context.saved_tensors
+        slope = gradient.reshape(-1, matrix.shape[0]).to(hidden.dtype)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        needs_hidden, needs_matrix = context.needs_input_grad
+        hidden_gradient = (slope @ matrix).reshape(hidden.shape) if needs_hidden else None
+        return hidden_gradient, slope.t() @ rows if needs_matrix else None
+
+
+def _product(rows, matrix, out):
+    """rows (n, d) @ matrix.T in `out`, float32 (n, v)."""
+    if rows.dtype == torch.float32:
+        torch.mm(rows, matrix.t(), out=out)
+    elif rows.is_cuda:
+        torch.mm(rows, matrix.t(), out_dtype=torch.float32, out=out)
+    else:
+        _product_in_blocks(rows, matrix, out)
+
+
+def _product_in_blocks(rows, matrix, out):
+    """As `_product`, for a CPU, where a half-precision product is rounded to half precision: a block of the matrix is
+    float32 at a time."""
+    rows = rows.float()
+    block = torch.empty((min(len(matrix), max(1, BLOCK // matrix.shape[1])), matrix.shape[1]), device=rows.device)
+    settings = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    if matrix.dtype == torch.bfloat16:
+        # What was cast from bfloat16 loses nothing when the product casts it back, on its way into instructions that
+        # multiply bfloat16 and add in float32: twice as fast where a processor has them.
+        settings.fp32_precision = "bf16"
+    try:
+        for start in range(0, len(matrix), len(block)):
+            part = matrix[start : start + len(block)]
+            torch.mm(rows, block[: len(part)].copy_(part).t(), out=out[:, start : start + len(part)])
+    finally:
+        settings.fp32_precision = before
+
+
+class _ChunkedLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(context, hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy):
+        log_probs = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
+        entropy = torch.empty_like(log_probs) if with_entropy else None
         # Under a frozen matrix, as with an adapter, the states' gradient is all there is: taken here it spares the
         # second pass.
         slopes = torch.empty_like(hidden) if context.needs_input_grad[:2] == (True, False) else None
         buffer = _buffer(hidden, matrix, chunk)
         weights = torch.empty_like(buffer) if with_entropy else None
-        for part, rows in _chunks(hidden, chunk):
+        for part, rows, ids in _chunks(hidden, target_ids, chunk):
             logits = _logits(rows, matrix, soft_cap, temperature, buffer)
             steepness = _steepness(logits, soft_cap, temperature) if slopes is not None else None
-            largest = logits.amax(dim=-1, keepdim=True)
-            logits.sub_(largest)
+            logits.sub_(logits.amax(dim=-1, keepdim=True))
+            chosen = logits.gather(1, ids)[:, 0]
             powers = torch.exp(logits, out=weights[: len(rows)] if weights is not None else logits)
             mass = powers.sum(dim=-1)
-            shape = total[:, part].shape
-            total[:, part] = (mass.log() + largest[:, 0]).reshape(shape)
+            shape = log_probs[:, part].shape
+            log_probs[:, part] = (chosen - mass.log()).reshape(shape)
             if entropy is not None:
                 entropy[:, part] = (mass.log() - torch.linalg.vecdot(powers, logits) / mass).reshape(shape)
             if slopes is not None:
-                slope = powers.div_(mass[:, None]).mul_(steepness).to(hidden.dtype)
-                slopes[:, part] = (slope @ matrix).reshape(slopes[:, part].shape)
+                slope = _without_target(powers.div_(mass[:, None]), ids).mul_(steepness).to(hidden.dtype)
+                slopes[:, part] = (slope @ matrix).neg_().reshape(slopes[:, part].shape)
         context.is_frozen = slopes is not None
-        context.save_for_backward(*((slopes,) if context.is_frozen else (hidden, matrix, total)))
+        context.save_for_backward(*((slopes,) if context.is_frozen else (hidden, matrix, target_ids, log_probs)))
         context.settings = (soft_cap, temperature, chunk)
         if with_entropy:
             context.mark_non_differentiable(entropy)
-        return total, entropy
+        return log_probs, entropy
 
     @staticmethod
-    def backward(context, total_gradient, _):
+    def backward(context, gradient, _):
         if context.is_frozen:
             (slopes,) = context.saved_tensors
-            return slopes * total_gradient[:, :, None].to(slopes.dtype), None, None, None, None, None
-        hidden, matrix, total = context.saved_tensors
+            return slopes * gradient[:, :, None].to(slopes.dtype), *[None] * 6
+        hidden, matrix, target_ids, log_probs = context.saved_tensors
         soft_cap, temperature, chunk = context.settings
         hidden_gradient = torch.empty_like(hidden)
         matrix_gradient = torch.zeros(matrix.shape, dtype=torch.float32, device=matrix.device)
         buffer = _buffer(hidden, matrix, chunk)
-        for part, rows in _chunks(hidden, chunk):
+        for part, rows, ids in _chunks(hidden, target_ids, chunk):
             logits = _logits(rows, matrix, soft_cap, temperature, buffer)
-            scale = total_gradient[:, part].reshape(-1, 1) * _steepness(logits, soft_cap, temperature)
-            slope = logits.sub_(total[:, part].reshape(-1, 1)).exp_().mul_(scale).to(hidden.dtype)
+            scale = -gradient[:, part].reshape(-1, 1) * _steepness(logits, soft_cap, temperature)
+            total = logits.gather(1, ids) - log_probs[:, part].reshape(-1, 1)
+            slope = _without_target(logits.sub_(total).exp_(), ids).mul_(scale).to(hidden.dtype)
             hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
             if slope.dtype == torch.float32:
                 matrix_gradient.addmm_(slope.t(), rows)
             else:
                 matrix_gradient += slope.t() @ rows
-        return hidden_gradient, matrix_gradient.to(matrix.dtype), None, None, None, None
+        return hidden_gradient, matrix_gradient.to(matrix.dtype), *[None] * 5
 
 
-def chunked_logsumexp(hidden, matrix, soft_cap, temperature, chunk, with_entropy=True):
-    """As `reference.chunked_logsumexp`, one chunk of logits alive at a time in both passes."""
-    return _ChunkedLogSumExp.apply(hidden, matrix, soft_cap, temperature, chunk, with_entropy)
+def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=True):
+    """As `reference.chunked_log_probs`, one chunk of logits alive at a time in both passes."""
+    return _ChunkedLogProbs.apply(hidden, matrix, target_ids.long(), soft_cap, temperature, chunk, with_entropy)
 
 
-def _chunks(hidden, chunk):
-    """Pairs of a slice of time and its rows (b * chunk, d)."""
+def _chunks(hidden, target_ids, chunk):
+    """Triples of a slice of time, its rows (b * chunk, d) and their targets (b * chunk, 1)."""
     for i in range(number_of_chunks(hidden.shape[1], chunk)):
         part = slice(i * chunk, (i + 1) * chunk)
-        yield part, hidden[:, part].reshape(-1, hidden.shape[2])
+        yield part, hidden[:, part].reshape(-1, hidden.shape[2]), target_ids[:, part].reshape(-1, 1)
+
+
+def _without_target(probs, target_ids):
+    """Softmax (n, v) minus one-hot of target_ids (n, 1), in place."""
+    probs[torch.arange(len(probs), device=probs.device), target_ids[:, 0]] -= 1.0
+    return probs
 
 
 def _buffer(hidden, matrix, chunk):
@@ -137,10 +200,7 @@ def _buffer(hidden, matrix, chunk):
 def _logits(rows, matrix, soft_cap, temperature, buffer):
     """Logits (n, v) of rows (n, d), in the buffer."""
     logits = buffer[: len(rows)]
-    if rows.dtype == torch.float32:
-        torch.mm(rows, matrix.t(), out=logits)
-    else:
-        logits.copy_(rows @ matrix.t())
+    _product(rows, matrix, logits)
     if soft_cap is not None:
         logits.div_(soft_cap).tanh_().mul_(soft_cap)
     return logits if temperature == 1.0 else logits.div_(temperature)

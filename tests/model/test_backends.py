@@ -59,28 +59,34 @@ class Table(keras.Model):
         self.built = True
 
 
-@pytest.mark.parametrize("soft_cap", [None, 3.0])
-@pytest.mark.parametrize("chunk", [1, 4, 7, 16])
-def test_chunked_logsumexp_and_its_gradients_equal_the_dense_ones(chunk, soft_cap):
-    model = Table(normal(2, 7, 5, key="h"), normal(11, 5, key="w"))
+TARGETS = np.array([[0, 1, 2, 3, 4, 10, 10], [5, 6, 7, 8, 9, 0, 3]], np.int32)
+
+
+def log_probs_with(function, model, soft_cap, chunk, with_entropy):
+    """Log-probabilities, entropy, and gradients by a sum of the former with given weights."""
     weights = ops.convert_to_tensor(normal(2, 7, key="g"))
 
-    def loss_with(function):
-        def loss():
-            total, entropy = function(
-                ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix), soft_cap, 0.7, chunk
-            )
-            return ops.sum(total * weights), {"total": total, "entropy": entropy}
+    def loss():
+        hidden, matrix = ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix)
+        log_probs, entropy = function(
+            hidden, matrix, ops.convert_to_tensor(TARGETS), soft_cap, 0.7, chunk, with_entropy
+        )
+        return ops.sum(log_probs * weights), [log_probs, entropy] if with_entropy else [log_probs]
 
-        return backends.compile_gradients(loss, model)()
+    _, aux, gradients = backends.compile_gradients(loss, model)()
+    return [backends.to_host(value) for value in (*aux, *gradients)]
 
-    loss, aux, gradients = loss_with(backends.chunked_logsumexp)
-    expected_loss, expected_aux, expected_gradients = loss_with(reference.chunked_logsumexp)
-    np.testing.assert_allclose(float(loss), float(expected_loss), rtol=1e-5)
-    for name in ("total", "entropy"):
-        np.testing.assert_allclose(backends.to_host(aux[name]), backends.to_host(expected_aux[name]), atol=2e-5)
-    for ours, expected in zip(gradients, expected_gradients, strict=True):
-        np.testing.assert_allclose(backends.to_host(ours), backends.to_host(expected), atol=2e-5)
+
+@pytest.mark.parametrize("soft_cap", [None, 3.0])
+@pytest.mark.parametrize("chunk", [1, 4, 7, 16])
+def test_chunked_log_probs_and_their_gradients_equal_the_dense_ones(chunk, soft_cap):
+    model = Table(normal(2, 7, 5, key="h"), normal(11, 5, key="w"))
+    found, expected = (
+        log_probs_with(of.chunked_log_probs, model, soft_cap, chunk, with_entropy=True) for of in (backends, reference)
+    )
+    assert len(found) == len(expected) == 4
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
 @pytest.mark.parametrize("with_entropy", [False, True])
@@ -88,21 +94,23 @@ def test_chunked_logsumexp_and_its_gradients_equal_the_dense_ones(chunk, soft_ca
 def test_a_frozen_matrix_leaves_the_gradient_of_the_states_as_it_is(soft_cap, with_entropy):
     model = Table(normal(2, 7, 5, key="h"), normal(11, 5, key="w"))
     model.matrix.trainable = False
-    weights = ops.convert_to_tensor(normal(2, 7, key="g"))
+    found, expected = (
+        log_probs_with(of.chunked_log_probs, model, soft_cap, 4, with_entropy) for of in (backends, reference)
+    )
+    assert len(found) == len(expected) == 2 + with_entropy
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
-    def gradient_with(function):
-        def loss():
-            hidden, matrix = ops.convert_to_tensor(model.hidden), ops.convert_to_tensor(model.matrix)
-            total, entropy = function(hidden, matrix, soft_cap, 0.7, 4, with_entropy)
-            return ops.sum(total * weights), {"entropy": entropy} if with_entropy else {}
 
-        _, aux, (gradient,) = backends.compile_gradients(loss, model)()
-        return [backends.to_host(value) for value in (gradient, *aux.values())]
-
-    for ours, expected in zip(
-        gradient_with(backends.chunked_logsumexp), gradient_with(reference.chunked_logsumexp), strict=True
-    ):
-        np.testing.assert_allclose(ours, expected, atol=2e-5)
+def test_the_reference_equals_a_softmax_in_float64():
+    hidden, matrix = normal(2, 7, 5, key="h"), normal(11, 5, key="w")
+    arguments = [ops.convert_to_tensor(array) for array in (hidden, matrix, TARGETS)]
+    log_probs, entropy = reference.chunked_log_probs(*arguments, 3.0, 0.7, 7)
+    logits = 3.0 * np.tanh(hidden.astype(np.float64) @ matrix.T / 3.0) / 0.7
+    table = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = np.take_along_axis(table, TARGETS[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(backends.to_host(log_probs), expected, atol=1e-5)
+    np.testing.assert_allclose(backends.to_host(entropy), -(np.exp(table) * table).sum(axis=-1), atol=1e-5)
 
 
 def test_update_clips_to_the_global_norm_and_skips_what_is_not_finite():
