@@ -22,18 +22,26 @@ class Generated:
         token_ids: int32 (b, r); the pad id after a row's stop token.
         response_mask: bool (b, r), True where the model sampled the token, its stop token included.
         finished: bool (b,), True where a stop token came.
+        log_probs: float32 (b, r), of each sampled token under the whole distribution at the sampler's temperature,
+            before top_k and top_p; of a greedy sampler at temperature 1. 0 where nothing was sampled.
     """
 
     token_ids: np.ndarray
     response_mask: np.ndarray
     finished: np.ndarray
+    log_probs: np.ndarray
 
     def shortened(self, length: int) -> "Generated":
         """The first `length` steps; a row whose stop token came later counts as unfinished."""
         if length >= self.token_ids.shape[1]:
             return self
         lost = self.response_mask[:, length:].any(axis=1)
-        return Generated(self.token_ids[:, :length], self.response_mask[:, :length], self.finished & ~lost)
+        return Generated(
+            self.token_ids[:, :length],
+            self.response_mask[:, :length],
+            self.finished & ~lost,
+            self.log_probs[:, :length],
+        )
 
     def responses(self) -> list[list[int]]:
         """The sampled ids of each row, the stop token included."""
@@ -82,12 +90,11 @@ def generate_tokens(
         functions[key] = backends.compile_forward(
             _Generate(weakref.ref(backbone), max_new_tokens, sampler, stops), [backbone]
         )
-    token_ids, response_mask, finished = functions[key](prompt_ids, prompt_is_token, uniforms)
-    return Generated(backends.to_host(token_ids), backends.to_host(response_mask), backends.to_host(finished))
+    return Generated(*map(backends.to_host, functions[key](prompt_ids, prompt_is_token, uniforms)))
 
 
 class _Generate:
-    """The traced function of one (length, sampler, stop ids)."""
+    """The traced function of one (length, sampler, stop ids): arrays in, the arrays of `Generated` out."""
 
     def __init__(self, backbone, max_new_tokens, sampler, stops):
         self.backbone, self.length, self.sampler, self.stops = backbone, max_new_tokens, sampler, stops
@@ -121,25 +128,27 @@ class _Generate:
         cache = backbone.empty_cache(batch, prompt_length + length)
         positions, segments = key_positions[:, :prompt_length], key_segments[:, :prompt_length]
         logits, cache = step(prompt_ids, positions, segments, cache, 0)
-        tokens = sample(logits, uniforms[:, 0], self.sampler)
+        tokens, log_probs = sample(logits, uniforms[:, 0], self.sampler)
         columns = ops.arange(length, dtype="int32")[None]
         written = ops.where(columns == 0, tokens[:, None], config.pad_token_id)
+        log_probs = ops.where(columns == 0, log_probs[:, None], 0.0)
         lengths = ops.ones((batch,), "int32")
 
         def unfinished(index, tokens, finished, *_):
             return ops.logical_and(index < length, ops.logical_not(ops.all(finished)))
 
-        def body(index, tokens, finished, written, lengths, cache):
+        def body(index, tokens, finished, written, log_probs, lengths, cache):
             position = (counts + index - 1)[:, None]
             logits, cache = step(
                 tokens[:, None], position, ops.ones((batch, 1), "int32"), cache, prompt_length + index - 1
             )
-            drawn = sample(logits, ops.take(uniforms, index, axis=1), self.sampler)
+            drawn, of_drawn = sample(logits, ops.take(uniforms, index, axis=1), self.sampler)
             tokens = ops.where(finished, config.pad_token_id, drawn)
             written = ops.where(columns == index, tokens[:, None], written)
+            log_probs = ops.where(columns == index, ops.where(finished, 0.0, of_drawn)[:, None], log_probs)
             lengths = lengths + ops.cast(ops.logical_not(finished), "int32")
-            return index + 1, tokens, ops.logical_or(finished, is_stop(tokens)), written, lengths, cache
+            return index + 1, tokens, ops.logical_or(finished, is_stop(tokens)), written, log_probs, lengths, cache
 
-        start = (ops.convert_to_tensor(1, "int32"), tokens, is_stop(tokens), written, lengths, cache)
-        _, _, finished, written, lengths, _ = ops.while_loop(unfinished, body, start)
-        return written, columns < lengths[:, None], finished
+        start = (ops.convert_to_tensor(1, "int32"), tokens, is_stop(tokens), written, log_probs, lengths, cache)
+        _, _, finished, written, log_probs, lengths, _ = ops.while_loop(unfinished, body, start)
+        return written, columns < lengths[:, None], finished, log_probs

@@ -32,6 +32,8 @@ class Rollout:
             included.
         finished: bool (n,), True where a stop token ended the response.
         texts: the responses without control tokens.
+        log_probs: float32 (n, r), of each sampled token as the sampler computed it, at its temperature; see
+            `gemma_keras.generation.Generated`. 0 where nothing was sampled.
     """
 
     prompt_index: np.ndarray
@@ -41,6 +43,7 @@ class Rollout:
     response_mask: np.ndarray
     finished: np.ndarray
     texts: list[str]
+    log_probs: np.ndarray
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
@@ -127,7 +130,7 @@ class Sampling:
                 for i, j in zip(index.tolist(), _sample_numbers(index), strict=True)
             ]
         )
-        token_ids, masks, finished = [], [], []
+        parts = []
         for part, size in full_parts({"ids": ids, "is_token": is_token, "draws": draws}, self.batch_size):
             generated = generate_tokens(
                 self.model,
@@ -138,17 +141,16 @@ class Sampling:
                 self.sampler,
                 self.model.tokenizer.stop_token_ids,
             )
-            token_ids.append(generated.token_ids[:size])
-            masks.append(generated.response_mask[:size])
-            finished.append(generated.finished[:size])
+            fields = (generated.token_ids, generated.response_mask, generated.finished, generated.log_probs)
+            parts.append([values[:size] for values in fields])
             if progress is not None:
                 progress.advance(size, work=int(generated.response_mask[:size].sum()))
-        response_ids, response_mask = np.concatenate(token_ids), np.concatenate(masks)
+        response_ids, response_mask, finished, log_probs = map(np.concatenate, zip(*parts, strict=True))
         texts = [
             self.model.tokenizer.decode(row[real].tolist())
             for row, real in zip(response_ids, response_mask, strict=True)
         ]
-        return Rollout(index, ids, is_token, response_ids, response_mask, np.concatenate(finished), texts)
+        return Rollout(index, ids, is_token, response_ids, response_mask, finished, texts, log_probs)
 
 
 class ResponseScorer:

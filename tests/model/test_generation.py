@@ -15,8 +15,8 @@ IS_TOKEN = PROMPTS > 0
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3"])
-@pytest.mark.parametrize("sampler", [Sampler(0.0), Sampler(0.8)], ids=["greedy", "random"])
-def test_every_token_is_the_one_the_uncached_model_gives(tiny_configs, family, sampler):
+@pytest.mark.parametrize("sampler", [Sampler(0.0), Sampler(0.8, top_k=20)], ids=["greedy", "random"])
+def test_every_token_and_log_prob_is_the_one_the_uncached_model_gives(tiny_configs, family, sampler):
     model = GemmaCausalLM(GemmaBackbone(tiny_configs[family], seed=2))
     draws = np.stack([uniforms(0, "draw", row, shape=12) for row in range(2)])
     generated = generate_tokens(model, PROMPTS, IS_TOKEN, 12, draws, sampler, ())
@@ -25,18 +25,18 @@ def test_every_token_is_the_one_the_uncached_model_gives(tiny_configs, family, s
     logits = to_host(model({"token_ids": ids, "padding_mask": mask}))
     assert generated.response_mask.all() and not generated.finished.any()
     for step in range(12):
-        expected = to_host(
-            sample(
-                keras.ops.convert_to_tensor(logits[:, 4 + step]), keras.ops.convert_to_tensor(draws[:, step]), sampler
-            )
+        expected, log_probs = sample(
+            keras.ops.convert_to_tensor(logits[:, 4 + step]), keras.ops.convert_to_tensor(draws[:, step]), sampler
         )
-        np.testing.assert_array_equal(generated.token_ids[:, step], expected, err_msg=str(step))
+        np.testing.assert_array_equal(generated.token_ids[:, step], to_host(expected), err_msg=str(step))
+        np.testing.assert_allclose(generated.log_probs[:, step], to_host(log_probs), atol=1e-5, err_msg=str(step))
 
 
 def test_rows_stop_at_their_own_stop_token(tiny_configs):
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
     draws = np.stack([uniforms(0, "draw", row, shape=16) for row in range(2)])
-    free = generate_tokens(model, PROMPTS, IS_TOKEN, 16, draws, Sampler(), ()).token_ids
+    unstopped = generate_tokens(model, PROMPTS, IS_TOKEN, 16, draws, Sampler(), ())
+    free = unstopped.token_ids
     stop = int(free[0, 3])
     first = [int(np.argmax(row == stop)) if stop in row else 15 for row in free]
     stopped = generate_tokens(model, PROMPTS, IS_TOKEN, 16, draws, Sampler(), (stop, 1))
@@ -45,7 +45,12 @@ def test_rows_stop_at_their_own_stop_token(tiny_configs):
         np.testing.assert_array_equal(stopped.token_ids[row, :length], free[row, :length])
         assert stopped.response_mask[row].tolist() == [True] * length + [False] * (16 - length)
         assert (stopped.token_ids[row, length:] == 0).all()
+        assert (stopped.log_probs[row, :length] < 0).all() and not stopped.log_probs[row, length:].any()
         assert stopped.finished[row] == (stop in free[row])
+        np.testing.assert_allclose(stopped.log_probs[row, :length], unstopped.log_probs[row, :length], atol=1e-5)
+    short = stopped.shortened(2)
+    assert short.token_ids.shape == short.response_mask.shape == short.log_probs.shape == (2, 2)
+    np.testing.assert_array_equal(short.log_probs, stopped.log_probs[:, :2])
 
 
 def test_a_row_draws_the_same_alone_and_in_a_batch(tiny_configs):

@@ -6,7 +6,7 @@ from keras import ops
 
 from gemma_keras import Sampler
 from gemma_keras.backends import to_host
-from gemma_keras.random import generator
+from gemma_keras.random import generator, uniforms
 from gemma_keras.sampling import inverse_transform, sample
 
 GRID = ((np.arange(1000) + 0.5) / 1000).astype(np.float32)
@@ -14,10 +14,13 @@ GRID = ((np.arange(1000) + 0.5) / 1000).astype(np.float32)
 
 def frequencies(logits, sampler):
     """Share of each token over a uniform grid of draws: the exact distribution up to 1e-3."""
-    drawn = to_host(
-        sample(ops.convert_to_tensor(np.tile(np.float32(logits), (1000, 1))), ops.convert_to_tensor(GRID), sampler)
-    )
+    drawn, _ = draw(np.tile(np.float32(logits), (1000, 1)), GRID, sampler)
     return np.bincount(drawn, minlength=len(logits)) / 1000
+
+
+def draw(logits, points, sampler):
+    """Tokens and their log-probabilities on the host."""
+    return [to_host(x) for x in sample(ops.convert_to_tensor(logits), ops.convert_to_tensor(points), sampler)]
 
 
 def softmax(logits):
@@ -68,6 +71,67 @@ def test_extreme_draws_land_on_tokens_of_positive_weight():
     draws = np.array([0.0, np.nextafter(np.float32(1), np.float32(0)), 0.15], np.float32)
     drawn = to_host(inverse_transform(ops.convert_to_tensor(weights), ops.convert_to_tensor(draws)))
     assert drawn.tolist() == [5, 1200, 700]
+
+
+ALMOST_ONE = np.nextafter(np.float32(1), np.float32(0))
+
+
+def test_a_draw_beyond_the_sum_of_its_block_takes_a_token_of_positive_weight():
+    """The running sum of a block may end below the block's total, and the largest uniform then lies behind all its
+    tokens: those cut off at its end, or behind the vocabulary, must not be drawn."""
+    weights = generator(0, "edge").random((2000, 700), dtype=np.float32)
+    weights[:, 300:] = 0
+    drawn = to_host(inverse_transform(ops.convert_to_tensor(weights), ops.convert_to_tensor(np.full(2000, ALMOST_ONE))))
+    assert drawn.min() >= 250 and drawn.max() < 300
+
+
+def kept_by(logits, sampler):
+    """bool (b, v), what a sampler may draw, by a sort in float64."""
+    probs = np.exp(logits.astype(np.float64) / sampler.temperature)
+    probs /= probs.sum(axis=-1, keepdims=True)
+    order = np.sort(probs, axis=-1)[:, ::-1]
+    least = np.zeros((len(logits), 1))
+    if sampler.top_k is not None:
+        least = order[:, sampler.top_k - 1 : sampler.top_k]
+        probs = np.where(probs >= least, probs, 0)
+        probs /= probs.sum(axis=-1, keepdims=True)
+        order = np.sort(probs, axis=-1)[:, ::-1]
+        least = order[:, sampler.top_k - 1 : sampler.top_k]
+    if sampler.top_p is not None:
+        # As many as are needed: the first whose predecessors hold less than top_p.
+        needed = (np.cumsum(order, axis=-1) - order < sampler.top_p - 1e-6).sum(axis=-1)
+        least = np.maximum(least, np.take_along_axis(order, needed[:, None] - 1, axis=-1))
+    return probs >= np.maximum(least, 1e-300)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [Sampler(0.8, top_k=1), Sampler(0.8, top_k=7), Sampler(1.5, top_p=0.6), Sampler(1.0, top_k=40, top_p=0.9)],
+)
+def test_every_draw_is_of_the_kept_set_and_has_its_probability_in_the_whole(sampler):
+    """At the ends of the unit interval too, over three blocks of which the last is not full; log-probabilities are of
+    the distribution before the cut."""
+    logits = 3 * generator(0, "kept").standard_normal((400, 1300), dtype=np.float32)
+    points = generator(1, "kept").random(400, dtype=np.float32)
+    points[:100], points[100:200] = ALMOST_ONE, 0
+    drawn, log_probs = draw(logits, points, sampler)
+    kept = kept_by(logits, sampler)
+    assert kept[np.arange(400), drawn].all()
+    assert sampler.top_k == 1 or len(set(drawn.tolist())) > 100
+    scaled = logits.astype(np.float64) / sampler.temperature
+    whole = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(log_probs, whole[np.arange(400), drawn], atol=1e-5)
+
+
+def test_greedy_log_probabilities_are_those_at_temperature_one():
+    (drawn,), (log_prob,) = draw(np.float32([LOGITS]), np.zeros(1, np.float32), Sampler(0.0))
+    assert drawn == 1 and log_prob == pytest.approx(np.log(softmax(LOGITS)[1]), abs=1e-6)
+
+
+def test_a_uniform_has_24_bits():
+    """What the docstring of `sampling.py` says of a draw's resolution."""
+    found = uniforms(3, "bits", shape=10_000).astype(np.float64) * 2**24
+    assert (found == np.round(found)).all() and (found % 2 == 1).any() and found.max() < 2**24
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ def test_scores_are_those_of_the_dense_logits_at_the_sampling_temperature(model,
         assert np.abs(log_probs[row, : len(response)] - dense[np.arange(len(response)), response]).max() < 1e-4
         assert np.abs(entropy[row, : len(response)] + (np.exp(dense) * dense).sum(-1)).max() < 1e-4
         assert not log_probs[row, len(response) :].any() and not entropy[row, len(response) :].any()
+    assert np.abs(rollout.log_probs - log_probs).max() < 1e-5
+    assert rollout.log_probs[rollout.response_mask].max() < 0
 
 
 def test_exact_kl_is_the_dense_sum_and_zero_to_itself(model, rollout, tmp_path):
