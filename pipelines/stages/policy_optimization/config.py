@@ -11,6 +11,10 @@ from pipelines.schema.roles import Names, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 
+MOST_TOKEN_DEVIATION = 0.02
+"""How far from 1 the ratio of a token may lie, in the mean, before anything was learned from its rollout. Over a
+hundred tokens such noise adds up to the default `clip_range` of a whole response."""
+
 if TYPE_CHECKING:
     Algorithm = str
 else:

@@ -26,11 +26,17 @@ from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import ResponseScorer, Rollout, Sampling
 from pipelines.scoring.raters import Rater, RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
-from pipelines.stages.policy_optimization.config import PolicyOptimization
+from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION, PolicyOptimization
 from pipelines.stages.policy_optimization.methods.base import Method
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
-from pipelines.stages.policy_optimization.updates import count_responses, ratio_figures, rollout_figures, update_batches
+from pipelines.stages.policy_optimization.updates import (
+    count_responses,
+    ratio_figures,
+    rollout_figures,
+    sampling_figures,
+    update_batches,
+)
 from pipelines.training.adapters import adapter_figures, attach, save_trained
 from pipelines.training.batch_order import epoch_order
 from pipelines.training.loop import Trainer
@@ -62,8 +68,8 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
 
     Returns:
         `reward_start` and `reward_end` (mean of the first and last evaluation), `gold_start` and `gold_end` where gold
-        is known, `kl` and `kl_sequence` (exact, at the last evaluation), `steps`, `reward_source`, counts, and
-        `adapter_figures`.
+        is known, `kl` and `kl_sequence` (exact, at the last evaluation), `steps`, `reward_source`, counts,
+        `ratio_deviation_token` (of the step where it was largest), and `adapter_figures`.
     """
     source = context.model_source(config.from_)
     policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
@@ -87,7 +93,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         ExactKL(policy, reference, config.temperature, _micro_batch_size(config)),
         context.output / "samples.jsonl",
     )
-    first, last = _train(players, evaluation, training_rows, config, context)
+    first, last, deviation = _train(players, evaluation, training_rows, config, context)
     save_trained(policy, context.output, source)
     (seen | SeenPrompts.of(hashes[i] for i in training_rows)).write(context.output / "model")
     gold = {"gold_start": first["eval_gold"], "gold_end": last["eval_gold"]} if config.gold else {}
@@ -104,6 +110,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         "heldout_seen_before": seen_before,
         "dropped_prompts": prompts.dropped,
         "skipped_updates": players.trainer.skipped,
+        "ratio_deviation_token": deviation,
         "tokens": players.trainer.tokens,
         **adapter_figures(policy),
     }
@@ -111,9 +118,11 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
 
 def _train(
     players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The loop. Returns the figures of the first and of the last evaluation."""
+) -> tuple[dict[str, float], dict[str, float], float]:
+    """The loop. Returns the figures of the first and of the last evaluation, and the largest
+    `ratio_deviation_token`."""
     first = last = evaluation.measure(0)
+    largest = 0.0
     context.log(0, **first)
     players.method.start(first["eval_reward"])
     with context.progress(config.steps, "optimizing the policy") as progress:
@@ -121,11 +130,19 @@ def _train(
             rollout = players.sampling.sample(players.prompts, batch, config.samples_per_prompt, step)
             metrics = _update(players, rollout, config)
             context.log(step, **metrics)
+            deviation = metrics["ratio_deviation_token"]
+            if largest <= MOST_TOKEN_DEVIATION < deviation:
+                context.warn(
+                    f"step {step}: before anything was learned from a rollout its tokens' ratios lie "
+                    f"{deviation:.2g} from 1 in the mean, over {MOST_TOKEN_DEVIATION:g}: scoring and training compute "
+                    "different log-probabilities. Set dtype: float32; if it stays, it is a fault and no rounding."
+                )
+            largest = max(largest, deviation)
             if step == config.steps or (config.eval_every and step % config.eval_every == 0):
                 last = evaluation.measure(step)
                 context.log(step, **last)
             progress.advance(work=int(rollout.lengths.sum()))
-    return first, last
+    return first, last, largest
 
 
 def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> dict[str, float]:
@@ -144,10 +161,11 @@ def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> d
         updates.append(players.trainer.update(batches))
     return {
         **rollout_figures(rollout, scores.total.reshape(groups), scores.parts, kl, entropy),
+        **sampling_figures(rollout, old_log_probs),
         "policy_loss": float(np.mean([metrics["loss"] for metrics in updates])),
         **{name: float(np.mean([metrics.get(name, 0.0) for metrics in updates])) for name in players.method.metrics},
         # Of the first update: the policy has not moved yet, so anything but rounding is a fault.
-        "ratio_deviation": updates[0]["ratio_deviation"],
+        **{name: updates[0][name] for name in ("ratio_deviation", "ratio_deviation_token")},
         **{name: updates[-1][name] for name in ("learning_rate", "grad_norm", "num_tokens", "skipped_updates")},
         "step_time": sum(metrics["step_time"] for metrics in updates),
     }

@@ -29,7 +29,8 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
 
     Returns:
         (model, batch) -> (loss (), aux). aux: `clip_ratio` (), responses whose gradient the clip took away; `ratio`
-        (b,), of whole responses to the policy that sampled.
+        (b,), of whole responses to the policy that sampled; `token_deviation` (b, r), `|ratio - 1|` of each sampled
+        token, else 0; `tokens` (b,), how many were sampled.
     """
 
     def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -39,9 +40,14 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
         clipped, ratio, is_clipped = clipped_sequence_loss(
             log_probs, old, advantages, mask, clip_range or 1.0, response_count=1
         )
+        aux = {
+            "ratio": ratio,
+            "token_deviation": ops.where(mask, ops.abs(ops.expm1(log_probs - old)), 0),
+            "tokens": ops.sum(ops.cast(mask, "int32"), axis=-1),
+        }
         if clip_range is None:
-            return reinforce_loss(log_probs, advantages, mask, response_count=1), {"ratio": ratio}
-        return clipped, {"ratio": ratio, "clip_ratio": ops.sum(ops.cast(is_clipped, "float32"))}
+            return reinforce_loss(log_probs, advantages, mask, response_count=1), aux
+        return clipped, {**aux, "clip_ratio": ops.sum(ops.cast(is_clipped, "float32"))}
 
     return loss_function
 
@@ -52,9 +58,31 @@ def count_responses(batch: Mapping[str, np.ndarray]) -> int:
 
 
 def ratio_figures(arrays: Arrays) -> dict[str, float]:
-    """`ratio_deviation`: how far the ratio of a response lies from 1 at most; rounding only in the first update of a
-    rollout."""
-    return {"ratio_deviation": float(np.max(np.abs(arrays["ratio"] - 1)))}
+    """How far ratios to the policy that sampled lie from 1; in the first update of a rollout by rounding only.
+
+    Returns:
+        `ratio_deviation`: of the response that lies farthest. `ratio_deviation_token`: of a token, the mean over all.
+    """
+    return {
+        "ratio_deviation": float(np.max(np.abs(arrays["ratio"] - 1))),
+        "ratio_deviation_token": float(arrays["token_deviation"].sum(dtype=np.float64) / arrays["tokens"].sum()),
+    }
+
+
+def sampling_figures(rollout: Rollout, log_probs: np.ndarray) -> dict[str, float]:
+    """`sampling_log_prob_difference/mean` and `/max`: how far the sampler's log-probabilities lie from the scorer's.
+
+    Both are of the same tokens under the same weights, and differ by rounding: one token at a time with a cache, or all
+    at once. More is a fault of one of them.
+
+    Args:
+        rollout: n responses. log_probs: float32 (n, r), by the scorer.
+    """
+    difference = np.abs(rollout.log_probs - log_probs)[rollout.response_mask]
+    return {
+        "sampling_log_prob_difference/mean": float(difference.mean(dtype=np.float64)),
+        "sampling_log_prob_difference/max": float(difference.max()),
+    }
 
 
 def update_batches(

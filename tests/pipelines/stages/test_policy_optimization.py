@@ -1,13 +1,16 @@
 """Policy optimization: nothing moves before the first update, the reward rises, and parts of a batch add up."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from keras import ops
 from policy_fixture import OPTIONS, EvenIds, one_update, prompts_of, rollout_of, world_model, world_reward_model
 from stage_fixture import make_context, read_jsonl, stage_config
 
 from gemma_keras import GemmaCausalLM
+from gemma_keras.backends import to_host
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.scoring.raters import (
@@ -21,15 +24,19 @@ from pipelines.scoring.raters import (
 )
 from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.policy_optimization.methods.registry import METHODS
+from pipelines.stages.policy_optimization.updates import policy_loss, ratio_figures, sampling_figures
 
 STEP_METRICS = {
     "step", "reward", "reward_std", "frac_reward_zero_std", "kl", "kl_sequence", "entropy", "policy_loss", "clip_ratio",
     "num_tokens", "completions/mean_length", "completions/max_length", "completions/clipped_ratio", "step_time",
-    "learning_rate", "grad_norm", "ratio_deviation", "skipped_updates",
+    "learning_rate", "grad_norm", "ratio_deviation", "ratio_deviation_token", "skipped_updates",
+    "sampling_log_prob_difference/mean", "sampling_log_prob_difference/max",
 }  # fmt: skip
 # Scoring and training are two compiled programs of one formula and differ by float32 rounding, which grows with |log
 # pi|.
 FIRST_ROUNDING, LATER_ROUNDING = 2e-6, 1e-4
+# Sampling is a third, one token at a time.
+SAMPLING_ROUNDING = 1e-5
 
 
 def config(**options):
@@ -62,6 +69,9 @@ def test_kl_is_zero_and_the_ratio_one_before_anything_was_learned(finished, back
     assert steps[0]["ratio_deviation"] <= (0 if backend == "torch" else FIRST_ROUNDING)
     assert all(row["ratio_deviation"] <= (0 if backend == "torch" else LATER_ROUNDING) for row in steps)
     assert steps[-1]["kl_sequence"] != 0
+    assert all(row["ratio_deviation_token"] <= row["ratio_deviation"] for row in steps)
+    assert steps[0]["sampling_log_prob_difference/max"] <= SAMPLING_ROUNDING
+    assert all(row["sampling_log_prob_difference/mean"] <= SAMPLING_ROUNDING for row in steps)
 
 
 def test_the_reward_rises_and_the_kl_with_it(finished):
@@ -71,6 +81,7 @@ def test_the_reward_rises_and_the_kl_with_it(finished):
     assert [row["step"] for row in evaluations] == [0, 3, 6]
     assert final["reward_source"] == "even"
     assert (final["prompts"], final["eval_prompts"], final["steps"], final["skipped_updates"]) == (30, 10, 6, 0)
+    assert final["ratio_deviation_token"] <= 1e-5
 
 
 def test_metrics_and_samples_are_all_there(finished, inputs):
@@ -113,6 +124,38 @@ def test_micro_batches_fill_rows_and_the_clip_change_nothing_at_first(updates):
     assert np.abs(parts - whole).max() < 1e-4
     assert clipped_metrics["loss"] == pytest.approx(0.5 / 3, abs=1e-6)
     assert clipped_metrics["clip_ratio"] == 0
+    for found in (metrics, clipped_metrics):
+        assert found["ratio_deviation"] <= 1e-5 and found["ratio_deviation_token"] <= 1e-5
+
+
+def test_half_precision_learns_from_the_log_probs_that_it_scored(inputs):
+    """Where XLA was free to leave roundings out, this was 0.004 a token on JAX: other ones in each program."""
+    model = GemmaCausalLM.from_preset(inputs["sft"] / "model", dtype="mixed_bfloat16")
+    before, _, metrics = one_update(model, [1.0, -2.0, 0.5], 3)
+    assert before.max() < -1
+    assert metrics["ratio_deviation_token"] < 1e-4
+
+
+@pytest.mark.parametrize("clip_range", [None, 0.2])
+def test_deviations_by_hand(clip_range):
+    """Three sampled tokens whose probabilities went up by 3 %, down by 1 %, and not at all; what was not sampled counts
+    for nothing."""
+    mask = np.array([[True, True], [True, False]])
+    old = np.float32([[-1.0, -2.0], [-3.0, -4.0]])
+    new = old + np.log(np.float32([[1.03, 0.99], [1.0, 50.0]]))
+    model = type("Model", (), {"score": lambda self, batch, temperature: ops.convert_to_tensor(new)})()
+    batch = {"response_mask": mask, "advantages": np.float32([1, 1]), "old_log_probs": old}
+    batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
+    _, aux = policy_loss(1.0, clip_range)(model, batch)
+    figures = ratio_figures({name: to_host(aux[name]) for name in ("ratio", "token_deviation", "tokens")})
+    assert figures["ratio_deviation"] == pytest.approx(1.03 * 0.99 - 1, abs=1e-6)
+    assert figures["ratio_deviation_token"] == pytest.approx((0.03 + 0.01 + 0) / 3, abs=1e-6)
+
+
+def test_the_samplers_log_probs_are_held_against_the_scorers():
+    rollout = rollout_of([[2], [2]], [[5, 6], [7]], [False, True], ["", ""], log_probs=[[-1.0, -2.5], [-3.0, 0.0]])
+    figures = sampling_figures(rollout, np.float32([[-1.25, -2.5], [-2.5, -9.0]]))
+    assert figures == {"sampling_log_prob_difference/mean": 0.25, "sampling_log_prob_difference/max": 0.5}
 
 
 class FixedRater(Rater):
@@ -131,7 +174,10 @@ class IdleTrainer:
     """Learns nothing."""
 
     def update(self, batches):
-        names = ("loss", "ratio_deviation", "learning_rate", "grad_norm", "num_tokens", "skipped_updates", "step_time")
+        names = (
+            "loss", "ratio_deviation", "ratio_deviation_token", "learning_rate", "grad_norm", "num_tokens",
+            "skipped_updates", "step_time",
+        )  # fmt: skip
         return dict.fromkeys(names, 0.0)
 
 
@@ -157,6 +203,23 @@ def test_the_kl_and_the_missing_stop_are_charged_to_the_reward(monkeypatch):
     metrics = policy_optimization._update(players, rollout, settings)
     assert seen[0].tolist() == [[5 - 0.5 * 1, 7 - 0.5 * 2 - 0.25]]
     assert (metrics["reward"], metrics["kl_sequence"], metrics["kl"]) == (6.0, 1.5, 0.75)
+
+
+def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monkeypatch, tmp_path, capsys):
+    deviations = iter([0.019, 0.031, 0.027, 0.04])
+    evaluation = type("Evaluation", (), {"measure": lambda self, step: {"eval_reward": 0.0}})()
+    players = SimpleNamespace(
+        method=METHODS["rloo"](), prompts=None, sampling=SimpleNamespace(sample=lambda *arguments: rollout)
+    )
+    rollout = rollout_of([[2]], [[5]], [True], [""])
+    monkeypatch.setattr(policy_optimization, "_update", lambda *arguments: {"ratio_deviation_token": next(deviations)})
+    context = make_context(tmp_path, "policy", inputs={})
+    context.quiet = False
+    _, _, largest = policy_optimization._train(players, evaluation, np.arange(4), config(steps=4), context)
+    assert largest == 0.04
+    (warning,) = context.warnings
+    assert warning.startswith("step 2: ") and "0.031 from 1 in the mean, over 0.02" in warning
+    assert "dtype: float32" in warning and capsys.readouterr().err.count(f"policy: {warning}") == 1
 
 
 def test_the_running_mean_takes_a_batch_in_after_judging_it():

@@ -1,8 +1,9 @@
 """What policies in training add to summary and report.
 
-Looked at in `final.json`, all optional: `reward_start`, `reward_end`, `kl`, `kl_sequence`, `steps`, `reward_source`. In
-`metrics.jsonl`, of training `reward`, `kl_sequence`, `entropy`, `completions/mean_length`; on held-out prompts
-`eval_reward`, `eval_gold`, their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`, `eval_kl_sequence`.
+Looked at in `final.json`, all optional: `reward_start`, `reward_end`, `kl`, `kl_sequence`, `steps`, `reward_source`,
+`ratio_deviation_token`. In `metrics.jsonl`, of training `reward`, `kl_sequence`, `entropy`, `completions/mean_length`;
+on held-out prompts `eval_reward`, `eval_gold`, their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`,
+`eval_kl_sequence`.
 
 Added to the summary: `policy.{stage, reward_start, reward_end, kl, kl_sequence, steps, reward_source}`, of the last
 such stage.

@@ -5,6 +5,7 @@ from typing import Any
 from pipelines.report import format as report_format
 from pipelines.report.format import number
 from pipelines.report.records import StageRecord, is_finite_number
+from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION
 
 
 def overoptimization_words(stage: StageRecord) -> str | None:
@@ -32,7 +33,8 @@ def overoptimization_words(stage: StageRecord) -> str | None:
 
 
 def policy_words(name: str, figures: dict[str, Any]) -> str:
-    """What a policy stage with these final figures did: the reward before and after, and how far the policy moved."""
+    """What a policy stage with these final figures did: the reward before and after, how far the policy moved, and
+    whether its log-probabilities were sound."""
     parts = []
     if is_finite_number(figures.get("reward_start")) and is_finite_number(figures.get("reward_end")):
         parts.append(f"the reward went from {number(figures['reward_start'])} to {number(figures['reward_end'])}")
@@ -42,7 +44,16 @@ def policy_words(name: str, figures: dict[str, Any]) -> str:
         parts.append(
             f"at a distance of {number(figures['kl_sequence'])} nats a response from the model it started from"
         )
-    return f"{name}: {' '.join(parts)}." if parts else f"{name} wrote no final figures."
+    if not parts:
+        return f"{name} wrote no final figures."
+    deviation = figures.get("ratio_deviation_token")
+    warning = ""
+    if is_finite_number(deviation) and deviation > MOST_TOKEN_DEVIATION:
+        warning = (
+            f" Warning: before anything was learned from a rollout the ratio of a token lay {number(deviation)} from 1 "
+            f"in the mean, over {MOST_TOKEN_DEVIATION:g}: the log-probabilities that it learned from are that noisy."
+        )
+    return f"{name}: {' '.join(parts)}.{warning}"
 
 
 def _bound(row: dict[str, Any], end: str) -> float | None:
