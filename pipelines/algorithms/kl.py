@@ -16,6 +16,8 @@ from keras import ops
 
 from gemma_keras.shapes import Array, Bool, Float
 
+TINY = 1.2e-38  # the smallest float32 of full precision
+
 
 def k1(log_ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`log_ratio` itself: unbiased, of either sign. Any shape to the same shape."""
@@ -53,13 +55,17 @@ def exact_token_kl(
 ) -> Float[Array, "*shape"]:
     """KL(policy || reference) of each next-token distribution, summed over the whole vocabulary.
 
+    As `sum p k3(log p - log q)`, which is `sum p (log p - log q)` where both sum to 1. No term is below 0, and near
+    policies lose nothing: in the plain sum an error of 5e-7 in a float32 normaliser is one of 5e-7 nats.
+
     Args:
         log_probs: float (..., v). Normalised log-probabilities of the policy.
         reference_log_probs: float (..., v). Of the reference.
 
     Returns:
-        float (...), in nats, never negative but for rounding.
+        float (...), in nats, never negative.
     """
     probs = ops.exp(log_probs)
-    # A token that the policy cannot produce adds nothing, whatever the reference says of it (0 * inf would be NaN).
-    return ops.sum(ops.where(probs > 0, probs * (log_probs - reference_log_probs), 0), axis=-1)
+    # The limit for a token that the policy cannot produce, where 0 * inf would be NaN.
+    terms = ops.where(probs > TINY, probs * k3(log_probs - reference_log_probs), ops.exp(reference_log_probs))
+    return ops.sum(terms, axis=-1)
