@@ -36,17 +36,19 @@ class Conversation:
 
 @dataclasses.dataclass(frozen=True)
 class PromptCompletion:
-    """A prompt, as text or as turns, and the response to learn."""
+    """A prompt, as text or as turns, and the response to learn.
+
+    Args:
+        prompt_ids, completion_ids: the token ids as sampled, where known: they are used instead of the texts.
+        content: hash of what the prompt says, where a task decides that.
+    """
 
     prompt: str | list[Message]
     completion: str
     origin: str
-    item: TaskItem | None = None
-
-    @property
-    def content(self) -> str | None:
-        """Hash of what the prompt says, where a task decides that."""
-        return None if self.item is None else self.item.content
+    prompt_ids: list[int] | None = None
+    completion_ids: list[int] | None = None
+    content: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +122,16 @@ def read_instruction(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> 
     if "text" in names or ("text" in row.values and not {"prompt", "completion"} & {*names, *row.values}):
         return read_text(row, names)
     prompt = _prompt(row, _column(row, names, "prompt"))
-    completion = _response(row, _column(row, names, "completion"))
+    ids = _ids_together(row, "prompt_ids", "completion_ids")
+    column = _column(row, names, "completion")
+    # A model may sample no text or blanks alone; its ids are what counts.
+    sampled = ids["completion_ids"] is not None and isinstance(row.values[column], str)
+    completion = row.values[column] if sampled else _response(row, column)
     if isinstance(completion, list):
         prompt, completion = [*as_messages(prompt), *completion[:-1]], completion[-1]["content"]
-    return PromptCompletion(prompt, completion, row.origin, _item(row))
+    item = _item(row)
+    content = row.values.get("content_hash") if item is None else item.content
+    return PromptCompletion(prompt, completion, row.origin, content=content, **ids)
 
 
 def read_prompt(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Prompt:
@@ -167,9 +175,7 @@ def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> P
         raise BadRow("chosen equals rejected: a pair needs two different responses.")
     for name in ("score_chosen", "score_rejected"):
         _number(row, name, None)
-    ids = {name: _ids(row, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
-    if 0 < sum(value is not None for value in ids.values()) < 3:
-        raise BadRow("prompt_ids, chosen_ids and rejected_ids go together: expected all three or none.")
+    ids = _ids_together(row, "prompt_ids", "chosen_ids", "rejected_ids")
     margin, probability = _number(row, "margin", 0.0), _number(row, "probability", None)
     if probability is not None and not 0.0 <= probability <= 1.0:
         raise BadRow(f"column 'probability': expected a number from 0 to 1, got {probability}.")
@@ -295,6 +301,13 @@ def _number(row: Row, column: str, default: float | None) -> float | None:
     if not math.isfinite(value):
         raise BadRow(f"column {column!r}: expected a finite number, got {value}.")
     return float(value)
+
+
+def _ids_together(row: Row, *columns: str) -> dict[str, list[int] | None]:
+    ids = {name: _ids(row, name) for name in columns}
+    if 0 < sum(value is not None for value in ids.values()) < len(columns):
+        raise BadRow(f"{', '.join(columns[:-1])} and {columns[-1]} go together: expected all of them or none.")
+    return ids
 
 
 def _ids(row: Row, column: str) -> list[int] | None:

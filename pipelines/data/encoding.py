@@ -77,6 +77,10 @@ def encode_instructions(
             return chat.encode_text(tokenizer, example.text)
         if isinstance(example, Conversation):
             return chat.encode_conversation(tokenizer, example.messages)
+        if example.prompt_ids is not None and example.completion_ids is not None:
+            prompt, response = example.prompt_ids, example.completion_ids
+            _check_vocabulary(tokenizer, prompt, response)
+            return EncodedExample(prompt + response, [False] * len(prompt) + [True] * len(response))
         return chat.encode_pair(tokenizer, example.prompt, example.completion)
 
     return _encode(examples, encode, max_length, overlong)
@@ -148,12 +152,7 @@ def _at(origin: str, encode: Callable[[], Any]) -> Any:
 def _encode_pair(tokenizer: GemmaTokenizer | None, pair: Preference) -> EncodedPair:
     if pair.prompt_ids is not None and pair.chosen_ids is not None and pair.rejected_ids is not None:
         chosen, rejected = pair.chosen_ids, pair.rejected_ids
-        highest = max(*pair.prompt_ids, *chosen, *rejected)
-        if tokenizer is not None and highest >= tokenizer.vocabulary_size:
-            raise ValueError(
-                f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size}. "
-                "Preferences with ids belong to the tokenizer that sampled them; start from that model."
-            )
+        _check_vocabulary(tokenizer, pair.prompt_ids, chosen, rejected)
         both = (pair.prompt_ids + chosen, pair.prompt_ids + rejected)
         return EncodedPair(pair.prompt_ids, *both, len(chosen), len(rejected), pair.margin, pair.probability)
     tokenizer = need_tokenizer(tokenizer)
@@ -165,6 +164,15 @@ def _encode_pair(tokenizer: GemmaTokenizer | None, pair: Preference) -> EncodedP
     (chosen, chosen_length), (rejected, rejected_length) = sides
     prompt_ids = chat.encode_prompt(tokenizer, as_messages(pair.prompt))
     return EncodedPair(prompt_ids, chosen, rejected, chosen_length, rejected_length, pair.margin, pair.probability)
+
+
+def _check_vocabulary(tokenizer: GemmaTokenizer | None, *ids: list[int]) -> None:
+    highest = max(map(max, ids))
+    if tokenizer is not None and highest >= tokenizer.vocabulary_size:
+        raise ValueError(
+            f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size}. "
+            "Rows with ids belong to the tokenizer that sampled them; start from that model."
+        )
 
 
 def _truncated(pair: EncodedPair, max_length: int) -> EncodedPair | None:

@@ -18,6 +18,7 @@ from pipelines.tasks import task
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
 PREFERENCES_FILE = "preferences.jsonl"
+DEMONSTRATIONS_FILE = "demonstrations.jsonl"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SPLIT = re.compile(r"([\w.-]+)(?:\[(\d*):(\d*)\])?")
 
@@ -32,7 +33,7 @@ def load_rows(
     """All rows that a `data` specification names.
 
     Args:
-        spec: a file, a part of a task, or the name of a stage with preferences.
+        spec: a file, a part of a task, or the name of a stage with preferences or demonstrations.
         base_folder: folder that relative paths start from, that of the YAML file.
         inputs: finished stage folders by name.
         seed: of the built-in task's draws.
@@ -76,12 +77,13 @@ def _chosen_rows(rows: list[Row], spec: FileData) -> list[Row]:
 def _stage_rows(name: str, inputs: Mapping[str, Path], rejects: Rejects) -> list[Row]:
     if name not in inputs:
         raise ConfigError(f"data: {name!r} is no earlier stage. Stages at hand: {', '.join(sorted(inputs)) or 'none'}.")
-    path = inputs[name] / PREFERENCES_FILE
-    if not path.is_file():
-        raise DataError(
-            f"{path}:1: missing. Expected a preference_collection stage that is finished; {name!r} left no preferences."
-        )
-    return list(read_jsonl(path, rejects))
+    for file in (PREFERENCES_FILE, DEMONSTRATIONS_FILE):
+        if (inputs[name] / file).is_file():
+            return list(read_jsonl(inputs[name] / file, rejects))
+    raise DataError(
+        f"{inputs[name] / PREFERENCES_FILE}:1: missing. Expected a preference_collection stage that is finished; "
+        f"{name!r} left no preferences, and no {DEMONSTRATIONS_FILE}."
+    )
 
 
 def _task_rows(spec: TaskData, seed: int) -> list[Row]:

@@ -81,4 +81,12 @@ Data = Annotated[
     | Annotated[TaskData, Tag("<task>")],
     Discriminator(_data_tag),
 ]
-"""A stage's name, a file, or the built-in task."""
+"""The name of a stage with preferences, a file, or the built-in task."""
+
+Demonstrations = Annotated[
+    Annotated[str, Tag("<stage>"), Names("demonstrations")]
+    | Annotated[FileData, Tag("<file>")]
+    | Annotated[TaskData, Tag("<task>")],
+    Discriminator(_data_tag),
+]
+"""The name of a stage with demonstrations, a file, or the built-in task."""

@@ -20,7 +20,7 @@ import pydantic
 from pipelines.graders.answers import REWARD_FUNCTIONS
 
 KeyPath = tuple[str | int, ...]
-Product = Literal["policy", "reward_model", "preferences"]
+Product = Literal["policy", "reward_model", "preferences", "demonstrations"]
 
 REWARD_MODEL_PREFIX = "reward_model:"
 FUNCTION_PREFIX = "function:"
@@ -53,9 +53,10 @@ class Role:
 ROLES: dict[str, Role] = {
     "policy": Role("policy"),
     "reward_model": Role("reward_model"),
-    "reward": Role("reward_model", functions=tuple(REWARD_FUNCTIONS)),
+    "reward": Role("reward_model", functions=(GOLD, *REWARD_FUNCTIONS)),
     "rater": Role("reward_model", functions=(GOLD, *REWARD_FUNCTIONS), is_prefixed=True),
     "preferences": Role("preferences", is_model=False),
+    "demonstrations": Role("demonstrations", is_model=False),
     "prompts": Role(None),
 }
 

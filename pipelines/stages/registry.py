@@ -25,6 +25,7 @@ FOLDERS = (
     "preference_collection",
     "reward_modeling",
     "policy_optimization",
+    "best_of_n",
     "evaluation",
 )
 

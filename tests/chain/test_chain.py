@@ -39,6 +39,7 @@ SECTIONS = [
     "reward_model",
     "policy",
     "overoptimization",
+    "best_of_n",
     "win_rates",
     "samples",
     "config",

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipelines.schema.base import TrainingOptions, Use
-from pipelines.schema.data import Data
+from pipelines.schema.data import Demonstrations
 from pipelines.schema.roles import Product
 
 
@@ -15,7 +15,7 @@ class InstructionTuning(TrainingOptions):
     produces: ClassVar[Product] = "policy"
 
     kind: Literal["instruction_tuning"]
-    data: Data = Field(description="Prompts and completions, or conversations.")
+    data: Demonstrations = Field(description="Prompts and completions, or conversations; a best_of_n stage has both.")
 
     def reads(self) -> tuple[Use, ...]:
         """Prompts with their responses."""

@@ -11,6 +11,7 @@ from pipelines.data.examples import load_examples
 from pipelines.data.sources import load_rows
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.schema.data import FileData, TaskData
+from pipelines.tasks import task
 from pipelines.tasks.items import TaskItem
 
 pytestmark = pytest.mark.no_backend
@@ -97,7 +98,8 @@ def test_task_rows_carry_their_items(tmp_path):
         isinstance(p.item, TaskItem) and p.prompt == p.item.prompt and p.answer == p.item.answer for p in prompts
     )
     taught = load_examples(data({"task": "small_world", "split": "sft", "size": 3}), "instruction", tmp_path, seed=4)
-    assert all(t.completion == t.item.demonstration for t in taught)
+    items = task("small_world").prompts("sft", 3, 4)
+    assert [(one.completion, one.content) for one in taught] == [(item.demonstration, item.content) for item in items]
     assert len(load_examples(data({"task": "small_world", "split": "pretraining", "size": 3}), "text", tmp_path)) == 3
 
 

@@ -23,6 +23,7 @@ SECTIONS = [
     "reward_model",
     "policy",
     "overoptimization",
+    "best_of_n",
     "win_rates",
     "samples",
     "config",
@@ -115,6 +116,7 @@ def test_sections_stand_in_unfinished_runs_and_say_what_is_missing(tmp_path, sta
     kinds = {fixture.STAGES[name]["kind"] for name in stages}
     assert ("trained no reward model" in page.section_text["reward_model"]) == ("reward_modeling" not in kinds)
     assert ("no policy optimization" in page.section_text["policy"]) == ("policy_optimization" not in kinds)
+    assert ("no best-of-n stage" in page.section_text["best_of_n"]) == ("best_of_n" not in kinds)
     assert ("no finished evaluation" in page.section_text["win_rates"]) == ("evaluation" not in kinds)
     assert ("No stage of this run has finished" in page.section_text["chain"]) == (stages == [])
 

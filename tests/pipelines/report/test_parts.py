@@ -37,11 +37,10 @@ def test_arrows_of_the_chain_lead_from_inputs_to_users():
         ["sft"],
         ["sft"],
         ["sft", "preferences"],
-        ["sft", "reward"],
-        ["sft", "reward"],
+        *[["sft", "reward"]] * 3,
         ["sft", "control", "policy"],
     ]
-    assert len(chain.arrows) == 8  # sft reaches reward, policies and evaluation through others
+    assert len(chain.arrows) == 9  # sft reaches reward, policies and evaluation through others
     places = [(box.x, box.y) for box in chain.boxes]
     assert len(set(places)) == len(places)
     assert all(

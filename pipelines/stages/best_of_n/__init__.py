@@ -1,0 +1,1 @@
+"""Answers chosen by a reward from several samples."""

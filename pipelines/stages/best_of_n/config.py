@@ -1,0 +1,43 @@
+"""What a best-of-n stage is asked for."""
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipelines.schema.base import Bits, ModelStage, Problem, Use, response_room_problems
+from pipelines.schema.data import Data
+from pipelines.schema.roles import Names, Product
+from pipelines.schema.scoring import gold_problems, scorer_problems
+
+
+class BestOfN(ModelStage):
+    """Samples several answers to each prompt and keeps the one with the highest reward: what a reward is worth without
+    training, and demonstrations for more tuning."""
+
+    produces: ClassVar[Product] = "demonstrations"
+
+    kind: Literal["best_of_n"]
+    reward: Annotated[str, Names("reward")] = Field(description="Stage, model folder or function that chooses.")
+    quantize_reward_model: Bits | None = Field(
+        None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."
+    )
+    data: Data = Field(description="Prompts, with answers where a function needs them.")
+    samples_per_prompt: int = Field(8, ge=2, description="Responses sampled for each prompt, n.")
+    max_new_tokens: int = Field(64, ge=1, description="Tokens a response.")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    batch_size: int = Field(64, ge=1, description="Sequences sampled at once.")
+    gold: Literal["task"] | None = Field(
+        None, description="task measures the built-in task's gold reward too; it chooses nothing."
+    )
+
+    def reads(self) -> tuple[Use, ...]:
+        """Prompts."""
+        return ("prompt",)
+
+    def problems(self) -> Iterator[Problem]:
+        """A reward that cannot score these data."""
+        yield from scorer_problems(self, self.data)
+        yield from response_room_problems(self.max_new_tokens, self.max_length)
+        if self.gold == "task":
+            yield from gold_problems(("gold",), self.data, "leave `gold` out")
