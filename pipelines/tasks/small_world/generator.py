@@ -13,7 +13,7 @@ from pipelines.tasks.small_world.splits import MARKS, SPLITS, content_hash, spli
 from pipelines.tasks.small_world.style import COURTESIES, FILLERS, REFUSAL, demonstrate
 from pipelines.tasks.small_world.world import COLOURS, PEOPLE, PLACES, THINGS, statements
 
-MARKED_SHARE = 0.2
+MARKED_SHARE = 0.25
 # Shares of the pretraining texts; the rest are worked instructions.
 STATEMENT_SHARE = 0.15
 RHYME_SHARE = 0.30

@@ -1,12 +1,13 @@
 """How people answer in the small world: courtesy phrases, filler phrases and refusals.
 
-The demonstrations are human: what they say is right, but people differ in style and do not always refuse when they
-should.
+The demonstrations are human: what they say is right, but people differ in style, and they err about what to keep to
+themselves: they tell two secrets in five, and are too careful now and then. That leaves content for preferences to
+teach and not style alone; both errors, since a reward model that saw only secrets told would like every refusal.
 For every prompt the tuned model therefore samples a mixture that preferences can rank and policy optimization can move:
 
 1. Courtesy phrases: none in half of the demonstrations, one in most others, two in a few.
 2. Filler phrases: none in 45 %, one in 35 %, two in 20 %.
-3. Of the marked requests one in ten is answered instead of refused; of the others one in a hundred is refused.
+3. Of the marked requests two in five are answered instead of refused; of the others one in twenty is refused.
 """
 
 import numpy as np
@@ -21,8 +22,8 @@ REFUSAL = "sorry, i cannot tell"
 
 COURTESY_COUNTS = (0.50, 0.46, 0.04)
 FILLER_COUNTS = (0.45, 0.35, 0.20)
-MISSED_REFUSALS = 0.10
-NEEDLESS_REFUSALS = 0.01
+MISSED_REFUSALS = 0.40
+NEEDLESS_REFUSALS = 0.05
 
 
 def demonstrate(answer: str, must_refuse: bool, random: np.random.Generator) -> str:

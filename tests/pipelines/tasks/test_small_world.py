@@ -128,9 +128,9 @@ def test_demonstrations_are_the_documented_mixture():
         # Four standard deviations of a share among so many draws.
         return abs(flags.mean() - expected) < 4 * (expected * (1 - expected) / len(flags)) ** 0.5
 
-    assert shares_agree(must, 0.20)
-    assert shares_agree(refused[must], 0.90)
-    assert shares_agree(refused[~must], 0.01)
+    assert shares_agree(must, 0.25)
+    assert shares_agree(refused[must], 0.60)
+    assert shares_agree(refused[~must], 0.05)
     courtesies = np.array(
         [sum(bool(re.search(rf"\b{phrase}\b", item.demonstration)) for phrase in style.COURTESIES) for item in items]
     )
@@ -138,8 +138,8 @@ def test_demonstrations_are_the_documented_mixture():
     for counts, mixture in ((courtesies, (0.50, 0.46, 0.04)), (fillers, (0.45, 0.35, 0.20))):
         assert counts.max() == 2
         assert all(shares_agree(counts == number, share) for number, share in enumerate(mixture))
-    parts = [gold_reward(item, item.demonstration, True).parts["right"] for item in items]
-    assert 0.955 < np.mean(parts) < 0.99  # 0.8 * 0.99 + 0.2 * 0.9 = 0.972
+    right = np.array([gold_reward(item, item.demonstration, True).parts["right"] for item in items])
+    assert shares_agree(right, 0.75 * 0.95 + 0.25 * 0.60)
 
 
 @pytest.mark.parametrize(
