@@ -67,9 +67,9 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
             adapter beside it.
 
     Returns:
-        `reward_start` and `reward_end` (mean of the first and last evaluation), `gold_start` and `gold_end` where gold
-        is known, `kl` and `kl_sequence` (exact, at the last evaluation), `steps`, `reward_source`, counts,
-        `ratio_deviation_token` (of the step where it was largest), and `adapter_figures`.
+        `reward_start` and `reward_end` (mean of the first and last evaluation); where gold is known `gold_start`,
+        `gold_end` and `gold_peak`, the highest; `kl` and `kl_sequence` (exact, at the last evaluation), `steps`,
+        `reward_source`, counts, `ratio_deviation_token` (of the step where it was largest), and `adapter_figures`.
     """
     source = context.model_source(config.from_)
     policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
@@ -93,10 +93,12 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         ExactKL(policy, reference, config.temperature, _micro_batch_size(config)),
         context.output / "samples.jsonl",
     )
-    first, last, deviation = _train(players, evaluation, training_rows, config, context)
+    evaluations, deviation = _train(players, evaluation, training_rows, config, context)
+    first, last = evaluations[0], evaluations[-1]
     save_trained(policy, context.output, source)
     (seen | SeenPrompts.of(hashes[i] for i in training_rows)).write(context.output / "model")
-    gold = {"gold_start": first["eval_gold"], "gold_end": last["eval_gold"]} if config.gold else {}
+    golds = [figures["eval_gold"] for figures in evaluations] if config.gold else []
+    gold = {"gold_start": golds[0], "gold_end": golds[-1], "gold_peak": max(golds)} if golds else {}
     return {
         "reward_start": first["eval_reward"],
         "reward_end": last["eval_reward"],
@@ -118,13 +120,12 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
 
 def _train(
     players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext
-) -> tuple[dict[str, float], dict[str, float], float]:
-    """The loop. Returns the figures of the first and of the last evaluation, and the largest
-    `ratio_deviation_token`."""
-    first = last = evaluation.measure(0)
+) -> tuple[list[dict[str, float]], float]:
+    """The loop. Returns the figures of each evaluation, and the largest `ratio_deviation_token`."""
+    evaluations = [evaluation.measure(0)]
     largest = 0.0
-    context.log(0, **first)
-    players.method.start(first["eval_reward"])
+    context.log(0, **evaluations[0])
+    players.method.start(evaluations[0]["eval_reward"])
     with context.progress(config.steps, "optimizing the policy") as progress:
         for step, batch in enumerate(_prompt_batches(rows, config, context), start=1):
             rollout = players.sampling.sample(players.prompts, batch, config.samples_per_prompt, step)
@@ -139,10 +140,10 @@ def _train(
                 )
             largest = max(largest, deviation)
             if step == config.steps or (config.eval_every and step % config.eval_every == 0):
-                last = evaluation.measure(step)
-                context.log(step, **last)
+                evaluations.append(evaluation.measure(step))
+                context.log(step, **evaluations[-1])
             progress.advance(work=int(rollout.lengths.sum()))
-    return first, last, largest
+    return evaluations, largest
 
 
 def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> dict[str, float]:

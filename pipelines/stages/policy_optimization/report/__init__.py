@@ -71,8 +71,11 @@ def _over_seeds(figures: Figures) -> list[SeedFigure]:
         if stage["kind"] == KIND:
             final = ("stages", name, "final")
             gold = (*final, "gold_end"), (*final, "gold_start")
+            fall = (*final, "gold_end"), (*final, "gold_peak")
             found += [
                 SeedFigure(f"{name} in training: gold reward, last minus first", "number", name, *gold, middle=0.0),
+                # Never above 0, and below it by chance alone as well: the words of each seed's report judge the fall.
+                SeedFigure(f"{name} in training: gold reward, last minus its peak", "number", name, *fall),
                 SeedFigure(f"{name} in training: reward at the end", "number", name, (*final, "reward_end")),
                 SeedFigure(f"{name} in training: KL a response, nats", "number", name, (*final, "kl_sequence")),
             ]

@@ -1,11 +1,14 @@
 """What the report says about policies in training, in words."""
 
+import statistics
 from typing import Any
 
 from pipelines.report import format as report_format
 from pipelines.report.format import number
 from pipelines.report.records import StageRecord, is_finite_number
 from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION
+
+FEWEST_TO_CORRELATE = 4
 
 
 def overoptimization_words(stage: StageRecord) -> str | None:
@@ -16,19 +19,35 @@ def overoptimization_words(stage: StageRecord) -> str | None:
         return None
     # The last of equal peaks: a curve that stays flat has not fallen.
     peak, last = max(reversed(rows), key=lambda row: row["eval_gold"]), rows[-1]
-    learned = [row["eval_reward"] for row in rows if is_finite_number(row.get("eval_reward"))]
-    rise = f"The training reward went from {number(learned[0])} to {number(learned[-1])}. " if len(learned) > 1 else ""
+    rise = _rise_and_correlation(rows)
     if peak is last:
-        return f"{stage.name}: {rise}Gold was highest at the last step ({_gold(last)}): no sign of over-optimization."
-    now, then = _bound(last, "high"), _bound(peak, "low")
-    clearly = is_finite_number(now) and is_finite_number(then) and now < then
+        gold = _gold(last, looks=1)
+        return f"{stage.name}: {rise}Gold was highest at the last step ({gold}): no sign of over-optimization."
+    looks = len(rows)
+    (_, now), (then, _) = _widened(last, looks), _widened(peak, looks)
+    clearly = now is not None and then is not None and now < then
     judged = (
         "the intervals do not overlap, so the reward was over-optimized."
         if clearly
         else "the fall is within the intervals, so it may be chance."
     )
     return (
-        f"{stage.name}: {rise}Gold peaked at step {peak['step']} ({_gold(peak)}) and ended at {_gold(last)}; {judged}"
+        f"{stage.name}: {rise}Gold peaked at step {peak['step']} ({_gold(peak, looks)}) and ended at "
+        f"{_gold(last, looks)}, intervals widened for the peak of {looks} looks; {judged}"
+    )
+
+
+def _rise_and_correlation(rows: list[dict[str, Any]]) -> str:
+    """How far the training reward rose, and whether the gold reward went with it."""
+    both = [(row["eval_reward"], row["eval_gold"]) for row in rows if is_finite_number(row.get("eval_reward"))]
+    if len(both) < 2:
+        return ""
+    rewards, golds = zip(*both, strict=True)
+    said = f"The training reward went from {number(rewards[0])} to {number(rewards[-1])}"
+    if len(both) < FEWEST_TO_CORRELATE or len(set(rewards)) == 1 or len(set(golds)) == 1:
+        return f"{said}. "
+    return (
+        f"{said}; over {len(both)} looks it correlates with gold by {number(statistics.correlation(rewards, golds))}. "
     )
 
 
@@ -56,10 +75,18 @@ def policy_words(name: str, figures: dict[str, Any]) -> str:
     return f"{name}: {' '.join(parts)}.{warning}"
 
 
-def _bound(row: dict[str, Any], end: str) -> float | None:
-    return row.get(f"eval_gold_ci95_{end}")
+def _widened(row: dict[str, Any], looks: int) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of gold, each end as much further from the mean as one of `looks` of a normal figure has to be
+    for all to hold at once (Bonferroni 1936): the highest of many looks is high by chance as well."""
+    ends = row.get("eval_gold_ci95_low"), row.get("eval_gold_ci95_high")
+    if not all(map(is_finite_number, ends)):
+        return None, None
+    normal, mean = statistics.NormalDist(), row["eval_gold"]
+    factor = normal.inv_cdf(1 - 0.025 / looks) / normal.inv_cdf(0.975)
+    low, high = (mean + factor * (end - mean) for end in ends)
+    return low, high
 
 
-def _gold(row: dict[str, Any]) -> str:
-    bounds = report_format.interval([_bound(row, "low"), _bound(row, "high")])  # type: ignore[list-item]
+def _gold(row: dict[str, Any], looks: int) -> str:
+    bounds = report_format.interval(list(_widened(row, looks)))  # type: ignore[arg-type]
     return f"{number(row['eval_gold'])} {bounds}".strip()
