@@ -315,9 +315,7 @@ def test_warnings_stand_at_the_top(tmp_path):
 
 def test_overoptimization_is_called_only_where_intervals_are_apart(page):
     said = page.section_text["overoptimization"]
-    assert (
-        "policy: The training reward went from 0.020 to 1.21; over 11 looks it correlates with gold by 0.977." in said
-    )
+    assert "policy: The training reward went from 0.020 to 1.21." in said
     assert "Gold was highest at the last step (0.819 [0.794, 0.844])" in said
     assert (
         "Gold peaked at step 40 (0.818 [0.782, 0.854]) and ended at" in said

@@ -28,14 +28,13 @@ def test_a_fall_counts_where_it_leaves_the_interval_of_the_peak(golds, words):
     assert said is None if words is None else words in said
 
 
-def test_a_peak_of_many_looks_needs_a_deeper_fall_and_the_reward_is_held_against_gold():
+def test_a_peak_of_many_looks_needs_a_deeper_fall():
     """At 17 looks 95 % of all are 97.06 %, and the normal quantile 1.96 becomes 2.975."""
 
     def said(end):
         golds = [0.5] * 8 + [0.6] + [0.55] * 7 + [end]
         rows = [
-            {"step": step, "eval_gold": gold, "eval_gold_ci95_low": gold - 0.02, "eval_gold_ci95_high": gold + 0.02,
-             "eval_reward": 2 * gold if step < 16 else -2 * gold}
+            {"step": step, "eval_gold": gold, "eval_gold_ci95_low": gold - 0.02, "eval_gold_ci95_high": gold + 0.02}
             for step, gold in enumerate(golds)
         ]  # fmt: skip
         return overoptimization_words(StageRecord("policy", metrics=rows))
@@ -44,16 +43,18 @@ def test_a_peak_of_many_looks_needs_a_deeper_fall_and_the_reward_is_held_against
     assert "peak of 17 looks; the intervals do not overlap" in said(0.6 - 2 * wide - 0.001)
     assert "may be chance" in said(0.6 - 2 * wide + 0.001)
     assert f"(0.600 [{0.6 - wide:.3f}, {0.6 + wide:.3f}])" in said(0.5)
-    assert "over 17 looks it correlates with gold by " in said(0.5)
 
 
-@pytest.mark.parametrize(("sign", "correlation"), [(1, "1.00"), (-1, "−1.00")])
-def test_the_correlation_of_reward_and_gold(sign, correlation):
+def test_what_a_reward_still_says_of_gold_is_said():
     rows = [
-        {"step": step, "eval_gold": gold, "eval_reward": sign * (3 * gold - 1)}
-        for step, gold in enumerate((0.4, 0.5, 0.7, 0.6))
+        {"step": step, "eval_gold": gold, "eval_reward": 1.0 + step, "eval_reward_gold_correlation": correlation}
+        for step, (gold, correlation) in enumerate(((0.5, 0.875), (0.6, 0.5), (0.4, -0.25)))
     ]
-    assert f"correlates with gold by {correlation}." in overoptimization_words(StageRecord("policy", metrics=rows))
+    said = overoptimization_words(StageRecord("policy", metrics=rows))
+    assert "from 1.00 to 3.00. Among responses its rank correlation with gold went from 0.875 to −0.250. " in said
+    assert "correlation" not in overoptimization_words(
+        StageRecord("policy", metrics=[{**row, "eval_reward_gold_correlation": None} for row in rows])
+    )
 
 
 def test_arrows_of_the_chain_lead_from_inputs_to_users():

@@ -8,8 +8,6 @@ from pipelines.report.format import number
 from pipelines.report.records import StageRecord, is_finite_number
 from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION
 
-FEWEST_TO_CORRELATE = 4
-
 
 def overoptimization_words(stage: StageRecord) -> str | None:
     """Whether the gold reward fell below its own earlier peak while the training reward went on rising; None without a
@@ -38,17 +36,15 @@ def overoptimization_words(stage: StageRecord) -> str | None:
 
 
 def _rise_and_correlation(rows: list[dict[str, Any]]) -> str:
-    """How far the training reward rose, and whether the gold reward went with it."""
-    both = [(row["eval_reward"], row["eval_gold"]) for row in rows if is_finite_number(row.get("eval_reward"))]
-    if len(both) < 2:
+    """How far the training reward rose, and whether it still tells good responses from others by the end."""
+    rewards = [row["eval_reward"] for row in rows if is_finite_number(row.get("eval_reward"))]
+    if len(rewards) < 2:
         return ""
-    rewards, golds = zip(*both, strict=True)
-    said = f"The training reward went from {number(rewards[0])} to {number(rewards[-1])}"
-    if len(both) < FEWEST_TO_CORRELATE or len(set(rewards)) == 1 or len(set(golds)) == 1:
-        return f"{said}. "
-    return (
-        f"{said}; over {len(both)} looks it correlates with gold by {number(statistics.correlation(rewards, golds))}. "
-    )
+    rise = f"The training reward went from {number(rewards[0])} to {number(rewards[-1])}. "
+    along = [value for row in rows if is_finite_number(value := row.get("eval_reward_gold_correlation"))]
+    if len(along) < 2:
+        return rise
+    return f"{rise}Among responses its rank correlation with gold went from {number(along[0])} to {number(along[-1])}. "
 
 
 def policy_words(name: str, figures: dict[str, Any]) -> str:
