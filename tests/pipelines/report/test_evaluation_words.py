@@ -49,6 +49,7 @@ def test_it_is_said_whose_judge_a_win_rate_is(tmp_path, judge, named, said):
     lines = headline.lines(json.loads((folder / "summary.json").read_text(encoding="utf-8")), reports())
     assert any(line.startswith("win rate") and f"policy against sft, judged by {named}" in line for line in lines)
     assert any(line.startswith("gold") and "+0.140 [0.119, 0.163], policy against sft" in line for line in lines)
+    assert any(line.startswith("gold's parts") and "right +0.020 [" in line for line in lines)
     assert any(line.startswith("reward regret") and "0.041 [0.029, 0.058]" in line for line in lines)
 
 

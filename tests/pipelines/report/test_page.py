@@ -290,7 +290,10 @@ def test_text_keeps_its_blank_lines(tmp_path):
 
 
 def test_the_headline_is_the_verdict(text):
-    assert "<h1>policy beats sft, judged by gold: 71 % [68, 74] of 512 prompts; gold +0.140 [0.119, 0.163]</h1>" in text
+    assert (
+        "<h1>policy beats sft, judged by gold: 71 % [68, 74] of 512 prompts; gold +0.140 [0.119, 0.163]: "
+        "right +0.020, brief +0.260, polite +0.260, refuses +0.020</h1>"
+    ) in text
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.evaluation.report import figures as draw
 from pipelines.stages.evaluation.report.judge import judge_sentence, judge_words, trained_on
 from pipelines.stages.evaluation.report.over_seeds import over_seeds
-from pipelines.stages.evaluation.report.words import overlap_words, verdict
+from pipelines.stages.evaluation.report.words import overlap_words, part_words, verdict
 from pipelines.stages.registry import KINDS
 
 KIND = "evaluation"
@@ -165,6 +165,8 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
     gold = (found["difference"] or {}).get("gold") or {}
     if is_finite_number(gold.get("mean")):
         lines.append(("gold", f"{gold['mean']:+.3f}{interval(gold.get('ci95'))}, {pair}"))
+    if parts := part_words(found, with_intervals=True):
+        lines.append(("gold's parts", parts))
     return lines
 
 

@@ -23,11 +23,12 @@ def verdict(summary: Figures) -> str | None:
     short = report_format.short_names([evaluation["policy"], evaluation["baseline"]])
     policy = short[evaluation["policy"]]
     judge = judge_words(evaluation["judge"], evaluation["trained_on_judge"].get(evaluation["policy"]), policy)
-    gold = difference_words(evaluation, "gold")
+    gold, parts = difference_words(evaluation, "gold"), part_words(evaluation)
     return (
         f"{policy} {relation} {short[evaluation['baseline']]}, judged by {judge}: {rate} {bounds}".rstrip()
         + prompts
         + (f"; gold {gold}" if gold else "")
+        + (f": {parts}" if gold and parts else "")
     )
 
 
@@ -37,6 +38,17 @@ def difference_words(evaluation: dict[str, Any], name: str) -> str:
     if not is_finite_number(found.get("mean")):
         return ""
     return f"{report_format.signed(found['mean'])} {report_format.interval(found.get('ci95'))}".rstrip()
+
+
+def part_words(evaluation: dict[str, Any], with_intervals: bool = False) -> str:
+    """By how much the parts of gold differ in the pair that stands for the run, `right +0.085, polite +0.498`."""
+    parts = (evaluation["difference"] or {}).get("gold_parts") or {}
+    return ", ".join(
+        f"{name} {report_format.signed(found['mean'])}"
+        + (f" {report_format.interval(found.get('ci95'))}".rstrip() if with_intervals else "")
+        for name, found in parts.items()
+        if is_finite_number(found.get("mean"))
+    )
 
 
 def overlap_words(evaluation: dict[str, Any]) -> str:
