@@ -6,7 +6,7 @@ import pytest
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, Sampler
 from gemma_keras.backends import to_host
-from gemma_keras.generation import generate_tokens
+from gemma_keras.generation import Generated, generate_tokens
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import sample
 
@@ -51,6 +51,16 @@ def test_rows_stop_at_their_own_stop_token(tiny_configs):
     short = stopped.shortened(2)
     assert short.token_ids.shape == short.response_mask.shape == short.log_probs.shape == (2, 2)
     np.testing.assert_array_equal(short.log_probs, stopped.log_probs[:, :2])
+
+
+def test_a_response_cut_afterwards_is_finished_only_where_its_stop_token_is_kept():
+    lengths = np.array([2, 3, 4, 4])
+    mask = np.arange(4)[None] < lengths[:, None]
+    generated = Generated(np.where(mask, 7, 0).astype(np.int32), mask, np.array([True, True, True, False]))
+    cut = generated.shortened(3)
+    assert cut.finished.tolist() == [True, True, False, False]
+    assert cut.response_mask.sum(axis=1).tolist() == [2, 3, 3, 3] and cut.token_ids.shape == (4, 3)
+    assert generated.shortened(4) is generated
 
 
 def test_a_row_draws_the_same_alone_and_in_a_batch(tiny_configs):

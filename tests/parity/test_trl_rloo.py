@@ -52,7 +52,7 @@ class IdsRater(Rater):
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     return {
-        name: world_model(folder / name, seed=seed, scale=4.0) / "model"
+        name: world_model(folder / name, seed=seed, scale=4.0, stop_scale=5.0) / "model"
         for name, seed in (("policy", 3), ("reference", 4))
     }
 
@@ -62,7 +62,7 @@ def ours(folders):
     """The stage's own update on one rollout: metrics, advantages and the gradients that the optimizer was handed."""
     policy, reference = (GemmaCausalLM.from_preset(folders[name]) for name in ("policy", "reference"))
     prompts = prompts_of(PROMPTS)
-    rollout = Sampling(policy, 6, TEMPERATURE, 6, seed=1, stage="policy").sample(prompts, [0, 1], K)
+    rollout = Sampling(policy, 6, TEMPERATURE, 6, seed=14, stage="policy").sample(prompts, [0, 1], K)
     settings = OptimizerSettings(**OPTIONS)
     trainer = Trainer(
         policy, policy_loss(TEMPERATURE, 0.2), settings, 1, count_units=count_responses, summarize=ratio_figures
@@ -137,6 +137,14 @@ def theirs(ours, folders, tmp_path_factory):
     loss.backward()
     gradients = {name: value.grad.numpy() for name, value in trainer.model.named_parameters()}
     return trainer, scored, loss.item(), gradients
+
+
+def test_some_responses_end_and_some_are_cut(ours, folders):
+    rollout = ours[0]
+    tokenizer = GemmaCausalLM.from_preset(folders["policy"]).tokenizer
+    assert rollout.lengths.tolist() == [5, 6, 4, 3, 6, 4] and rollout.finished.sum() == 4
+    last = {rollout.response_list(row)[-1] for row in np.flatnonzero(rollout.finished)}
+    assert last == {tokenizer.end_of_turn_id, tokenizer.eos_token_id}
 
 
 def test_rewards_and_advantages_are_those_of_trl(ours, theirs):

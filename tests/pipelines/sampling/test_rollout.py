@@ -17,7 +17,9 @@ LENGTH = 6
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return GemmaCausalLM.from_preset(world_model(tmp_path_factory.mktemp("model"), scale=4.0) / "model")
+    """Some of its responses stop; its logits are capped, and so low that the cap bends them."""
+    folder = world_model(tmp_path_factory.mktemp("model"), scale=4.0, stop_scale=5.0, final_logit_soft_cap=2.0)
+    return GemmaCausalLM.from_preset(folder / "model")
 
 
 def sampling(model, batch_size=8, stage="policy"):
@@ -27,6 +29,11 @@ def sampling(model, batch_size=8, stage="policy"):
 @pytest.fixture(scope="module")
 def rollout(model):
     return sampling(model).sample(prompts_of(PROMPTS), range(4), 2, step=3)
+
+
+def test_the_responses_are_such_that_padding_shows(rollout):
+    assert len(set(rollout.lengths)) >= 3 and rollout.lengths.min() < LENGTH
+    assert 2 <= rollout.finished.sum() <= 6
 
 
 def test_a_rollout_keeps_prompts_and_responses_apart(model, rollout):
@@ -67,7 +74,8 @@ def test_scores_are_those_of_the_dense_logits_at_the_sampling_temperature(model,
 
 
 def test_exact_kl_is_the_dense_sum_and_zero_to_itself(model, rollout, tmp_path):
-    other = GemmaCausalLM.from_preset(world_model(tmp_path, seed=4, scale=4.0) / "model")
+    folder = world_model(tmp_path, seed=4, scale=4.0, stop_scale=5.0, final_logit_soft_cap=2.0)
+    other = GemmaCausalLM.from_preset(folder / "model")
     token_kl = ExactKL(model, ReferencePolicy(other), 0.7, micro_batch_size=3)(rollout)
     for row in range(8):
         response = rollout.response_list(row)
