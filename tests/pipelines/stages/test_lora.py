@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from keras import ops
 from policy_fixture import OPTIONS as POLICY_OPTIONS
-from policy_fixture import EvenIds, one_update, world_model, world_reward_model
+from policy_fixture import EvenIds, one_update, rollout_of, world_model
+from policy_record import Recording, summed
 from safetensors.numpy import load_file
 from stage_fixture import (
     collected_preferences,
@@ -24,7 +25,6 @@ from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.stages.instruction_tuning import run as instruction_tuning
-from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.pretraining import run as pretraining
 from pipelines.stages.reward_modeling import run as reward_modeling
 from pipelines.training.adapters import attach
@@ -209,35 +209,48 @@ def test_a_reward_model_trains_adapter_and_head(tmp_path, tuned, quantize):
 
 @pytest.fixture(scope="module")
 def optimized(tmp_path_factory):
-    """A policy with an adapter, the models it loaded, and its folders."""
+    """A policy with an adapter under `algorithm: reinforce`, the models it loaded, and the folder that it came from."""
     folder = tmp_path_factory.mktemp("policy")
-    inputs = {"sft": world_model(folder / "sft", scale=4.0), "reward": world_reward_model(folder / "reward")}
-    context = make_context(folder, "policy", inputs=inputs)
+    sft = world_model(folder / "sft", scale=4.0, stop_scale=5.0)
+    context = make_context(folder, "policy", inputs={"sft": sft})
     loaded, original = [], GemmaCausalLM.from_preset
-    config = stage_config("policy_optimization", **{"from": "sft", "reward": "reward", **POLICY_OPTIONS, "lora": LORA})
+    options = {**POLICY_OPTIONS, "lora": LORA, "algorithm": "reinforce", "missing_stop_penalty": 0.25}
+    config = stage_config("policy_optimization", **{"from": "sft", "reward": "exact_answer", **options})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_optimization, "make_rater", lambda *arguments: EvenIds())
         patch.setattr(
             GemmaCausalLM, "from_preset", lambda source, **options: loaded.append(source) or original(source, **options)
         )
-        final = policy_optimization.run(config, context)
-    return final, context, loaded, inputs["sft"]
+        stage = Recording(config, context)
+    return stage, loaded, sft
 
 
 def test_the_policy_without_its_adapter_is_the_reference(optimized, backend):
-    final, context, loaded, sft = optimized
+    stage, loaded, sft = optimized
     assert len(loaded) == 1  # no second copy of the model
-    assert_model_is_base_plus_adapter(sft, context.output)
-    rows = read_jsonl(context.output / "metrics.jsonl")
-    steps, evaluations = [row for row in rows if "reward" in row], [row for row in rows if "eval_reward" in row]
+    assert_model_is_base_plus_adapter(sft, stage.context.output)
     # With and without the adapter's path are two programs, which XLA may round differently.
-    start = [evaluations[0]["eval_kl"], steps[0]["kl"], steps[0]["kl_sequence"]]
+    start = [stage.evaluations[0]["eval_kl"], stage.steps[0]["kl"], stage.steps[0]["kl_sequence"]]
     assert max(map(abs, start)) <= (0 if backend == "torch" else 1e-6), start
-    assert final["kl"] > 1e-3 and final["trainable_parameters"] == ADAPTER_PARAMETERS
+    assert stage.final["kl"] > 1e-3 and stage.final["trainable_parameters"] == ADAPTER_PARAMETERS
+
+
+def test_the_running_mean_starts_at_the_tuned_model_and_takes_in_a_tenth_of_each_rollout(optimized):
+    """`algorithm: reinforce`: advantages are returns minus the mean before this rollout entered it."""
+    stage, _, _ = optimized
+    start, baseline = stage.sampled[0].weights, stage.evaluations[0]["eval_reward"]
+    for sampled, updated in list(zip(stage.training(), stage.updated, strict=True))[:3]:
+        rollout = sampled.rollout
+        policy, reference = (
+            summed(stage.of_rollout(weights, rollout, 1.0), rollout) for weights in (sampled.weights, start)
+        )
+        returns = EvenIds().score([], rollout).total - 0.01 * (policy - reference) - 0.25 * ~rollout.finished
+        assert [row[3] for row in updated.rows()] == pytest.approx((returns - baseline).tolist(), abs=1e-4)
+        baseline = 0.9 * baseline + 0.1 * returns.mean()
+    assert abs(baseline - stage.evaluations[0]["eval_reward"]) > 0.01
 
 
 def test_an_update_makes_a_good_response_likelier_and_moves_no_base_weight(optimized):
-    _, _, _, sft = optimized
+    _, _, sft = optimized
     model = GemmaCausalLM.from_preset(sft / "model")
     attach(model, stage_config("instruction_tuning", data={"path": "x"}, lora=LORA).lora, seed=3)
     base = {
@@ -251,12 +264,10 @@ def test_an_update_makes_a_good_response_likelier_and_moves_no_base_weight(optim
 
 
 def test_its_kl_is_that_of_the_written_models(optimized):
-    from policy_fixture import rollout_of
-
-    _, context, _, sft = optimized
-    policy, reference = (GemmaCausalLM.from_preset(folder / "model") for folder in (context.output, sft))
+    stage, _, sft = optimized
+    policy, reference = (GemmaCausalLM.from_preset(folder / "model") for folder in (stage.context.output, sft))
     adapted = GemmaCausalLM.from_preset(sft / "model")
-    adapted.load_adapter(context.output / "adapter")
+    adapted.load_adapter(stage.context.output / "adapter")
     rollout = rollout_of([[2, 90, 91], [2, 100]], [[50, 60, 61], [52, 1]], [False, True], ["", ""])
     two_models = ExactKL(policy, ReferencePolicy(reference), 1.0, 2)(rollout)
     one_model = ExactKL(adapted, ReferencePolicy(adapted, is_adapter_off=True), 1.0, 2)(rollout)
