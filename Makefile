@@ -1,11 +1,12 @@
 # make quickstart   install with the JAX backend and run workflows/quickstart.yaml
 # make test         install the three backends and run the checks and tests under each; BACKENDS=jax installs and tests one
 # make test-all     the same with the slow tests, and with llama.cpp where it builds
+# make mutants      break the code on purpose, fault by fault, and table which faults the tests notice; goes on where it stopped
 # make check        formatting, lint, types
 # make bench        measure against KerasHub, transformers and TRL; writes benchmarks/README.md
 # make clean        remove what the targets made, the environment and runs/ excepted
 #
-# Variables: PYTHON (3.11 or later), VENV, BACKENDS="jax tensorflow torch", PYTEST_ARGS,
+# Variables: PYTHON (3.11 or later), VENV, BACKENDS="jax tensorflow torch", PYTEST_ARGS, MUTANT_ARGS,
 # TORCH_INDEX_URL: an index with PyTorch's CPU builds, e.g. https://download.pytorch.org/whl/cpu. Empty: pip's own settings.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -29,7 +30,7 @@ INSTALL_INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := quickstart
 .DELETE_ON_ERROR:
-.PHONY: quickstart install install-test test test-all check format bench clean
+.PHONY: quickstart install install-test test test-all mutants check format bench clean
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -65,6 +66,10 @@ test: $(TEST_STAMP)
 
 test-all: $(TEST_STAMP) $(LLAMA_STAMP)
 	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh "" $(PYTEST_ARGS)
+
+# Two at a time, one thread each; on PyTorch, which starts fastest. Results stay in .cache/mutants.jsonl.
+mutants: $(TEST_STAMP)
+	KERAS_BACKEND=torch $(BIN)/python tests/mutation $(MUTANT_ARGS)
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff format --check .

@@ -197,8 +197,8 @@ def test_spearman_by_hand():
 
 
 def test_preference_probability_is_bradley_terry():
-    assert preference_probability([2.0, 0.0], [1.0, 0.0], scale=0.5) == pytest.approx(
-        [1 / (1 + np.exp(-2)), 0.5], abs=1e-15
+    assert preference_probability([2.0, 0.0, 1.0], [1.0, 0.0, 2.5], scale=0.5) == pytest.approx(
+        [1 / (1 + np.exp(-2)), 0.5, 1 / (1 + np.exp(3))], abs=1e-15
     )
     assert preference_probability([1.0, 2.0, 3.0], [2.0, 2.0, 0.0], scale=0).tolist() == [0, 0.5, 1]
     with np.errstate(over="raise", invalid="raise"):

@@ -53,6 +53,17 @@ def test_rows_stop_at_their_own_stop_token(tiny_configs):
     np.testing.assert_array_equal(short.log_probs, stopped.log_probs[:, :2])
 
 
+def test_a_single_token_is_the_shortest_response(tiny_configs):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
+    draws = np.zeros((2, 1), np.float32)
+    generated = generate_tokens(model, PROMPTS, IS_TOKEN, 1, draws, Sampler(0.0), ())
+    logits = to_host(model({"token_ids": PROMPTS, "padding_mask": IS_TOKEN}))
+    assert generated.token_ids.tolist() == logits[:, -1].argmax(axis=-1)[:, None].tolist()
+    assert generated.response_mask.all() and not generated.finished.any()
+    with pytest.raises(ValueError, match=r"\(b, max_new_tokens\) = \(2, 0\)"):
+        generate_tokens(model, PROMPTS, IS_TOKEN, 0, draws[:, :0], Sampler(0.0), ())
+
+
 def test_a_response_cut_afterwards_is_finished_only_where_its_stop_token_is_kept():
     lengths = np.array([2, 3, 4, 4])
     mask = np.arange(4)[None] < lengths[:, None]

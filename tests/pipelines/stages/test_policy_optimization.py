@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 from policy_fixture import OPTIONS, one_update, prompts_of, rollout_of, world_model, world_reward_model
-from stage_fixture import make_context, stage_config
+from stage_fixture import make_context, read_jsonl, stage_config
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.backends import to_host
@@ -23,11 +23,13 @@ from pipelines.scoring.raters import (
 )
 from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.policy_optimization.methods.registry import METHODS
+from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
 from pipelines.stages.policy_optimization.updates import (
     policy_loss,
     ratio_figures,
     rollout_figures,
     sampling_figures,
+    update_batches,
 )
 
 
@@ -163,6 +165,35 @@ def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monke
     (warning,) = context.warnings
     assert warning.startswith("step 2: ") and "0.031 from 1 in the mean, over 0.02" in warning
     assert "dtype: float32" in warning and capsys.readouterr().err.count(f"policy: {warning}") == 1
+
+
+def test_a_row_that_fills_a_micro_batch_up_counts_nothing_and_holds_one_token():
+    """One, since attention over no key at all is 0/0."""
+    rollout = rollout_of([[2, 90], [2, 91, 92], [2]], [[50, 1], [51], [52, 53]], [True, False, False], [""] * 3)
+    old, advantages = np.float32([[-1, -2], [-3, 0], [-4, -5]]), np.float32([1, 2, 3])
+    first, last = update_batches(rollout, old, advantages, 2)
+    assert first["token_ids"].tolist() == [[0, 2, 90, 50, 1], [2, 91, 92, 51, 0]]
+    assert first["response_mask"].tolist() == [[True, True], [True, False]] and first["advantages"].tolist() == [1, 2]
+    assert last["old_log_probs"][0].tolist() == [-4, -5] and last["advantages"].tolist() == [3, 0]
+    assert last["response_mask"].tolist() == [[True, True], [False, False]]
+    assert last["padding_mask"].tolist() == [[False, False, True, True, True], [True, False, False, False, False]]
+
+
+def test_an_evaluation_by_hand(tmp_path):
+    rollout = rollout_of([[2, 90]] * 3, [[50, 1], [51, 52], [53]], [True, False, True], ["a", "b", "c"])
+    sampling = type("Sampling", (), {"seed": 0, "stage": "policy", "sample": lambda self, *given, step: rollout})()
+    token_kl = np.array([[0.5, 0.25], [1.0, 0.0], [0.75, 0.0]])
+    file = tmp_path / "samples.jsonl"
+    players = sampling, prompts_of([[2, 90]] * 3), np.arange(3), FixedRater([1, 2, 4])
+    evaluation = PolicyEvaluation(*players, FixedRater([0.5, 0.1, 0.3]), lambda rollout: token_kl, file)
+    found = evaluation.measure(7)
+    expected = {
+        "reward": 7 / 3, "gold": 0.3, "kl": 0.5, "kl_sequence": 2.5 / 3, "reward_gold_correlation": -0.5,
+        "completions/mean_length": 5 / 3, "completions/max_length": 2, "completions/clipped_ratio": 1 / 3,
+    }  # fmt: skip
+    assert {name: found[f"eval_{name}"] for name in expected} == pytest.approx(expected)
+    assert 1 <= found["eval_reward_ci95_low"] < 7 / 3 < found["eval_reward_ci95_high"] <= 4
+    assert read_jsonl(file)[1] == {"step": 7, "prompt": "prompt 1", "completion": "b", "reward": 2.0, "gold": 0.1}
 
 
 def test_the_figures_of_a_rollout_by_hand():
