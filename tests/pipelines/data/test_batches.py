@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines.data.batches import bucket, make_batch
+from pipelines.data.batches import bucket, bucket_sizes, make_batch
 from pipelines.data.packing import fit_length, pack, packing_efficiency
 from pipelines.host.errors import DataError
 
@@ -29,6 +29,13 @@ def lengths_of(sizes):
 def test_bucket():
     assert [bucket(n) for n in (1, 2, 3, 5, 17, 32, 33, 64, 65)] == [1, 2, 4, 8, 32, 32, 64, 64, 96]
     assert bucket(40, max_length=48) == 48
+
+
+def test_one_shape_fits_the_longest_example_and_the_most_targets():
+    examples = [example(range(9), prompt=8), example(range(3)), example(range(40), prompt=37)]
+    assert bucket_sizes(examples) == (64, 4)
+    assert bucket_sizes(examples, max_length=48) == (48, 4)
+    assert bucket_sizes([example(range(3), prompt=3)]) == (4, 1)
 
 
 def test_batch_by_hand():

@@ -1,6 +1,7 @@
 """The training loop against sums by hand, and against faults."""
 
 import math
+import types
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from pipelines.data.shapes import length_rungs, rung_for
 from pipelines.host.errors import DataError
 from pipelines.schema.base import TrainingOptions
 from pipelines.training.batch_order import batch_rows, count_updates, epoch_order
+from pipelines.training.dropout_keys import dropout_keys
 from pipelines.training.language_model import next_token_loss_sum
 from pipelines.training.loop import NonFiniteTrainingError, Trainer
 from pipelines.training.optimizers import OptimizerSettings
@@ -28,6 +30,8 @@ def passes(**options):
 
 class Recorder:
     """A stage context that keeps what is logged."""
+
+    seed, name = 5, "sft"
 
     def __init__(self):
         self.rows = []
@@ -253,3 +257,16 @@ def test_number_of_updates():
     assert count_updates(10, passes(batch_size=4, epochs=0.5)) == 2
     assert count_updates(10, passes(batch_size=4, epochs=3.0, max_steps=5)) == 5
     assert len(list(batch_rows(0, "x", [1] * 10, passes(batch_size=4, epochs=0.5)))) == 2
+    (parts,) = batch_rows(0, "x", [1] * 10, passes(batch_size=4, epochs=0.05))
+    assert [len(part) for part in parts] == [1]
+
+
+def test_dropout_is_keyed_by_the_stage_and_its_seed():
+    model, batch = Line(), {"token_ids": np.zeros((3, 4)), "row_index": np.array([7, 2, -1])}
+    model.adapters = {"default": types.SimpleNamespace(dropout=0.1), "other": types.SimpleNamespace(dropout=0.0)}
+    for context, (seed, stage) in ((Recorder(), (5, "sft")), (None, (0, ""))):
+        trainer = Trainer(model, squared_error, settings(), total_steps=4, context=context)
+        trainer.step = 3
+        inputs = trainer._training_inputs(batch)
+        assert inputs["dropout_keys"].tolist() == dropout_keys(seed, stage, 3, batch["row_index"], 3).tolist()
+        assert set(inputs) == {"token_ids", "dropout_keys"}
