@@ -218,7 +218,7 @@ def test_the_final_figures_are_those_of_the_evaluations_and_the_reward_rises(sta
         "reward_start": first["eval_reward"], "reward_end": last["eval_reward"], "gold_start": first["eval_gold"],
         "gold_end": last["eval_gold"], "kl": last["eval_kl"], "kl_sequence": last["eval_kl_sequence"], "steps": STEPS,
         "reward_source": "even", "prompts": 18, "eval_prompts": 6, "dropped_prompts": 0, "skipped_updates": 0,
-        "tokens": stage.steps[-1]["num_tokens"],
+        "heldout_seen_before": 0, "tokens": stage.steps[-1]["num_tokens"],
     }  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def test_labels_follow_the_reward_model_on_the_sampled_ids(rated, inputs):
     for side in ("chosen", "rejected"):
         scores = scorer.raw_scores([row["prompt_ids"] + row[f"{side}_ids"] for row in rows])
         assert np.abs((scores - 0.2) / 0.5 - [row[f"score_{side}"] for row in rows]).max() < 1e-4
+    assert scorer.raw_scores([]).shape == (0,)
     assert all(row["score_chosen"] > row["score_rejected"] and row["probability"] == 1.0 for row in rows)
 
 

@@ -91,3 +91,11 @@ def test_the_seed_decides_the_weights(tmp_path):
         weights.append(ops.convert_to_numpy(model.backbone.named_variables()["layers.1.q_proj"]))
     assert np.array_equal(weights[0], weights[1])
     assert abs(np.corrcoef(weights[0].ravel(), weights[2].ravel())[0, 1]) < 0.3
+
+
+def test_goes_on_from_a_model_in_the_dtype_that_is_asked_for(finished, tmp_path):
+    context = make_context(tmp_path, "more", inputs={"base": finished[1].output})
+    for dtype in ("float32", "mixed_bfloat16"):
+        config = stage_config("pretraining", **{"from": "base", "data": {"path": "texts.jsonl"}, "dtype": dtype})
+        model, source = pretraining.starting_model(config, context, [])
+        assert model.backbone.dtype_policy.name == dtype and source == finished[1].output / "model"
