@@ -24,7 +24,7 @@ from forks import Job, Outcome
 from mutants import Mutant
 
 HERE = pathlib.Path(__file__).resolve().parent
-PASSED, NOTHING_RUN = 0, (5, 70)  # of pytest, and of a child that did not come to it
+PASSED, FAILED = 0, 1  # of pytest
 ROOM = (4.0, 30.0)  # a mutant may take so many times as long as the tests without a fault, and so many seconds more
 
 
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verdicts = _verdicts(chosen, limits, store, options.root, pathlib.Path(folder, "after"), options.workers)
     print("\n".join(["", *results.table(chosen, verdicts), ""]))
     for mutant in chosen:
-        if verdicts.get(mutant.identifier) == results.SURVIVED:
-            print(f"survived: {mutant}")
+        if (verdict := verdicts.get(mutant.identifier)) in (results.SURVIVED, results.UNJUDGED):
+            print(f"{verdict}: {mutant}")
     complaints = results.complaints(chosen, verdicts)
     print("\n".join([*complaints, f"{time.monotonic() - started:.0f} s"]))
     return 1 if complaints else 0
@@ -112,7 +112,7 @@ def _verdicts(
     folder: pathlib.Path,
     workers: int,
 ) -> dict[str, str]:
-    """identifier -> killed, timeout or survived, of those that are not argued to be equivalent."""
+    """identifier -> verdict, of those that are not argued to be equivalent; one that is not judged is not kept."""
     run = {mutant.identifier: mutant for mutant in chosen if not mutant.equivalent}
     keys = {name: results.key_of(root, mutant.text, mutant.tests) for name, mutant in run.items()}
     verdicts = {name: row["verdict"] for name, key in keys.items() if (row := store.get(key)) is not None}
@@ -126,11 +126,12 @@ def _verdicts(
         flush=True,
     )
     for number, outcome in enumerate(forks.run_all(root, folder, jobs, workers), start=1):
-        if outcome.status in NOTHING_RUN:
-            raise RuntimeError(f"{run[outcome.name]}: no test was run\n{outcome.log}")
         verdicts[outcome.name] = _verdict(outcome)
-        row = {"seconds": outcome.seconds, "by": outcome.failed, "verdict": verdicts[outcome.name]}
-        store.add(keys[outcome.name], mutant=str(run[outcome.name]), **row)
+        if verdicts[outcome.name] == results.UNJUDGED:
+            print(f"status {outcome.status}, which says nothing about a test\n{outcome.log}", file=sys.stderr)
+        else:
+            row = {"seconds": outcome.seconds, "by": outcome.failed, "verdict": verdicts[outcome.name]}
+            store.add(keys[outcome.name], mutant=str(run[outcome.name]), **row)
         print(
             f"[{number}/{len(jobs)}] {outcome.seconds:6.1f} s  {verdicts[outcome.name]:<8} {run[outcome.name]}",
             flush=True,
@@ -139,9 +140,12 @@ def _verdicts(
 
 
 def _verdict(outcome: Outcome) -> str:
-    if outcome.status is None:
+    """Killed is what a test noticed, not what could not be imported, crashed or hung."""
+    if outcome.status == forks.TIME_IS_UP:
         return results.TIMEOUT
-    return results.SURVIVED if outcome.status == PASSED else results.KILLED
+    if outcome.status == FAILED and outcome.failed:
+        return results.KILLED
+    return results.SURVIVED if outcome.status == PASSED and outcome.passed else results.UNJUDGED
 
 
 if __name__ == "__main__":

@@ -7,15 +7,19 @@ process must never import `gemma_keras` or `pipelines`, and no backend may start
 import compileall
 import importlib
 import json
+import math
 import os
 import pathlib
 import py_compile
+import resource
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import pytest
 
 OURS = ("gemma_keras", "pipelines")
 COPIED = (
@@ -25,6 +29,8 @@ PRELOADED = (
     "pytest", "torch", "keras", "numpy", "scipy", "pydantic", "yaml", "jaxtyping", "beartype", "safetensors.numpy",
     "sentencepiece", "hypothesis", "rich.progress", "jinja2", "ml_dtypes",
 )  # fmt: skip
+TIME_IS_UP = -signal.SIGXCPU
+PATIENCE = 20  # seconds on the clock for each of processor time that a job may take, which other work may have
 PYTEST_OPTIONS = ("-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-m", "not slow")
 
 
@@ -33,7 +39,7 @@ class Job(NamedTuple):
 
     Attributes:
         name: comes back with the outcome. file, text: the changed file, or empty for the tree as it is.
-        tests: arguments for pytest. seconds: after which it is stopped.
+        tests: arguments for pytest. seconds: of processor time, after which it is stopped: a busy machine takes none.
     """
 
     name: str
@@ -47,13 +53,14 @@ class Outcome(NamedTuple):
     """What became of a job.
 
     Attributes:
-        name: of the job. status: pytest's exit status, minus the signal that ended it, or None where time was up.
-        passed: how many tests passed. failed: the first that did not, or empty. seconds: how long it took.
-        log: the last lines of what was printed.
+        name: of the job. status: pytest's exit status, or minus the signal that ended it (`TIME_IS_UP`, or SIGKILL for
+        one that did nothing for so long that it must hang). passed: how many tests passed.
+        failed: the first test that did not, or empty; a file of tests that cannot even be imported is none.
+        seconds: of processor time. log: the last lines of what was printed.
     """
 
     name: str
-    status: int | None
+    status: int
     passed: int
     failed: str
     seconds: float
@@ -95,16 +102,17 @@ def run_all(root: pathlib.Path, folder: pathlib.Path, jobs: Sequence[Job], worke
                 running[_start(job, copy)] = (job, copy, original, time.monotonic())
             time.sleep(0.05)
             for child, (job, copy, original, started) in list(running.items()):
-                seconds = time.monotonic() - started
-                found, status = os.waitpid(child, os.WNOHANG)
-                if not found and seconds < job.seconds:
+                found, status, usage = os.wait4(child, os.WNOHANG)
+                if not found and time.monotonic() - started < PATIENCE * job.seconds:
                     continue
                 del running[child]
-                code = _stop(child) if not found else os.waitstatus_to_exitcode(status)
+                if not found:
+                    status, usage = _stop(child)
                 if job.file:
                     (copy / job.file).write_bytes(original)
                 free.append(copy)
-                yield _outcome(job, copy, code, seconds)
+                seconds = usage.ru_utime + usage.ru_stime
+                yield _outcome(job, copy, os.waitstatus_to_exitcode(status), seconds)
     finally:
         for child in running:
             _stop(child)
@@ -142,6 +150,7 @@ def _start(job: Job, copy: pathlib.Path) -> int:
 
 def _child(job: Job, copy: pathlib.Path) -> int:
     os.setpgid(0, 0)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(job.seconds), resource.getrlimit(resource.RLIMIT_CPU)[1]))
     log = os.open(copy / "log.txt", os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -149,8 +158,6 @@ def _child(job: Job, copy: pathlib.Path) -> int:
     sys.path.insert(0, str(copy))
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    import pytest
-
     watch = _Watch()
     status = int(pytest.main([*PYTEST_OPTIONS, *job.tests], plugins=[watch]))
     (copy / "outcome.json").write_text(json.dumps([watch.passed, watch.failed]))
@@ -159,7 +166,7 @@ def _child(job: Job, copy: pathlib.Path) -> int:
 
 
 class _Watch:
-    """A plugin that counts what passed and keeps the first test that did not."""
+    """A plugin that counts what passed and keeps the first test that did not. No test is stopped by the clock."""
 
     def __init__(self) -> None:
         self.passed, self.failed = 0, ""
@@ -169,21 +176,21 @@ class _Watch:
         if report.failed and not self.failed:
             self.failed = report.nodeid
 
-    def pytest_collectreport(self, report) -> None:
-        if report.failed and not self.failed:
-            self.failed = report.nodeid
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self) -> bool:
+        return True
 
 
-def _stop(child: int) -> None:
-    """End a child and what it started."""
+def _stop(child: int) -> tuple[int, resource.struct_rusage]:
+    """End a child and what it started; its status and what it used."""
     try:
         os.killpg(child, signal.SIGKILL)
     except ProcessLookupError:
         os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    return os.wait4(child, 0)[1:]
 
 
-def _outcome(job: Job, copy: pathlib.Path, status: int | None, seconds: float) -> Outcome:
+def _outcome(job: Job, copy: pathlib.Path, status: int, seconds: float) -> Outcome:
     outcome, log = copy / "outcome.json", copy / "log.txt"
     passed, failed = json.loads(outcome.read_text()) if outcome.is_file() else (0, "")
     text = log.read_text(errors="replace") if log.is_file() else ""

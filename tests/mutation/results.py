@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mutants import Mutant
 
-KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
+KILLED, SURVIVED, TIMEOUT, UNJUDGED = "killed", "survived", "timeout", "unjudged"
 LEAST_KILLED, MOST_EQUIVALENT = 0.95, 0.10
 
 
@@ -62,7 +62,7 @@ def table(mutants: Sequence[Mutant], verdicts: Mapping[str, str]) -> list[str]:
     """A line a file, and one for all: mutants, killed, survived, equivalent (argued), percent killed of the others.
 
     Args:
-        verdicts: identifier -> killed, timeout or survived; mutants that are argued to be equivalent are not run.
+        verdicts: by identifier; mutants that are argued to be equivalent are not run, and have none.
     """
     lines = [
         "| file | mutants | killed | survived | equivalent (argued) | killed of the others |",
@@ -83,6 +83,11 @@ def complaints(mutants: Sequence[Mutant], verdicts: Mapping[str, str]) -> list[s
     survived = [mutant for mutant in mutants if verdicts.get(mutant.identifier) == SURVIVED]
     run = [mutant for mutant in mutants if not mutant.equivalent]
     found = [f"A formula's mutant survived: {mutant}" for mutant in survived if mutant.is_formula]
+    found += [
+        f"Not judged, as no test was the one to fail: {mutant}. Run it again; take one that is no program off the list."
+        for mutant in run
+        if verdicts.get(mutant.identifier) == UNJUDGED
+    ]
     if run and len(survived) > (1 - LEAST_KILLED) * len(run):
         share = 100 * (1 - len(survived) / len(run))
         found.append(

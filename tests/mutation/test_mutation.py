@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -143,7 +144,7 @@ root = pathlib.Path(sys.argv[1])
 text = (root / "gemma_keras/toy.py").read_text()
 endless = text.replace("found += value", "values.append(value)")
 jobs = [
-    forks.Job("endless", "gemma_keras/toy.py", endless, ("tests/test_toy.py",), 1.5),
+    forks.Job("endless", "gemma_keras/toy.py", endless, ("tests/test_toy.py",), 1.0),
     forks.Job("broken", "gemma_keras/toy.py", "1 +", ("tests/test_toy.py",), 60.0),
     forks.Job("whole", "", "", ("tests/test_toy.py",), 60.0),
 ]
@@ -160,7 +161,19 @@ def test_an_endless_mutant_is_stopped_and_the_copy_is_whole_again_after_each(toy
         env={**os.environ, "PYTHONPATH": str(HERE), "KERAS_BACKEND": "none", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         check=True,
     )
-    assert done.stdout.splitlines() == ["endless None 0 ", "broken 2 0 tests/test_toy.py", "whole 0 1 "]
+    assert done.stdout.splitlines() == [f"endless {-signal.SIGXCPU} 0 ", "broken 2 0 ", "whole 0 1 "]
+
+
+def test_what_cannot_be_imported_is_not_killed(toy):
+    (toy / "named.toml").write_text(
+        entry("def total(values, start=0):", "def total(values, start=none):")
+        + entry("return found - start", "return found + start")
+    )
+    status, output = run(toy)
+    assert status == 1 and "NameError: name 'none' is not defined" in output
+    assert "| all | 2 | 1 | 0 | 0 | 100.0 % |" in output
+    assert "Not judged, as no test was the one to fail: gemma_keras/toy.py:1 [named" in output
+    assert "1 mutants to run, 1 known" in run(toy)[1]
 
 
 SOURCE = '''
