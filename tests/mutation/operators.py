@@ -2,7 +2,7 @@
 
 A change replaces a few bytes of the text, so that lines and layout stay. Nothing is changed outside functions, in
 strings, annotations, decorators and the text of errors, nor what only guards (`strict=True`) or only shows
-(`progress.advance`).
+(`progress.advance(1)`, `progress=progress`).
 """
 
 import ast
@@ -21,7 +21,7 @@ OPPOSITES = {
 }  # fmt: skip
 OPPOSITES |= {there: back for back, there in OPPOSITES.items()}
 GUARDS = {"strict", "encoding", "ensure_ascii"}
-DISPLAYS = {"advance", "note"}
+DISPLAYS = {"advance", "note", "progress"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +188,8 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in DISPLAYS:
+            return
         if name in OPPOSITES:
             end = self.offset(node.func.end_lineno, node.func.end_col_offset)
             self.put("minmax", node.func, end - len(name.encode()), end, OPPOSITES[name])
@@ -200,7 +202,7 @@ class _Finder(ast.NodeVisitor):
     def keyword(self, call: ast.Call, keyword: ast.keyword) -> None:
         """A named argument: an axis becomes another one, any other is left out or, true or false, becomes the other."""
         value = keyword.value
-        if keyword.arg in GUARDS:
+        if keyword.arg in GUARDS | DISPLAYS:
             return
         if keyword.arg == "axis":
             axis = ast.literal_eval(value) if isinstance(value, ast.Constant | ast.UnaryOp) else None

@@ -72,12 +72,12 @@ def test_packing_keeps_every_document_whole():
 
 def test_packed_batch_by_hand():
     (row,) = pack([example([2, 5, 1]), example([2, 6])], 8)
-    batch = make_batch([row], pad_token_id=0, length=8, target_length=4)
-    assert batch["token_ids"].tolist() == [[2, 5, 1, 2, 6, 0, 0, 0]]
-    assert batch["positions"].tolist() == [[0, 1, 2, 0, 1, 0, 0, 0]]
-    assert batch["segment_ids"].tolist() == [[1, 1, 1, 2, 2, 0, 0, 0]]
-    assert batch["target_ids"].tolist() == [[5, 1, 6, 0]]
-    assert batch["target_positions"].tolist() == [[0, 1, 3, 0]]
+    batch = make_batch([row], pad_token_id=0, length=8, target_length=4, rows=2)
+    assert batch["token_ids"].tolist() == [[2, 5, 1, 2, 6, 0, 0, 0], [0] * 8]
+    assert batch["positions"].tolist() == [[0, 1, 2, 0, 1, 0, 0, 0], [0] * 8]
+    assert batch["segment_ids"].tolist() == [[1, 1, 1, 2, 2, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["target_ids"].tolist() == [[5, 1, 6, 0], [0] * 4]
+    assert batch["target_positions"].tolist() == [[0, 1, 3, 0], [0] * 4]
     with pytest.raises(ValueError, match="Expected examples of 1 to 4 tokens, got 5 to 5"):
         pack([example(range(5))], 4)
 

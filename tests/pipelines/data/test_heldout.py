@@ -110,6 +110,14 @@ def test_prompts_of_earlier_stages_are_passed_over():
     assert len(everything.heldout) == everything.seen_before == 10
 
 
+def test_a_prompt_that_begins_like_a_seen_one_is_passed_over_with_it():
+    examples = [prompt_hashes(Prompt(text, None, "")) for text in ("a", "b")]
+    longer = [turn("user", "a"), turn("assistant", "b"), turn("user", "c")]
+    examples.append(prompt_hashes(Prompt(longer, None, "")))
+    seen = SeenPrompts.of(examples[:1])
+    assert all(split_heldout(examples, 0.5, seed, seen).heldout.tolist() == [1] for seed in range(8))
+
+
 def test_the_ends():
     examples = of_texts(["a", "b", "b"])
     assert len(split_heldout(examples, 0.0, 0, NOTHING).training) == 3

@@ -37,6 +37,7 @@ def test_a_wrong_schedule_says_what_is_known():
 def test_flatness_looks_at_the_last_fifth_of_the_steps():
     curve = [(0, 9.0), (10, 4.0), (20, 2.0), (80, 1.02), (90, 1.01), (100, 1.0)]
     assert curve_flatness(curve) == pytest.approx(0.02)
+    assert curve_flatness([(step + 300, loss) for step, loss in curve]) == pytest.approx(0.02)
     assert curve_flatness([(0, 2.0), (50, 1.5), (100, 1.0)]) == pytest.approx(0.5)
     assert curve_flatness([(0, 2.0), (100, 1.0)]) is None
 

@@ -49,6 +49,8 @@ def test_differences_are_paired():
     assert found["mean"] == pytest.approx(0.1) and found["ci95"] == pytest.approx([0.1, 0.1])
     bounded = difference_with_interval(baseline + 0.1, baseline, np.arange(60), (0.0, 1.0))
     assert bounded["ci95"] == pytest.approx(list(score_interval([0.1] * 60, (-1.0, 1.0))))
+    wider = difference_with_interval(baseline + 0.1, baseline, np.arange(60), (-1.0, 2.0))
+    assert wider["ci95"] == pytest.approx(list(score_interval([0.1] * 60, (-3.0, 3.0))))
 
 
 def test_of_a_pair_the_later_policy_is_compared_with_the_earlier():

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 from policy_fixture import world_model, world_reward_model
-from stage_fixture import make_context, read_jsonl, stage_config
+from stage_fixture import make_context, read_jsonl, stage_config, write_jsonl
 
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from gemma_keras.text.chat import encode_prompt
 from pipelines.data.examples import load_examples
-from pipelines.host.errors import ConfigError
+from pipelines.host.errors import ConfigError, DataError
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.preference_collection import run as preference_collection
 from pipelines.stages.preference_collection.pairs import Verdict
@@ -80,6 +80,14 @@ def test_people_rate_the_pairs_that_were_exported(inputs, tmp_path, rated):
     assert (final["pairs"], final["ties"], final["unrated_pairs"], final["rater"]) == (len(shown), 0, 0, "people")
     with pytest.raises(ConfigError, match="no file 'nowhere.jsonl' with ratings"):
         collect(tmp_path / "missing", inputs, ratings="nowhere.jsonl")
+
+
+def test_a_rater_that_prefers_nothing_is_an_error(inputs, tmp_path):
+    rows = [{"question": f"count: fig {word}", "solution": "7"} for word in ("owl", "cap")]
+    data = {"path": write_jsonl(tmp_path / "rows.jsonl", rows), "prompt": "question", "answer": "solution"}
+    expected = r"'preferences': no preference is left: [01] pairs were identical, [12] ties. Raise samples_per_prompt"
+    with pytest.raises(DataError, match=expected):
+        collect(tmp_path, inputs, rater="function:exact_answer", data=data, noise="none")
 
 
 def test_the_gold_rater_writes_its_scores_and_a_ceiling_below_one(inputs, tmp_path):

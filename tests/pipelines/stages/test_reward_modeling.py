@@ -62,6 +62,21 @@ def finished(tmp_path_factory, tuned):
     return reward_modeling.run(config, context), context
 
 
+def test_computes_in_the_dtype_that_is_asked_for(tmp_path, tuned, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def trained(model, *arguments):
+        assert model.backbone.dtype_policy.name == "mixed_bfloat16"
+        raise Enough
+
+    monkeypatch.setattr(reward_modeling, "train_on_pairs", trained)
+    inputs = {"tuned": tuned, "collected": collected_preferences(tmp_path / "collected")}
+    config = stage_config("reward_modeling", **{"from": "tuned", "data": "collected", "dtype": "mixed_bfloat16"})
+    with pytest.raises(Enough):
+        reward_modeling.run(config, make_context(tmp_path, "reward", inputs=inputs))
+
+
 def held_out(rows):
     """The rows that the stage holds out."""
     return [rows[i] for i in heldout_rows([Prompt(row["prompt"], None, "") for row in rows], 0.3, SEED)]
