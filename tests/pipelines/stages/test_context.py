@@ -1,10 +1,11 @@
-"""What a stage is given: its examples, with the rows that were set aside told and kept."""
+"""What a stage is given: its examples, with the rows that were set aside told and kept, and where a model lies."""
 
+import dataclasses
 import json
 
 import pytest
 
-from pipelines.host.errors import DataError
+from pipelines.host.errors import ConfigError, DataError
 from pipelines.schema.data import FileData
 from pipelines.stages.context import StageContext
 
@@ -36,3 +37,26 @@ def test_a_strict_stage_stops_at_the_row(context):
     with pytest.raises(DataError, match=r"rows\.jsonl:2: "):
         context.examples(FileData(path="rows.jsonl"), "instruction")
     assert not (context.output / "rejected.jsonl").exists()
+
+
+def test_a_model_is_a_path_where_there_is_one_and_else_a_name(context, tmp_path):
+    named = dataclasses.replace(context, model="google/gemma-3-270m", inputs={"sft": tmp_path / "sft"})
+    assert named.model_source(None) == "google/gemma-3-270m"
+    assert named.model_source("sft") == named.model_source("reward_model:sft") == tmp_path / "sft" / "model"
+    (tmp_path / "folder" / "model").mkdir(parents=True)
+    assert context.model_source(None) == tmp_path / "folder"  # what is wrong with it, its reader says
+    (tmp_path / "folder" / "model" / "config.json").write_text("{}")
+    (tmp_path / "folder" / "model" / "model.safetensors").touch()
+    assert context.model_source(None) == context.model_source("folder") == tmp_path / "folder" / "model"
+    with pytest.raises(ConfigError, match="'nowhere' is neither an earlier stage nor a folder with a model"):
+        context.model_source("nowhere")
+    with pytest.raises(ConfigError, match="needs weights to start from"):
+        dataclasses.replace(context, model=None).model_source(None)
+
+
+def test_a_quiet_stage_shows_no_progress_and_no_warning(context, capsys):
+    for quiet in (False, True):
+        one = dataclasses.replace(context, quiet=quiet, warnings=[])
+        one.warn("Look here.")
+        assert one.warnings == ["Look here."] and one.progress(3, "training").quiet == quiet
+        assert ("Look here." in capsys.readouterr().err) != quiet

@@ -7,7 +7,7 @@ import random
 import re
 
 import pytest
-from stage_fixture import WORDS, make_context, stage_config, tiny_tuned_model, write_jsonl
+from stage_fixture import WORDS, make_context, read_jsonl, stage_config, tiny_tuned_model, write_jsonl
 
 from pipelines.data.contents import SEEN_FILE
 from pipelines.host.errors import ConfigError, DataError
@@ -113,6 +113,8 @@ def test_data_can_be_kept_disjoint_from_other_stages(chain):
     data = {**chain.data, "disjoint_from": ["control"]}
     training, heldout = chain.run(instruction_tuning, "apart", data=data, **{"from": "base"})
     assert training | heldout == chain.sides["control"][1] and chain.sides["control"][1]
+    # Each prompt has three rows, in another case or with another mark.
+    assert {"step": 0, "left_out_rows": 120 - 3 * 4} in read_jsonl(chain.inputs["apart"] / "metrics.jsonl")
     with pytest.raises(DataError, match="all 120 prompts were seen by everything"):
         chain.run(instruction_tuning, "none", data={**chain.data, "disjoint_from": ["everything"]}, **{"from": "base"})
     with pytest.raises(ConfigError, match="'base' keeps no record of its prompts"):
