@@ -55,7 +55,10 @@ def key_of(root: pathlib.Path, text: str, tests: Sequence[str], others: Iterable
 
 
 def _sources(path: pathlib.Path) -> list[pathlib.Path]:
-    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+    """A file of tests with the data that lies beside it, or all of a folder."""
+    if path.is_file():
+        return [path, *(found for found in path.parent.iterdir() if found.is_file() and found.suffix != ".py")]
+    return [found for found in path.rglob("*") if found.is_file() and found.suffix != ".pyc"]
 
 
 def table(mutants: Sequence[Mutant], verdicts: Mapping[str, str]) -> list[str]:

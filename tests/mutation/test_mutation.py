@@ -111,6 +111,8 @@ def test_a_stopped_run_goes_on_and_only_what_changed_is_run_again(toy):
     (toy / "named.toml").write_text((toy / "named.toml").read_text() + entry("return max(", "return min("))
     status, output = run(toy)
     assert status == 0 and "3 mutants to run, 0 known" in output
+    (toy / "tests/cases.yaml").write_text("1: one")
+    assert "3 mutants to run, 0 known" in run(toy)[1] and "0 mutants to run, 3 known" in run(toy)[1]
 
 
 def test_a_list_that_does_not_fit_the_source_is_an_error_that_names_every_entry(toy):

@@ -51,6 +51,9 @@ def test_preference_metrics_by_hand():
     assert figures["raw_reward_mean"] == pytest.approx(14 / 8)
     assert figures["length_correlation"] > 0.5
     assert sum(figures["margin_histogram"]["counts"]) == 4 and len(figures["margin_histogram"]["edges"]) == 21
+    for chosen in ([], [1.0, 2.0]):
+        with pytest.raises(ValueError, match=f"at least one. Received: {len(chosen)} and {len(chosen) // 2}"):
+            preference_metrics(chosen, chosen[1:], [], [], np.arange(len(chosen)), generator(0))
 
 
 def test_confident_and_right_is_well_calibrated_confident_and_wrong_is_not():

@@ -209,6 +209,12 @@ def test_policies_are_sampled_independently(inputs, tmp_path):
     assert first.rollout.texts != second.rollout.texts
 
 
+def test_policies_compute_in_the_dtype_that_is_asked_for(inputs, tmp_path):
+    config = stage_config("evaluation", compare=["sft"], data=DATA, dtype="mixed_bfloat16", **OPTIONS)
+    model = evaluation._load("sft", config, make_context(tmp_path, "evaluation", inputs=inputs))
+    assert model.backbone.dtype_policy.name == "mixed_bfloat16"
+
+
 def test_kl_to_the_reference_is_zero_for_itself_only(finished):
     policies = finished[1]["policies"]
     assert (policies["sft"]["kl"], policies["sft"]["kl_sequence"]) == (0, 0)
@@ -234,6 +240,7 @@ def test_greedy_answers_are_compared_by_a_function_with_their_accuracy(inputs, t
     found = json.loads((context.output / "evaluation.json").read_text())
     samples = read_jsonl(context.output / "samples.jsonl")
     assert [sample["completions"]["sft"] for sample in samples] == expected + expected
+    assert {sample["answer"] for sample in samples} == {"7"}
     scores = [sample["scores"]["sft"] for sample in samples]
     interval = list(score_interval(scores[:3]))
     assert (found["policies"]["sft"]["accuracy"], found["policies"]["sft"]["accuracy_ci95"]) == (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from policy_fixture import prompts_of, rollout_of
 
+from gemma_keras.random import generator
 from pipelines.data.columns import Prompt, read_preference
 from pipelines.data.contents import prompt_hashes
 from pipelines.data.jsonl import Row
@@ -91,6 +92,9 @@ def test_the_pairs_of_one_prompt_are_decided_one_by_one():
     took_first = np.array([v.chosen == pair.first for v, pair in zip(verdicts, pairs, strict=True)]).reshape(40, 10)
     # Of ten fair coins one prompt in 512 has ten alike; the variance of their sum is 10 / 4, of one coin it is 25.
     assert 1.2 < took_first.sum(axis=1).var() < 5
+    # Each by a number of its own, keyed by the prompt and the number of the pair among its prompt's.
+    draws = [generator(0, "s", "rating", prompt, number).random() for prompt in range(40) for number in range(10)]
+    assert took_first.reshape(-1).tolist() == [draw < 0.5 for draw in draws]
 
 
 def test_people_decide_by_majority(tmp_path):

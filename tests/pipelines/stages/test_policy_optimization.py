@@ -169,14 +169,14 @@ def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monke
 
 def test_a_row_that_fills_a_micro_batch_up_counts_nothing_and_holds_one_token():
     """One, since attention over no key at all is 0/0."""
-    rollout = rollout_of([[2, 90], [2, 91, 92], [2]], [[50, 1], [51], [52, 53]], [True, False, False], [""] * 3)
+    rollout = rollout_of([[2, 90], [2], [2, 91, 92]], [[50, 1], [51], [52, 53]], [True, False, False], [""] * 3)
     old, advantages = np.float32([[-1, -2], [-3, 0], [-4, -5]]), np.float32([1, 2, 3])
     first, last = update_batches(rollout, old, advantages, 2)
-    assert first["token_ids"].tolist() == [[0, 2, 90, 50, 1], [2, 91, 92, 51, 0]]
+    assert first["token_ids"].tolist() == [[0, 2, 90, 50, 1], [0, 0, 2, 51, 0]]
     assert first["response_mask"].tolist() == [[True, True], [True, False]] and first["advantages"].tolist() == [1, 2]
     assert last["old_log_probs"][0].tolist() == [-4, -5] and last["advantages"].tolist() == [3, 0]
     assert last["response_mask"].tolist() == [[True, True], [False, False]]
-    assert last["padding_mask"].tolist() == [[False, False, True, True, True], [True, False, False, False, False]]
+    assert last["padding_mask"].tolist() == [[True] * 5, [True, False, False, False, False]]
 
 
 def test_an_evaluation_by_hand(tmp_path):
@@ -211,6 +211,8 @@ def test_the_figures_of_a_rollout_by_hand():
         "completions/mean_length": pytest.approx(14 / 6), "completions/max_length": 3.0,
         "completions/clipped_ratio": pytest.approx(1 / 6),
     }  # fmt: skip
+    one = rollout_of([[2, 90]], [[50, 1]], [True], [""])
+    assert rollout_figures(one, np.array([[2.0]]), {}, np.zeros(1), np.zeros((1, 2)))["reward_std"] == 0
 
 
 def test_the_running_mean_takes_a_batch_in_after_judging_it():
@@ -257,6 +259,20 @@ def test_a_reward_model_can_score_with_quantized_kernels(inputs, tmp_path):
     )
     difference = np.abs(rough.score([None] * 3, rollout).total - exact.score([None] * 3, rollout).total)
     assert 0 < difference.max() < 0.3
+
+
+def test_a_sum_lies_between_the_sums_of_the_bounds():
+    raters = [FunctionRater("exact_answer"), FixedRater([0]), FunctionRater("answer_format")]
+    raters[1].name, raters[1].bounds = "fixed", (-1.0, 2.0)
+    assert WeightedRater(raters, [2.0, -0.5, 1.0]).bounds == (0 - 1 + 0, 2 + 0.5 + 1)
+    raters[1].bounds = None
+    assert WeightedRater(raters, [2.0, -0.5, 1.0]).bounds is None
+
+
+def test_a_reward_model_computes_in_the_dtype_that_is_asked_for(inputs, tmp_path):
+    context = make_context(tmp_path, "policy", inputs=inputs)
+    rater = make_rater("reward", context, RaterSettings("mixed_bfloat16", None, None, 4, 300))
+    assert rater._model.backbone.dtype_policy.name == "mixed_bfloat16"
 
 
 def test_a_reward_that_is_no_reward_model_is_refused(inputs, tmp_path):

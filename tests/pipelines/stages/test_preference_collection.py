@@ -11,9 +11,11 @@ from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from gemma_keras.text.chat import encode_prompt
 from pipelines.data.examples import load_examples
 from pipelines.host.errors import ConfigError, DataError
+from pipelines.sampling.collected import read_responses
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.preference_collection import run as preference_collection
 from pipelines.stages.preference_collection.pairs import Verdict
+from pipelines.tasks import task
 
 SIZE = 12
 
@@ -80,6 +82,34 @@ def test_people_rate_the_pairs_that_were_exported(inputs, tmp_path, rated):
     assert (final["pairs"], final["ties"], final["unrated_pairs"], final["rater"]) == (len(shown), 0, 0, "people")
     with pytest.raises(ConfigError, match="no file 'nowhere.jsonl' with ratings"):
         collect(tmp_path / "missing", inputs, ratings="nowhere.jsonl")
+
+
+def test_all_responses_are_kept_as_sampled(rated, inputs):
+    final, output, rows = rated
+    found = read_responses(output)
+    tokenizer = GemmaCausalLM.from_preset(inputs["sft"] / "model").tokenizer
+    items = task("small_world").prompts("preferences", SIZE, 11)
+    assert [one.prompt_ids for one in found] == [encode_prompt(tokenizer, item.prompt) for item in items]
+    assert all(len(one.response_ids) == 2 for one in found)
+    sampled = {tuple(one.prompt_ids): one.response_ids for one in found}
+    for row in rows:
+        assert sorted(sampled[tuple(row["prompt_ids"])]) == sorted([row["chosen_ids"], row["rejected_ids"]])
+    is_cut = [ids[-1] not in tokenizer.stop_token_ids for one in found for ids in one.response_ids]
+    assert final["truncated_responses"] == pytest.approx(np.mean(is_cut)) and 0 < np.mean(is_cut)
+    assert final["mean_length"] == pytest.approx(np.mean([len(ids) for one in found for ids in one.response_ids]))
+
+
+def test_the_model_computes_in_the_dtype_that_is_asked_for(inputs, tmp_path, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def sampled(model, *arguments):
+        assert model.backbone.dtype_policy.name == "mixed_bfloat16"
+        raise Enough
+
+    monkeypatch.setattr(preference_collection, "_sample", sampled)
+    with pytest.raises(Enough):
+        collect(tmp_path, inputs, rater="gold", dtype="mixed_bfloat16")
 
 
 def test_a_rater_that_prefers_nothing_is_an_error(inputs, tmp_path):

@@ -9,6 +9,7 @@ from stage_fixture import heldout_rows, make_context, read_jsonl, sentences, sta
 
 from gemma_keras import GemmaCausalLM
 from pipelines.data.columns import Text
+from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.stages.pretraining import run as pretraining
 
 
@@ -43,6 +44,23 @@ def test_learns_and_reports(finished):
     assert figures["documents"] == 60 and figures["dropped_rows"] == 0
     assert 0.5 < figures["packing_efficiency"] <= 1
     assert rows[-2]["num_tokens"] == figures["tokens"]
+
+
+def test_the_record_of_seen_prompts_is_of_the_training_texts(finished):
+    texts = sentences(60)
+    heldout = set(heldout_rows([Text(text, "") for text in texts], 0.1))
+    training = [prompt_hashes(Text(text, "")) for row, text in enumerate(texts) if row not in heldout]
+    assert SeenPrompts.read(finished[1].output / "model") == SeenPrompts.of(training) and heldout
+
+
+def test_an_adapter_is_trained_where_it_is_asked_for(finished, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(pretraining, "train_language_model", lambda model, *rest: trained.append(model) or {})
+    data = {"path": write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in sentences(9)])}
+    config = stage_config("pretraining", **{"from": "base", "data": data, "lora": {"rank": 2}})
+    context = make_context(tmp_path, "more", inputs={"base": finished[1].output})
+    assert pretraining.run(config, context)["trainable_parameters"] < finished[0]["parameters"] / 2
+    assert trained[0].active_adapter == "default" and (context.output / "adapter").is_dir()
 
 
 def test_saves_a_model_that_gives_the_reported_loss(finished):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from keras import ops
+from policy_fixture import rollout_of
 from stage_fixture import (
     collected_preferences,
     heldout_rows,
@@ -21,6 +22,7 @@ from pipelines.data.encoding import EncodedPair, encode_preferences
 from pipelines.host.errors import DataError
 from pipelines.measures.intervals import score_interval
 from pipelines.sampling.collected import Collected
+from pipelines.stages.reward_modeling import pair_training
 from pipelines.stages.reward_modeling import run as reward_modeling
 from pipelines.stages.reward_modeling.pair_training import collected_samples, measure_on_pairs, pair_loss
 
@@ -75,6 +77,16 @@ def test_computes_in_the_dtype_that_is_asked_for(tmp_path, tuned, monkeypatch):
     config = stage_config("reward_modeling", **{"from": "tuned", "data": "collected", "dtype": "mixed_bfloat16"})
     with pytest.raises(Enough):
         reward_modeling.run(config, make_context(tmp_path, "reward", inputs=inputs))
+
+
+def test_pairs_of_one_prompt_cannot_be_held_out(tmp_path, tuned):
+    rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no"} for prompt in ("cat", "Cat!")]
+    data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}
+    with pytest.raises(DataError, match=r"pairs.jsonl:1: all pairs have one prompt, so none can be held out. Expected"):
+        reward_modeling.run(
+            stage_config("reward_modeling", **{"from": "tuned", "data": data}),
+            make_context(tmp_path, "reward", inputs={"tuned": tuned}),
+        )
 
 
 def held_out(rows):
@@ -189,6 +201,24 @@ def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model
     figures = reward_modeling.run(stage_config("reward_modeling", **options), context)
     assert figures["normalized_on"] == "fresh_samples" and figures["normalization_samples"] == 3
     assert figures["ceiling"] is None and figures["regret"] is None and figures["reward_std"] > 0
+
+
+def test_fresh_samples_answer_each_prompt_that_leaves_room_once(monkeypatch):
+    class Echo:
+        def __init__(self, model, new_tokens, temperature, *rest):
+            assert (new_tokens, temperature) == (3, 1.0)
+
+        def sample(self, prompts, rows, step):
+            ids = [prompts.token_ids[row] for row in rows]
+            return rollout_of(ids, [[7]] * len(ids), [True] * len(ids), [""] * len(ids))
+
+    monkeypatch.setattr(pair_training, "Sampling", Echo)
+    prompts = [[2, 40], [2, 41, 42, 43, 44], [2, 40], [2, 41, 42, 43, 44, 45]]
+    pairs = [EncodedPair(ids, [*ids, 50], [*ids, 50, 51, 52], 1, 3, 0.0, None) for ids in prompts]
+    found = pair_training.fresh_samples(None, pairs, 9, 8, 0, "reward")
+    assert sorted(found) == [[2, 40, 7], [2, 41, 42, 43, 44, 7]]
+    assert len(pair_training.fresh_samples(None, pairs, 1, 8, 0, "reward")) == 1
+    assert pair_training.fresh_samples(None, pairs, 0, 8, 0, "reward") == []
 
 
 def test_pairs_hold_the_ids_as_sampled_or_else_the_encoded_text(tuned):

@@ -225,6 +225,16 @@ def test_fit_logs_each_update_and_returns_the_held_out_curve():
     assert figures["steps"] == 5 and figures["tokens"] == 5 and figures["skipped_updates"] == 0
 
 
+@pytest.mark.parametrize(("updates", "last"), [(5, 1), (20, 2), (29, 2)])
+def test_the_training_loss_is_the_mean_of_the_last_tenth_of_the_updates(updates, last):
+    trainer = Trainer(Line(), squared_error, settings(), total_steps=updates, context=Recorder())
+    trainer.with_progress = lambda batches: batches
+    figures = trainer.fit([[line_batch([[1.0]], [[True]])]] * updates)
+    losses = [row["loss"] for row in trainer.context.rows if "loss" in row]
+    assert figures["train_loss"] == pytest.approx(np.mean(losses[-last:])) and len(set(losses)) == updates
+    assert figures["eval_loss"] is None
+
+
 def test_each_epoch_sees_each_row_once_in_its_own_order():
     options = passes(epochs=2.0, batch_size=4, micro_batch_size=3)
     updates = list(batch_rows(7, "sft", [5] * 10, options))
