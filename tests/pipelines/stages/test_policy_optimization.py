@@ -169,14 +169,14 @@ def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monke
 
 def test_a_row_that_fills_a_micro_batch_up_counts_nothing_and_holds_one_token():
     """One, since attention over no key at all is 0/0."""
-    rollout = rollout_of([[2, 90], [2], [2, 91, 92]], [[50, 1], [51], [52, 53]], [True, False, False], [""] * 3)
+    rollout = rollout_of([[2, 90], [2, 91, 92], [2, 93]], [[50, 1], [51], [52, 53]], [True, False, False], [""] * 3)
     old, advantages = np.float32([[-1, -2], [-3, 0], [-4, -5]]), np.float32([1, 2, 3])
     first, last = update_batches(rollout, old, advantages, 2)
-    assert first["token_ids"].tolist() == [[0, 2, 90, 50, 1], [0, 0, 2, 51, 0]]
+    assert first["token_ids"].tolist() == [[0, 2, 90, 50, 1], [2, 91, 92, 51, 0]]
     assert first["response_mask"].tolist() == [[True, True], [True, False]] and first["advantages"].tolist() == [1, 2]
     assert last["old_log_probs"][0].tolist() == [-4, -5] and last["advantages"].tolist() == [3, 0]
     assert last["response_mask"].tolist() == [[True, True], [False, False]]
-    assert last["padding_mask"].tolist() == [[True] * 5, [True, False, False, False, False]]
+    assert last["padding_mask"].tolist() == [[False, True, True, True, True], [True, False, False, False, False]]
 
 
 def test_an_evaluation_by_hand(tmp_path):
