@@ -67,8 +67,11 @@ def test_a_single_token_is_the_shortest_response(tiny_configs):
 def test_a_response_cut_afterwards_is_finished_only_where_its_stop_token_is_kept():
     lengths = np.array([2, 3, 4, 4])
     mask = np.arange(4)[None] < lengths[:, None]
-    generated = Generated(np.where(mask, 7, 0).astype(np.int32), mask, np.array([True, True, True, False]))
+    log_probs = np.where(mask, np.float32(-0.5) * np.arange(1, 5), 0)
+    finished = np.array([True, True, True, False])
+    generated = Generated(np.where(mask, 7, 0).astype(np.int32), mask, finished, log_probs)
     cut = generated.shortened(3)
+    assert cut.log_probs.tolist() == log_probs[:, :3].tolist()
     assert cut.finished.tolist() == [True, True, False, False]
     assert cut.response_mask.sum(axis=1).tolist() == [2, 3, 3, 3] and cut.token_ids.shape == (4, 3)
     assert generated.shortened(4) is generated

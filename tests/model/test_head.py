@@ -148,3 +148,45 @@ def test_gradients_in_bfloat16_are_those_of_float64(path, trains_matrix, monkeyp
     for ours, theirs in zip(gradients, expected, strict=False):
         ours = np.asarray(backends.to_host(ops.cast(ours, "float32")), np.float64)
         assert np.abs(ours - theirs).max() < 2**-7 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize(
+    ("least", "dense", "chunk"), [(6, 322, None), (6, 64, 3), (100, 64, 7), (1, 300, 3), (1, 1, 1)]
+)
+def test_positions_are_cut_into_chunks_once_their_logits_outgrow_the_limit(least, dense, chunk, monkeypatch):
+    """(2, 7) positions of 23 tokens are 322 logits; a chunk takes at least `least` positions of both rows together."""
+    asked = []
+
+    def chunked(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy):
+        asked.append(chunk)
+        return target_ids, None
+
+    monkeypatch.setattr(head, "DENSE_LOGITS", dense)
+    monkeypatch.setattr(head, "LEAST_CHUNK", least)
+    monkeypatch.setattr(backends, "chunked_log_probs", chunked)
+    head.target_log_probs(*map(ops.convert_to_tensor, states_and_matrix((2, 7), 23, 5, largest=6)))
+    assert asked == ([] if chunk is None else [chunk])
+
+
+class OfUnknownSize:
+    """An array whose number of rows and positions is not known while a program is traced."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, (None, None, values.shape[-1])
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+@pytest.mark.parametrize("with_entropy", [True, False])
+def test_rows_of_unknown_number_are_flattened_into_chunks_of_positions(with_entropy, monkeypatch):
+    monkeypatch.setattr(head, "DENSE_LOGITS", 64)
+    monkeypatch.setattr(head, "LEAST_CHUNK", 6)
+    hidden, matrix, target_ids = states_and_matrix((3, 7), 23, 5, largest=6)
+    expected = exact(hidden, matrix, target_ids, 3.0, TEMPERATURE)
+    arguments = ops.convert_to_tensor(matrix), target_ids, 3.0, TEMPERATURE, with_entropy
+    log_probs, entropy = head.target_log_probs(OfUnknownSize(hidden), *arguments)
+    np.testing.assert_allclose(backends.to_host(log_probs), expected[0], atol=2e-6)
+    assert (entropy is None) != with_entropy
+    if with_entropy:
+        np.testing.assert_allclose(backends.to_host(entropy), expected[1], atol=2e-6)

@@ -26,7 +26,8 @@ CHANGES = {
 STEP_METRICS = {
     "step", "reward", "reward_std", "frac_reward_zero_std", "kl", "kl_sequence", "entropy", "policy_loss", "clip_ratio",
     "num_tokens", "completions/mean_length", "completions/max_length", "completions/clipped_ratio", "step_time",
-    "learning_rate", "grad_norm", "ratio_deviation", "skipped_updates", "rewards/even/mean",
+    "learning_rate", "grad_norm", "ratio_deviation", "ratio_deviation_token", "skipped_updates",
+    "sampling_log_prob_difference/mean", "sampling_log_prob_difference/max", "rewards/even/mean",
 }  # fmt: skip
 # Scoring and training are two compiled programs of one formula and differ by float32 rounding, which grows with |log
 # pi|.
@@ -79,6 +80,8 @@ def test_each_token_is_drawn_at_the_temperature_by_a_number_of_its_own(stage, pl
         is_stop = np.isin(response, stage.tokenizer.stop_token_ids)
         assert not is_stop[:-1].any() and is_stop[-1] == rollout.finished[row]
         assert rollout.finished[row] or len(response) == 6
+        said, rest = np.split(rollout.log_probs[row], [len(response)])
+        assert np.abs(said - of_sampled(policy, response)).max() < 1e-4 and not rest.any()
 
 
 def test_what_is_evaluated_is_never_trained_on_and_an_epoch_has_its_own_order(stage):
@@ -208,6 +211,8 @@ def test_kl_is_zero_and_the_ratio_one_before_anything_was_learned(stage, backend
     assert stage.steps[0]["kl"] == 0 and stage.steps[0]["kl_sequence"] == 0
     assert stage.steps[0]["ratio_deviation"] <= (0 if backend == "torch" else FIRST_ROUNDING)
     assert all(row["ratio_deviation"] <= (0 if backend == "torch" else LATER_ROUNDING) for row in stage.steps)
+    assert all(row["ratio_deviation_token"] <= row["ratio_deviation"] for row in stage.steps)
+    assert all(row["sampling_log_prob_difference/max"] <= LATER_ROUNDING for row in stage.steps)
     assert stage.steps[-1]["kl_sequence"] != 0
 
 
@@ -219,6 +224,7 @@ def test_the_final_figures_are_those_of_the_evaluations_and_the_reward_rises(sta
         "gold_end": last["eval_gold"], "kl": last["eval_kl"], "kl_sequence": last["eval_kl_sequence"], "steps": STEPS,
         "reward_source": "even", "prompts": 18, "eval_prompts": 6, "dropped_prompts": 0, "skipped_updates": 0,
         "heldout_seen_before": 0, "tokens": stage.steps[-1]["num_tokens"],
+        "ratio_deviation_token": max(row["ratio_deviation_token"] for row in stage.steps),
     }  # fmt: skip
 
 
