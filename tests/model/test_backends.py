@@ -37,6 +37,19 @@ def test_attention_equals_reference_and_a_loop_over_heads(key_value_heads, soft_
         np.testing.assert_allclose(backends.to_host(function(*arguments, soft_cap)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("module", [backends, reference])
+def test_norm_and_rotation_by_hand(module):
+    x, scale, angles = 3 * normal(2, 5, 4, 8), normal(8, key="s"), normal(2, 5, 1, 4, key="a")
+    exact = x.astype(np.float64)
+    normed = exact / np.sqrt(np.square(exact).mean(axis=-1, keepdims=True) + 0.1) * (1.0 + scale)
+    found = module.rms_norm(ops.convert_to_tensor(x), ops.convert_to_tensor(scale), 0.1)
+    np.testing.assert_allclose(backends.to_host(found), normed, atol=1e-5)
+    # Each pair of a first and a second half is a complex number that turns by its angle.
+    turned = (exact[..., :4] + 1j * exact[..., 4:]) * np.exp(1j * angles.astype(np.float64))
+    found = module.rotate(*map(ops.convert_to_tensor, (x, np.cos(angles), np.sin(angles))))
+    np.testing.assert_allclose(backends.to_host(found), np.concatenate([turned.real, turned.imag], axis=-1), atol=1e-5)
+
+
 def test_update_cache_writes_one_slot_and_leaves_the_rest():
     cache, new = normal(2, 6, 1, 4, key="c"), normal(2, 2, 1, 4, key="n")
     updated = backends.to_host(

@@ -74,6 +74,7 @@ def test_a_response_cut_afterwards_is_finished_only_where_its_stop_token_is_kept
     assert cut.log_probs.tolist() == log_probs[:, :3].tolist()
     assert cut.finished.tolist() == [True, True, False, False]
     assert cut.response_mask.sum(axis=1).tolist() == [2, 3, 3, 3] and cut.token_ids.shape == (4, 3)
+    assert generated.shortened(2).finished.tolist() == [True, False, False, False]
     assert generated.shortened(4) is generated
 
 

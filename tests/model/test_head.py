@@ -184,8 +184,11 @@ def test_rows_of_unknown_number_are_flattened_into_chunks_of_positions(with_entr
     monkeypatch.setattr(head, "LEAST_CHUNK", 6)
     hidden, matrix, target_ids = states_and_matrix((3, 7), 23, 5, largest=6)
     expected = exact(hidden, matrix, target_ids, 3.0, TEMPERATURE)
+    asked, chunked = [], backends.chunked_log_probs
+    monkeypatch.setattr(backends, "chunked_log_probs", lambda *rest: asked.append(rest[5]) or chunked(*rest))
     arguments = ops.convert_to_tensor(matrix), target_ids, 3.0, TEMPERATURE, with_entropy
     log_probs, entropy = head.target_log_probs(OfUnknownSize(hidden), *arguments)
+    assert asked == [6]
     np.testing.assert_allclose(backends.to_host(log_probs), expected[0], atol=2e-6)
     assert (entropy is None) != with_entropy
     if with_entropy:

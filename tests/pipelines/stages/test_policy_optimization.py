@@ -95,6 +95,9 @@ def test_deviations_by_hand(clip_range):
     figures = ratio_figures({name: to_host(aux[name]) for name in ("ratio", "token_deviation", "tokens")})
     assert figures["ratio_deviation"] == pytest.approx(1.03 * 0.99 - 1, abs=1e-6)
     assert figures["ratio_deviation_token"] == pytest.approx((0.03 + 0.01 + 0) / 3, abs=1e-6)
+    assert to_host(aux["tokens"]).tolist() == [2, 1]
+    many = {"ratio": np.ones(1), "token_deviation": np.float32([2**24, 1]), "tokens": np.array([2])}
+    assert ratio_figures(many)["ratio_deviation_token"] == (2**24 + 1) / 2  # more digits than float32 has
 
 
 def test_the_samplers_log_probs_are_held_against_the_scorers():
