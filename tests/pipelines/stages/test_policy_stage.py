@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from policy_fixture import OPTIONS, EvenIds, world_model
+from policy_fixture import OPTIONS, EvenOrEnded, world_model
 from policy_record import Recording, of_sampled, summed, tokens_of
 from stage_fixture import make_context, read_jsonl, stage_config
 
@@ -36,7 +36,7 @@ FIRST_ROUNDING, LATER_ROUNDING = 2e-6, 1e-4
 
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory):
-    return world_model(tmp_path_factory.mktemp("inputs") / "sft", scale=4.0, stop_scale=5.0)
+    return world_model(tmp_path_factory.mktemp("inputs") / "sft", seed=9, scale=4.0, stop_scale=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_an_update_gets_the_rollout_with_its_log_probabilities_and_advantages(st
     """R = r - weight * KL - penalty; a response's advantage is its return minus the mean of the prompt's others."""
     rollout = stage.training()[number].rollout
     policy, reference = dense(stage.training()[number])
-    returns = EvenIds().score([], rollout).total - PENALTY * ~rollout.finished
+    returns = EvenOrEnded().score([], rollout).total - PENALTY * ~rollout.finished
     returns = (returns - KL_WEIGHT * (summed(policy, rollout) - summed(reference, rollout))).reshape(-1, K)
     expected = returns - (returns.sum(axis=1, keepdims=True) - returns) / (K - 1)
     for updated in stage.updated[2 * number : 2 * number + 2]:
@@ -149,7 +149,7 @@ def test_the_figures_of_a_step(stage, dense, number):
     policy, reference = dense(stage.training()[number])
     updates = stage.updated[2 * number : 2 * number + 2]
     losses, clipped = zip(*(stage.loss(updated, TEMPERATURE, CLIP_RANGE) for updated in updates), strict=True)
-    rewards = EvenIds().score([], rollout).total
+    rewards = EvenOrEnded().score([], rollout).total
     kl = summed(policy, rollout) - summed(reference, rollout)
     seen = [batch["padding_mask"].sum() for updated in stage.updated[: 2 * number + 2] for batch in updated.batches]
     squares = [float((values.astype(np.float64) ** 2).sum()) for values in updates[-1].gradient.values()]
@@ -186,7 +186,7 @@ def test_an_evaluation_measures_the_policy_as_it_is(stage, dense, number):
     rollout = sampled.rollout
     prompts = next(prompts for prompts, rated in stage.rated if rated is rollout)
     kl = [(np.exp(p) * (p - q)).sum() for p, q in zip(*dense(sampled), strict=True)]
-    rewards = EvenIds().score([], rollout).total
+    rewards = EvenOrEnded().score([], rollout).total
     gold = [
         task("small_world").gold_reward(prompt.item, text, bool(finished)).total
         for prompt, text, finished in zip(prompts, rollout.texts, rollout.finished, strict=True)
@@ -221,7 +221,7 @@ def test_the_final_figures_are_those_of_the_evaluations_and_the_reward_rises(sta
     assert last["eval_reward"] > first["eval_reward"] + 0.1
     assert stage.final == {
         "reward_start": first["eval_reward"], "reward_end": last["eval_reward"], "gold_start": first["eval_gold"],
-        "gold_end": last["eval_gold"], "kl": last["eval_kl"], "kl_sequence": last["eval_kl_sequence"], "steps": STEPS,
+        "gold_end": last["eval_gold"], "gold_peak": max(row["eval_gold"] for row in stage.evaluations), "kl": last["eval_kl"], "kl_sequence": last["eval_kl_sequence"], "steps": STEPS,
         "reward_source": "even", "prompts": 18, "eval_prompts": 6, "dropped_prompts": 0, "skipped_updates": 0,
         "heldout_seen_before": 0, "tokens": stage.steps[-1]["num_tokens"],
         "ratio_deviation_token": max(row["ratio_deviation_token"] for row in stage.steps),
