@@ -24,6 +24,12 @@ def test_the_mean_over_all_subsets():
         expected_best(rewards, values, 7)
 
 
+def test_of_many_equal_rewards_the_last_sample_is_the_best():
+    rewards = np.random.default_rng(1).integers(0, 2, (8, 200))
+    last = [np.flatnonzero(row).max() for row in rewards]
+    assert expected_best(rewards, np.tile(np.arange(200.0), (8, 1)), 200).tolist() == last
+
+
 @pytest.mark.parametrize("n", [1, 2, 8])
 def test_the_bound_is_met_as_atoms_vanish_and_held_before(n):
     """Of m equally likely responses with different rewards the i-th worst is the best of n with

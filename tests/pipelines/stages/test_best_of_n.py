@@ -7,6 +7,8 @@ from stage_fixture import make_context, read_jsonl, stage_config
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.text.chat import encode_prompt
+from pipelines.data.columns import Prompt
+from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_instructions
 from pipelines.data.examples import load_examples
 from pipelines.host.errors import DataError
@@ -91,6 +93,25 @@ def test_tuning_sees_the_sampled_ids(chosen, sft):
     assert {row["content_hash"] for row in rows} <= {
         item.content for item in task("small_world").prompts("rl", SIZE, 11)
     }
+
+
+def test_the_prompts_are_kept_as_seen(chosen):
+    items = task("small_world").prompts("rl", SIZE, 11)
+    hashes = [prompt_hashes(Prompt(item.prompt, None, "", item)) for item in items]
+    assert SeenPrompts.read(chosen[1].output) == SeenPrompts.of(hashes)
+
+
+def test_the_model_computes_in_the_dtype_that_is_asked_for(tmp_path, sft, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def sampled(model, *arguments):
+        assert model.backbone.dtype_policy.name == "mixed_bfloat16"
+        raise Enough
+
+    monkeypatch.setattr(best_of_n, "_sample", sampled)
+    with pytest.raises(Enough):
+        choose(tmp_path, sft, monkeypatch, dtype="mixed_bfloat16")
 
 
 def test_answers_that_were_all_cut_off_are_no_demonstrations(tmp_path, sft):

@@ -85,9 +85,9 @@ def test_half_precision_learns_from_the_log_probs_that_it_scored(inputs):
 def test_deviations_by_hand(clip_range):
     """Three sampled tokens whose probabilities went up by 3 %, down by 1 %, and not at all; what was not sampled counts
     for nothing."""
-    mask = np.array([[True, True], [True, False]])
-    old = np.float32([[-1.0, -2.0], [-3.0, -4.0]])
-    new = old + np.log(np.float32([[1.03, 0.99], [1.0, 50.0]]))
+    mask = np.array([[True, True, False], [True, False, False]])
+    old = np.float32([[-1.0, -2.0, -1.0], [-3.0, -4.0, -1.0]])
+    new = old + np.log(np.float32([[1.03, 0.99, 7.0], [1.0, 50.0, 7.0]]))
     model = type("Model", (), {"score": lambda self, batch, temperature: ops.convert_to_tensor(new)})()
     batch = {"response_mask": mask, "advantages": np.float32([1, 1]), "old_log_probs": old}
     batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
@@ -104,6 +104,9 @@ def test_the_samplers_log_probs_are_held_against_the_scorers():
     rollout = rollout_of([[2], [2]], [[5, 6], [7]], [False, True], ["", ""], log_probs=[[-1.0, -2.5], [-3.0, 0.0]])
     figures = sampling_figures(rollout, np.float32([[-1.25, -2.5], [-2.5, -9.0]]))
     assert figures == {"sampling_log_prob_difference/mean": 0.25, "sampling_log_prob_difference/max": 0.5}
+    far = rollout_of([[2]], [[5, 6]], [True], [""], log_probs=[[-(2.0**24), -1.0]])
+    # Their sum has more digits than float32.
+    assert sampling_figures(far, np.zeros((1, 2), np.float32))["sampling_log_prob_difference/mean"] == 2**23 + 0.5
 
 
 class FixedRater(Rater):

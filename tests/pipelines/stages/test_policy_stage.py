@@ -221,7 +221,8 @@ def test_the_final_figures_are_those_of_the_evaluations_and_the_reward_rises(sta
     assert last["eval_reward"] > first["eval_reward"] + 0.1
     assert stage.final == {
         "reward_start": first["eval_reward"], "reward_end": last["eval_reward"], "gold_start": first["eval_gold"],
-        "gold_end": last["eval_gold"], "gold_peak": max(row["eval_gold"] for row in stage.evaluations), "kl": last["eval_kl"], "kl_sequence": last["eval_kl_sequence"], "steps": STEPS,
+        "gold_end": last["eval_gold"], "gold_peak": max(row["eval_gold"] for row in stage.evaluations),
+        "kl": last["eval_kl"], "kl_sequence": last["eval_kl_sequence"], "steps": STEPS,
         "reward_source": "even", "prompts": 18, "eval_prompts": 6, "dropped_prompts": 0, "skipped_updates": 0,
         "heldout_seen_before": 0, "tokens": stage.steps[-1]["num_tokens"],
         "ratio_deviation_token": max(row["ratio_deviation_token"] for row in stage.steps),
