@@ -3,11 +3,12 @@
 GEMMA_KERAS = {
     **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "files", "shapes"), 0),
     **dict.fromkeys(("text", "backends", "initializers"), 1),
-    **dict.fromkeys(("layers", "inputs", "checkpoints", "head", "losses", "sampling"), 2),
-    **dict.fromkeys(("lora", "presets"), 3),
-    **dict.fromkeys(("backbone", "generation"), 4),
-    **dict.fromkeys(("text_generation", "text_training"), 5),
-    **dict.fromkeys(("causal_lm", "reward_model"), 6),
+    "head": 2,
+    **dict.fromkeys(("layers", "inputs", "checkpoints", "losses", "sampling"), 3),
+    **dict.fromkeys(("lora", "presets"), 4),
+    **dict.fromkeys(("backbone", "generation"), 5),
+    **dict.fromkeys(("text_generation", "text_training"), 6),
+    **dict.fromkeys(("causal_lm", "reward_model"), 7),
 }
 PIPELINES = {
     "host": 0,
