@@ -7,8 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from gemma_keras import presets
 from gemma_keras.checkpoints.keras_hub_config import config_of_arguments
 from gemma_keras.config import GemmaConfig
+from gemma_keras.distribution import layout_map
 from gemma_keras.initializers import FirstWeights, RandomWeights
 from gemma_keras.layers.decoder_block import DecoderBlock
 from gemma_keras.layers.direct_call import direct_call
@@ -174,6 +176,32 @@ class GemmaBackbone(AdapterHost, keras.Model):
     def projections(self) -> dict[str, Projection]:
         """Every projection under its full name, e.g. "layers.0.q_proj"."""
         return {name: layer for name, layer in self.named_layers().items() if isinstance(layer, Projection)}
+
+    def save_lora_weights(self, filepath, name: str | None = None) -> None:
+        """Write one adapter, and nothing of the base, as one `.safetensors` file.
+
+        Args:
+            name: default the active one.
+
+        Raises:
+            ValueError: no such adapter, or another ending.
+        """
+        presets.write_lora_file(filepath, self, name)
+
+    def load_lora_weights(self, filepath, name: str = "default") -> None:
+        """Take the adapter of a file of `save_lora_weights`, or of KerasHub's `.lora.h5` (which needs the extra
+        `keras-hub`), and make it the active one. `enable_lora` need not have been called.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: a damaged file, or one of another base model.
+            ValueError: an adapter `name` of another rank, scale or place is there.
+        """
+        presets.read_lora_file(filepath, self, name)
+
+    @staticmethod
+    def get_layout_map(device_mesh, model_parallel_dim_name: str = "model", data_parallel_dim_name: str = "batch"):
+        """`distribution.layout_map`, under KerasHub's name."""
+        return layout_map(device_mesh, model_parallel_dim_name, data_parallel_dim_name)
 
     def get_config(self):
         adapters = {name: dataclasses.asdict(options) for name, options in self.adapters.items()}

@@ -188,7 +188,7 @@ def weights_of(backbone: Any) -> StoredWeights:
     def reader(name: str, layer: Any, shape: tuple[int, int]) -> Reader:
         def read(dtype: np.dtype | None) -> np.ndarray:
             # EinsumDense's `kernel` is the sum with its LoRA, so it is asked for only now.
-            values = np.asarray(_host(getattr(layer, _attribute(name))))
+            values = np.asarray(host_array(getattr(layer, _attribute(name))))
             return _to_two_axes(name, values, shape).astype(dtype or values.dtype, copy=False)
 
         return read
@@ -266,7 +266,8 @@ def _to_three_axes(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.
     return values.reshape(width, heads, head_dim).transpose(1, 0, 2)
 
 
-def _host(variable: Any) -> Any:
+def host_array(variable: Any) -> Any:
+    """A variable of KerasHub's as a numpy array."""
     import keras
 
     return keras.ops.convert_to_numpy(variable)

@@ -1,7 +1,20 @@
 """The floor plan as data: the floor of each room, what is light, the doors into heavy code."""
 
 GEMMA_KERAS = {
-    **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "files", "shapes"), 0),
+    **dict.fromkeys(
+        (
+            "config",
+            "lora_options",
+            "random",
+            "errors",
+            "backend_choice",
+            "files",
+            "shapes",
+            "distribution",
+            "exporting",
+        ),
+        0,
+    ),
     **dict.fromkeys(("text", "backends", "initializers"), 1),
     "head": 2,
     **dict.fromkeys(("layers", "inputs", "checkpoints", "losses", "sampling"), 3),
