@@ -96,8 +96,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         """Keras' `fit` on preferences.
 
         Args:
-            x: rows `{"prompt", "chosen", "rejected"}` and perhaps "margin", a dict of lists of these, or a data set, see
-                `inputs/pair_data.py`.
+            x: rows `{"prompt", "chosen", "rejected"}` and perhaps "margin", a dict of lists of these, or a data set,
+                see `inputs/pair_data.py`.
             batch_size: pairs, default 32, or what a data set comes with.
             max_length, truncate: tokens a row, and whether longer ones are cut at their end; otherwise they are an
                 error.

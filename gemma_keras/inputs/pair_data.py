@@ -17,10 +17,10 @@ def prepare(data: Any, tokenizer: Any, max_length: int, pad_token_id: int, trunc
     """Arrays for `keras.Model.fit`.
 
     Args:
-        data: rows `{"prompt", "chosen", "rejected"}`, a dict of lists of these, or a data set of them. The prompt is the
-            text of a user turn or a conversation, a response a text or a list of one message; without "prompt" both
-            responses are conversations that differ in their last turn. "margin", float: how much better the chosen one
-            is.
+        data: rows `{"prompt", "chosen", "rejected"}`, a dict of lists of these, or a data set of them. The prompt is
+            the text of a user turn or a conversation, a response a text or a list of one message; without "prompt"
+            both responses are conversations that differ in their last turn. "margin", float: how much better the
+            chosen one is.
         tokenizer: `GemmaTokenizer`.
         max_length: tokens a row at most. pad_token_id: fills rows up on the right.
         truncate: cut longer rows at their end instead of refusing them.
