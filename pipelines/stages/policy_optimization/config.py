@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from pipelines.schema.base import Bits, OptimizerOptions, Problem, Settings, Use, response_room_problems
+from pipelines.schema.base import Bits, Encoding, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Names, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
@@ -73,6 +73,10 @@ class PolicyOptimization(OptimizerOptions):
     def reads(self) -> tuple[Use, ...]:
         """Prompts."""
         return ("prompt",)
+
+    def encoding(self) -> Encoding | None:
+        """Prompts that leave room for a response."""
+        return Encoding(self.from_, self.max_length, room=self.max_new_tokens)
 
     def problems(self) -> Iterator[Problem]:
         """What the algorithm needs and does not get, and rewards that cannot score these data."""
