@@ -1,7 +1,7 @@
 """What every configuration is made of: strict, frozen settings, and what a stage says about itself."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import pydantic
@@ -65,10 +65,13 @@ class StageConfig(Settings):
         produces: what a stage of the kind leaves behind for others, or None.
         is_headline: True where a policy of the kind is what a run is about: an evaluation of it makes the report's
             headline.
+        elsewhere: what other programs call the kind (small letters, `_`) → what to write here beside `kind`, or "".
+            For hints alone: no workflow may use these names.
     """
 
     produces: ClassVar[Product | None] = None
     is_headline: ClassVar[bool] = False
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     kind: str
     backend: Backend | None = Field(None, description="Backend of this stage only; default the workflow's.")

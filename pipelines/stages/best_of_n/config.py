@@ -16,6 +16,7 @@ class BestOfN(ModelStage):
     training, and demonstrations for more tuning."""
 
     produces: ClassVar[Product] = "demonstrations"
+    elsewhere = dict.fromkeys(("rejection_sampling", "raft", "bon"), "")
 
     kind: Literal["best_of_n"]
     reward: Annotated[str, Names("reward")] = Field(description="Stage, model folder or function that chooses.")

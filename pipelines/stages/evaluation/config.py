@@ -14,6 +14,8 @@ from pipelines.schema.scoring import scorer_problems
 class Evaluation(StageConfig):
     """Two or more policies side by side on held-out prompts."""
 
+    elsewhere = dict.fromkeys(("eval", "evaluate", "judge"), "")
+
     kind: Literal["evaluation"]
     compare: list[Annotated[str, Names("policy")]] = Field(
         min_length=1, description="Stages or model folders; the first is the baseline."

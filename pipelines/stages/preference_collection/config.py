@@ -15,6 +15,7 @@ class PreferenceCollection(ModelStage):
     """Samples responses and has a rater choose: the paper's rating step."""
 
     produces: ClassVar[Product] = "preferences"
+    elsewhere = dict.fromkeys(("rating", "preferences"), "")
 
     kind: Literal["preference_collection"]
     data: Data = Field(description="Prompts.")
