@@ -31,6 +31,8 @@ LIGHT = (
     "pipelines.cli",
     "pipelines.commands.workflows",
     "pipelines.commands.convert",
+    "pipelines.commands.show",
+    "pipelines.commands.token_text",
     "pipelines.commands.backend",
     "pipelines.run.*",
     "pipelines.workflow.*",
