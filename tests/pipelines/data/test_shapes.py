@@ -4,6 +4,7 @@ What is taken is compared with its turns written out by hand; what is refused wi
 """
 
 import json
+from pathlib import Path
 
 import pytest
 from model_folder_fixture import folder_without_weights
@@ -14,6 +15,8 @@ from pipelines.data.examples import load_examples
 from pipelines.host.errors import DataError
 from pipelines.sampling.prompts import encode_prompts
 from pipelines.schema.data import FileData
+from pipelines.workflow.data_checks import check_data
+from pipelines.workflow.loading import load
 
 pytestmark = pytest.mark.no_backend
 
@@ -320,6 +323,14 @@ def test_files_that_are_no_data(tmp_path, models, capsys, name, reason):
     assert cli.main(["validate", file]) == 65
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1
+
+
+def test_the_run_reads_tables_before_its_first_stage(tmp_path, models):
+    (tmp_path / "rows.csv").write_text("prompt,completion\nhi,yes\nhi,\n")
+    file, place = write(tmp_path, models, "instruction", {"path": "rows.csv"}, [])
+    with pytest.raises(DataError) as caught:
+        check_data(load(Path(file)), with_tables=True)
+    assert str(caught.value).startswith(f"{tmp_path / 'rows.csv'}:2: column 'completion': expected text, got NoneType.")
 
 
 def test_tables_are_left_to_the_run_and_named(tmp_path, models, capsys):
