@@ -47,7 +47,6 @@ class TurnsOnly:
 
     pad_token_id, eos_token_id, bos_token_id, unknown_token_id = range(4)
     start_of_turn_id, end_of_turn_id = 4, 5
-    vocabulary_size = 2**31
 
     def __init__(self, family: str):
         self.family = family
@@ -55,6 +54,10 @@ class TurnsOnly:
     def encode(self, text: str) -> list[int]:
         """No ids."""
         return []
+
+    def vocabulary_size(self) -> int:
+        """More than any id in a row."""
+        return 2**62
 
 
 def tokenizer_origin(workflow: Workflow, stage: str, base_folder: Path) -> TokenizerOrigin:
