@@ -93,8 +93,8 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
             token_ids, padding_mask: int and bool (b, t), in place of `inputs`.
             scoring_mode: with `token_ids`: "logits" for float32 (b, t, v), or "loss" for the negative log-probability
                 of `target_ids` int (b, t), each the token after its position, float32 (b, t).
-            layer_intercept_fn: with `token_ids`: see `GemmaBackbone`. KerasHub drops what it returns for the embeddings;
-                here the model goes on with it.
+            layer_intercept_fn: with `token_ids`: see `GemmaBackbone`. KerasHub drops what it returns for the
+                embeddings; here the model goes on with it.
 
         Returns:
             float32 (b, m), or a pair of them; or as `scoring_mode` says.

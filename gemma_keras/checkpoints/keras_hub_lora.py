@@ -16,8 +16,8 @@ def read_file(file: str | Path, config: GemmaConfig) -> tuple[LoraOptions, dict[
     """An adapter that KerasHub's `backbone.save_lora_weights` wrote, as ours.
 
     KerasHub gives each of the n heads its own `a` (d, r) under one `b` (r, h): here that is one path of rank n r, its
-    second factor block by block. Those of the fewer value heads are filled up with zeros. KerasHub holds the whole model
-    meanwhile.
+    second factor block by block. Those of the fewer value heads are filled up with zeros. KerasHub holds the whole
+    model meanwhile.
 
     Returns:
         options; full name → (a (inputs, n r), b (n r, outputs)), float32.
