@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from gemma_keras import presets
 from gemma_keras.config import GemmaConfig
 from gemma_keras.initializers import FirstWeights, RandomWeights
 from gemma_keras.layers.decoder_block import DecoderBlock
@@ -68,6 +69,15 @@ class GemmaBackbone(AdapterHost, keras.Model):
         first = weights.initializer("final_norm", 0.0)
         self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, first, dtype=policy, name="final_norm")
         self.built = True
+
+    @classmethod
+    def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaBackbone":
+        """The backbone of what `GemmaCausalLM.from_preset` opens, with the same arguments and errors."""
+        loaded = presets.read(preset, load_weights)
+        backbone = cls(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed))
+        if loaded.adapter is not None:
+            presets.read_adapter(loaded.adapter, backbone, "default")
+        return backbone
 
     def call(self, inputs, cache=None, cache_index=None, training=None):
         token_ids = inputs["token_ids"]

@@ -84,6 +84,8 @@ def generate_tokens(
         raise ValueError(f"`uniforms` must have shape (b, max_new_tokens) = {expected}. Received: {uniforms.shape}")
     stops = tuple(int(i) for i in stop_token_ids)
     functions = _COMPILED.setdefault(backbone, {})
+    # The draws are an input: samplers that differ in their seed share a program.
+    sampler = dataclasses.replace(sampler, seed=None)
     key = (max_new_tokens, sampler, stops)
     if key not in functions:
         # A weak reference: the compiled function lives in a table keyed by the backbone and must not keep it alive.

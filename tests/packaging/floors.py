@@ -3,10 +3,11 @@
 GEMMA_KERAS = {
     **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "files", "shapes"), 0),
     **dict.fromkeys(("text", "backends", "initializers"), 1),
-    **dict.fromkeys(("layers", "inputs", "checkpoints", "head", "losses", "sampling"), 2),
-    **dict.fromkeys(("lora", "presets"), 3),
+    **dict.fromkeys(("layers", "inputs", "checkpoints", "head", "losses", "sampling", "tokenizers"), 2),
+    **dict.fromkeys(("lora", "presets", "samplers"), 3),
     **dict.fromkeys(("backbone", "generation"), 4),
     **dict.fromkeys(("causal_lm", "reward_model"), 5),
+    "models": 6,
 }
 PIPELINES = {
     "host": 0,
@@ -55,6 +56,7 @@ LIGHT = (
     "pipelines.data.heldout",
     "gemma_keras.config",
     "gemma_keras.text.*",
+    "gemma_keras.tokenizers",
     "gemma_keras.inputs.*",
     "gemma_keras.checkpoints.*",
 )
@@ -64,7 +66,11 @@ DOORS = {
     "gemma_keras/__init__.py": ("gemma_keras.*", "a name is loaded when it is first asked for"),
     "gemma_keras/checkpoints/gguf_reader.py": ("gguf", "an optional package"),
     "gemma_keras/checkpoints/keras_hub.py": ("keras*", "an optional package, and the Keras it brings along"),
-    "gemma_keras/checkpoints/resolve.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
+    "gemma_keras/checkpoints/hub.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
+    "gemma_keras/text/tokenizer.py": (
+        "gemma_keras",
+        "`from_preset`: file formats, a floor above, by the package's name",
+    ),
     "pipelines/cli.py": ("pipelines.commands.talk", "chat and generate build a model"),
     "pipelines/data/sources.py": ("pipelines.data.tables", "tables and hub data sets need `datasets`"),
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
