@@ -22,7 +22,7 @@ IDS = np.array([[2, 5, 6, 9]])
 @pytest.fixture(scope="module")
 def model(tiny_configs):
     tokenizer = GemmaTokenizer.train(TEXTS, 300, "gemma2")
-    config = tiny_configs["gemma2"].replace(vocabulary_size=tokenizer.vocabulary_size)
+    config = tiny_configs["gemma2"].replace(vocabulary_size=tokenizer.vocabulary_size())
     return GemmaCausalLM(GemmaBackbone(config, seed=6), tokenizer)
 
 
@@ -54,7 +54,8 @@ def test_names_and_handles_open_in_python(model, hub_with_model):
         opened = kind.from_preset(name)
         backbone = getattr(opened, "backbone", opened)
         np.testing.assert_array_equal(embedding(backbone), embedding(model.backbone))
-    assert GemmaTokenizer.from_preset("code_gemma_2b_en").model_proto == model.tokenizer.model_proto
+    preprocessor = gemma_keras.models.GemmaCausalLMPreprocessor.from_preset("code_gemma_2b_en", sequence_length=9)
+    assert preprocessor.tokenizer.model_proto == model.tokenizer.model_proto and preprocessor.sequence_length == 9
     assert [(repository, revision) for repository, revision, _ in hub_with_model.asked] == [
         ("google/gemma-2-2b", None),
         ("google/gemma-2-9b", "v1"),
@@ -107,11 +108,14 @@ def test_without_weights_only_small_files_are_fetched(model, hub_with_model):
     assert not [pattern for pattern in patterns if "safetensors" in pattern]
 
 
-def test_keras_hubs_names_are_the_one_implementation():
+def test_keras_hubs_names_are_the_one_implementation(model):
     from gemma_keras import models
+
+    backbone = model.backbone
 
     for stem in ("", "Gemma", "Gemma3"):
         assert getattr(models, f"{stem}CausalLM") is GemmaCausalLM
+        assert getattr(models, f"{stem}CausalLMPreprocessor") is type(GemmaCausalLM(backbone).preprocessor)
         assert getattr(models, f"{stem}Backbone") is GemmaBackbone
         assert getattr(models, f"{stem}Tokenizer") is GemmaTokenizer
         assert getattr(gemma_keras.tokenizers, f"{stem}Tokenizer") is GemmaTokenizer

@@ -6,8 +6,9 @@ GEMMA_KERAS = {
     **dict.fromkeys(("layers", "inputs", "checkpoints", "head", "losses", "sampling", "tokenizers"), 2),
     **dict.fromkeys(("lora", "presets", "samplers"), 3),
     **dict.fromkeys(("backbone", "generation"), 4),
-    **dict.fromkeys(("causal_lm", "reward_model"), 5),
-    "models": 6,
+    **dict.fromkeys(("text_generation", "text_training"), 5),
+    **dict.fromkeys(("causal_lm", "reward_model"), 6),
+    "models": 7,
 }
 PIPELINES = {
     "host": 0,
