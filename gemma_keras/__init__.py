@@ -25,7 +25,7 @@ _MODULE_OF = {
 }
 # What `GemmaTokenizer.from_preset` asks for: file formats lie a floor above the tokenizer.
 _WITHIN = {"open_tokenizer": "gemma_keras.checkpoints.resolve"}
-_MODULES = ("models", "samplers", "tokenizers")
+_MODULES = {name: f"gemma_keras.{name}" for name in ("models", "samplers", "tokenizers")}
 __all__ = ["GemmaConfig", "__version__", *_MODULE_OF, *_MODULES]
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def __getattr__(name):
     if name in _MODULES:
         backend_choice.set_backend()
-        return importlib.import_module(f"gemma_keras.{name}")
+        return importlib.import_module(_MODULES[name])
     module = _MODULE_OF.get(name) or _WITHIN.get(name)
     if module is None:
         raise AttributeError(f"module 'gemma_keras' has no attribute {name!r}")
