@@ -55,7 +55,7 @@ def test_rows_stop_at_their_own_stop_token(tiny_configs):
 
 def test_samplers_that_differ_in_their_seed_share_a_program(tiny_configs, monkeypatch):
     backbone = GemmaBackbone(tiny_configs["gemma"], seed=2)
-    made = []
+    made, compile_forward = [], backends.compile_forward
     monkeypatch.setattr(
         backends, "compile_forward", lambda function, _: made.append(function.__self__.sampler) or function
     )

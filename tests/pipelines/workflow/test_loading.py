@@ -172,7 +172,6 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
         ("google/gemma-3-270m", "vault_gemma_1b_en", "3:8", "VaultGemma is an architecture of its own"),
         ("google/gemma-3-270m", "hf://nowhere", "3:8", "hf://nowhere: no such folder or file"),
         ("google/gemma-3-270m", "kaggle://keras/gemma4/keras/gemma4_2b", "3:8", "Gemma 4 is another architecture"),
-        ("google/gemma-3-270m", "tuned", "3:8", "'tuned' is an adapter; add it to its base model first: gemma-keras"),
         ("google/gemma-3-270m", "{config: {num_layers: 2}}", "5:3", "cannot start from random weights"),
         ("google/gemma-3-270m", "{config: {num_layer: 2}}", "3:18",
          "unknown key 'num_layer'. Did you mean 'num_layers'?"),
