@@ -56,9 +56,12 @@ def test_rows_stop_at_their_own_stop_token(tiny_configs):
 def test_samplers_that_differ_in_their_seed_share_a_program(tiny_configs, monkeypatch):
     backbone = GemmaBackbone(tiny_configs["gemma"], seed=2)
     made, compile_forward = [], backends.compile_forward
-    monkeypatch.setattr(
-        backends, "compile_forward", lambda function, _: made.append(function.__self__.sampler) or function
-    )
+
+    def noted(function, layers):
+        made.append(function.__self__.sampler)
+        return compile_forward(function, layers)
+
+    monkeypatch.setattr(backends, "compile_forward", noted)
     for seed in (None, 1, 2):
         sampler = Sampler(0.5, seed=seed)
         generate_tokens(backbone, PROMPTS, IS_TOKEN, 1, np.zeros((2, 1), np.float32), sampler, ())
