@@ -13,13 +13,13 @@ from gemma_keras.text.folder import JSON_FILE, MODEL_FILE
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
 
-def resolve(path_or_id: str | Path, files: tuple[str, ...] = hub.MODEL_FILES_OF_HUB) -> Path:
+def resolve(path_or_id: str | Path, with_weights: bool = True) -> Path:
     """A folder or file on this machine for what the user named; downloads where it is on the hub.
 
     Args:
         path_or_id: a folder; a model's file; or what `hub.hub_source` knows: a hub id such as "google/gemma-2b", a file
             of a hub repository such as "owner/name/file.gguf", or a published name such as "gemma_instruct_2b_en".
-        files: patterns of what is fetched of a repository.
+        with_weights: False leaves the weights of a repository where they are, if they lie in files of their own.
 
     Raises:
         CheckpointError: nothing of that name, a file of another kind, or the hub cannot be reached or refuses.
@@ -32,7 +32,9 @@ def resolve(path_or_id: str | Path, files: tuple[str, ...] = hub.MODEL_FILES_OF_
             return path
         hint = f"; give its folder, {path.parent}" if path.suffix == ".safetensors" else ""
         raise CheckpointError(f"{path}: expected {MODEL_FILES}{hint}.")
-    return hub.download(hub.hub_source(str(path_or_id)), files)
+    return hub.download(
+        hub.hub_source(str(path_or_id)), hub.MODEL_FILES_OF_HUB if with_weights else hub.TOKENIZER_FILES
+    )
 
 
 def check_name(name: str) -> None:
@@ -67,9 +69,9 @@ def open_parts(source: str | Path, dtype: str | None = None, with_weights: bool 
     """As `open_model`; but an adapter's folder gives its base, and its own place as `adapter`."""
     found = recognize(source)
     if found is None:
-        name, files = str(source), hub.MODEL_FILES_OF_HUB if with_weights else hub.TOKENIZER_FILES
+        name = str(source)
         is_local = Path(source).expanduser().exists()
-        source = resolve(source, files)
+        source = resolve(source, with_weights)
         if peft.is_adapter(source):
             return _with_base(source, dtype, with_weights)
         if not is_local and keras_hub.is_serialized(source):
@@ -93,7 +95,7 @@ def open_tokenizer(source: str | Path) -> GemmaTokenizer:
     if found is keras_hub.FORMAT and not Path(source).exists():
         tokenizer = keras_hub.open_tokenizer(source)
     else:
-        path = Path(source) if found is not None else resolve(source, hub.TOKENIZER_FILES)
+        path = Path(source) if found is not None else resolve(source, with_weights=False)
         tokenizer = _tokenizer_at(path)
     if tokenizer is None:
         raise CheckpointError(
@@ -127,7 +129,7 @@ def _with_base(folder: Path, dtype: str | None, with_weights: bool) -> StoredMod
         base = f"{named}@{revision}"
     try:
         found = recognize(base)
-        if found is keras_hub.FORMAT or (found is None and peft.is_adapter(resolve(base, hub.TOKENIZER_FILES))):
+        if found is keras_hub.FORMAT or (found is None and peft.is_adapter(resolve(base, with_weights=False))):
             raise CheckpointError(
                 f"{base}: is no plain base model. Open that model, and give it this adapter with load_adapter"
             )
