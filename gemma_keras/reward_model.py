@@ -140,7 +140,7 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
     @classmethod
     def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaRewardModel":
         """As `GemmaCausalLM.from_preset`; a language model's folder gives its backbone under a fresh head keyed by
-        `seed`."""
+        `seed`; the folder of a reward model's adapter gives the head that lies in it."""
         loaded = presets.read(preset, load_weights)
         backbone = GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed))
         model = cls(backbone, loaded.tokenizer, seed=seed)
@@ -148,6 +148,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             model.reward_mean, model.reward_std = loaded.reward["reward_mean"], loaded.reward["reward_std"]
             if isinstance(loaded.weights, StoredWeights):
                 model.score.kernel.assign(np.ascontiguousarray(loaded.weights.read("score", "float32")))
+        if loaded.adapter is not None:
+            model.load_adapter(loaded.adapter)
         return model
 
     def save_to_preset(self, folder, dtype: str = "float32") -> None:

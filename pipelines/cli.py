@@ -140,7 +140,9 @@ def _add_model_commands(subparsers: "argparse._SubParsersAction[argparse.Argumen
     generate.add_argument("--raw", action="store_true", help="continue the text itself, without turns")
     generate.add_argument("--suffix", metavar="TEXT", help="fill in between the prompt and this text, with a CodeGemma")
     for command in (chat, generate):
-        command.add_argument("model", metavar="DIR", help="model or stage folder, model file or hub id")
+        command.add_argument(
+            "model", metavar="DIR", help="model, adapter or stage folder, model file, hub id or published name"
+        )
         command.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
         command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy")
         command.add_argument("--top-k", type=int, default=None, metavar="K")
@@ -148,7 +150,7 @@ def _add_model_commands(subparsers: "argparse._SubParsersAction[argparse.Argumen
         command.add_argument("--seed", type=int, default=0, metavar="N")
     converter = subparsers.add_parser("convert", help=f"write a model in another format: {', '.join(FORMATS)}")
     dtypes = dict.fromkeys(dtype for form in FORMATS.values() for dtype in form.dtypes)
-    converter.add_argument("model", metavar="SRC", help=f"hub id, {MODEL_FILES}")
+    converter.add_argument("model", metavar="SRC", help=f"published name, hub id, an adapter, {MODEL_FILES}")
     converter.add_argument("destination", type=Path, metavar="DST", help="folder or file to write; must not exist")
     converter.add_argument("--format", choices=tuple(FORMATS), default=None, help="default by the name of DST")
     converter.add_argument("--keras-hub", action="store_true", help="the same as --format keras_hub")

@@ -39,6 +39,11 @@ class GemmaCausalLMPreprocessor:
         self.sequence_length = sequence_length
         self.truncate = truncate
 
+    @classmethod
+    def from_preset(cls, preset: Any, **options: Any) -> "GemmaCausalLMPreprocessor":
+        """One over the tokenizer of `preset`, see `GemmaTokenizer.from_preset`; `options` as the class takes them."""
+        return cls(GemmaTokenizer.from_preset(preset), **options)
+
     def __call__(
         self, x: Any, sequence_length: int | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:

@@ -16,12 +16,13 @@ GEMMA_KERAS = {
         0,
     ),
     **dict.fromkeys(("text", "backends", "initializers"), 1),
-    "head": 2,
+    **dict.fromkeys(("head", "tokenizers"), 2),
     **dict.fromkeys(("layers", "inputs", "checkpoints", "losses", "sampling"), 3),
-    **dict.fromkeys(("lora", "presets"), 4),
+    **dict.fromkeys(("lora", "presets", "samplers"), 4),
     **dict.fromkeys(("backbone", "generation"), 5),
     **dict.fromkeys(("text_generation", "text_training"), 6),
     **dict.fromkeys(("causal_lm", "reward_model"), 7),
+    "models": 8,
 }
 PIPELINES = {
     "host": 0,
@@ -77,6 +78,7 @@ LIGHT = (
     "pipelines.sampling.prompts",
     "gemma_keras.config",
     "gemma_keras.text.*",
+    "gemma_keras.tokenizers",
     "gemma_keras.inputs.*",
     "gemma_keras.checkpoints.*",
 )
@@ -86,7 +88,11 @@ DOORS = {
     "gemma_keras/__init__.py": ("gemma_keras.*", "a name is loaded when it is first asked for"),
     "gemma_keras/checkpoints/gguf_reader.py": ("gguf", "an optional package"),
     "gemma_keras/checkpoints/keras_hub.py": ("keras*", "an optional package, and the Keras it brings along"),
-    "gemma_keras/checkpoints/resolve.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
+    "gemma_keras/checkpoints/hub.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
+    "gemma_keras/text/tokenizer.py": (
+        "gemma_keras",
+        "`from_preset`: file formats, a floor above, by the package's name",
+    ),
     "pipelines/cli.py": ("pipelines.commands.talk", "chat and generate build a model"),
     "pipelines/data/sources.py": ("pipelines.data.tables", "tables and hub data sets need `datasets`"),
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
