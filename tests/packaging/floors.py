@@ -66,6 +66,7 @@ DOORS = {
     "gemma_keras/checkpoints/keras_hub.py": ("keras*", "an optional package, and the Keras it brings along"),
     "gemma_keras/checkpoints/resolve.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
     "pipelines/cli.py": ("pipelines.commands.talk", "chat and generate build a model"),
+    "pipelines/commands/backend.py": ("keras", "the commands that build a model load Keras when it is known which one"),
     "pipelines/data/sources.py": ("pipelines.data.tables", "tables and hub data sets need `datasets`"),
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
     "pipelines/stages/registry.py": ("pipelines.stages.*", "a stage in its process; the kinds' parts of the report"),
