@@ -1,8 +1,8 @@
 """The floor plan as data: the floor of each room, what is light, the doors into heavy code."""
 
 GEMMA_KERAS = {
-    **dict.fromkeys(("config", "lora_options", "random", "errors", "backend_choice", "files", "shapes"), 0),
-    **dict.fromkeys(("text", "backends", "initializers"), 1),
+    **dict.fromkeys(("config", "lora_options", "random", "errors", "install_advice", "files", "shapes"), 0),
+    **dict.fromkeys(("text", "backends", "initializers", "backend_choice"), 1),
     **dict.fromkeys(("layers", "inputs", "checkpoints", "head", "losses", "sampling"), 2),
     **dict.fromkeys(("lora", "presets"), 3),
     **dict.fromkeys(("backbone", "generation"), 4),
