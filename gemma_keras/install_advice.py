@@ -4,7 +4,6 @@
 extra stands for are there.
 """
 
-import importlib.metadata
 import re
 
 DISTRIBUTION = "gemma-keras"
@@ -20,6 +19,8 @@ def install_command(extra: str) -> str:
     Args:
         extra: as in pyproject.toml, "jax" or "gguf".
     """
+    import importlib.metadata
+
     try:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:

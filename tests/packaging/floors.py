@@ -62,6 +62,7 @@ LIGHT = (
 
 DOORS = {
     "gemma_keras/__init__.py": ("gemma_keras.*", "a name is loaded when it is first asked for"),
+    "gemma_keras/install_advice.py": ("importlib.metadata", "a fiftieth of a second, which only an error needs"),
     "gemma_keras/checkpoints/gguf_reader.py": ("gguf", "an optional package"),
     "gemma_keras/checkpoints/keras_hub.py": ("keras*", "an optional package, and the Keras it brings along"),
     "gemma_keras/checkpoints/resolve.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
