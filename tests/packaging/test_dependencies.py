@@ -5,11 +5,13 @@ import functools
 import importlib.metadata
 import pathlib
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from source_tree import PACKAGES, ROOT, imports_of, parse
@@ -88,6 +90,35 @@ def test_every_extra_is_imported_by_somebody():
             elif not modules_of(name) & set(everywhere):
                 unused.append(f"{extra}: {name}")
     assert unused == []
+
+
+def test_every_dependency_has_one_lower_bound():
+    """Which CI installs: see `versions.yml`."""
+    lines = [*CORE, *(line for lines in EXTRAS.values() for line in lines if not line.startswith("gemma-keras"))]
+    operators = {line: [one.operator for one in Requirement(line).specifier] for line in lines}
+    assert {line: found for line, found in operators.items() if found not in ([">="], ["=="])} == {}
+
+
+def test_ci_runs_every_python_that_is_named_and_both_ends_of_the_ranges():
+    named = sorted(re.findall(r"Python :: (3\.\d+)", "\n".join(TABLE["classifiers"])))
+    assert named[0] == TABLE["requires-python"].removeprefix(">=")
+    backends = ["jax", "tensorflow", "torch"]
+    test, versions = (
+        yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())["jobs"]
+        for name in ("test.yml", "versions.yml")
+    )
+    for job in (test["one-backend"], versions["newest"]):
+        matrix = job["strategy"]["matrix"]
+        assert (matrix["python"], matrix["backend"]) == (named, backends)
+    assert versions["lowest"]["strategy"]["matrix"]["backend"] == backends
+    steps = "\n".join(step.get("run", "") for step in versions["lowest"]["steps"])
+    assert "--resolution lowest-direct" in steps and f"--python {named[0]}" in steps
+    (step,) = [step["run"] for step in versions["newest"]["steps"] if "run" in step]
+    assert "CONSTRAINTS= " in step
+    done = subprocess.run(["make", "-n", "CONSTRAINTS=", "VENV=nowhere", "install"], cwd=ROOT, capture_output=True, text=True)
+    assert "pip install" in done.stdout and "--constraint" not in done.stdout
+    done = subprocess.run(["make", "-n", "VENV=nowhere", "install"], cwd=ROOT, capture_output=True, text=True)
+    assert "--constraint constraints.txt --editable" in done.stdout
 
 
 def test_all_names_extras_that_exist():
