@@ -32,7 +32,11 @@ LIGHT = {
     "gemma-keras --help": (_COMMAND, "--help"),
     "gemma-keras list": (_COMMAND, "list"),
     "gemma-keras plan quickstart.yaml": (
-        _COMMAND, "plan", str(ROOT / "workflows" / "quickstart.yaml"), "--backend", *installed_backends()[:1],
+        _COMMAND,
+        "plan",
+        str(ROOT / "workflows" / "quickstart.yaml"),
+        "--backend",
+        *installed_backends()[:1],
     ),  # fmt: skip
     "import gemma_keras": ("import gemma_keras",),
 }
@@ -111,7 +115,9 @@ def render(found: dict[str, tuple[float, float]], about: dict) -> str:
     lines = ["| start | CPU s | peak MB |", "|---|---|---|"]
     lines += [f"| `{name}` | {seconds:.2f} | {memory:.0f} |" for name, (seconds, memory) in found.items()]
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in about["versions"])
-    return "\n".join([*lines, "", f"Medians on {about['processor']}, Python {about['python']}, {versions}, {about['date']}."])
+    return "\n".join(
+        [*lines, "", f"Medians on {about['processor']}, Python {about['python']}, {versions}, {about['date']}."]
+    )
 
 
 def read(text: str) -> dict[str, tuple[float, float]]:

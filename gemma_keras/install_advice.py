@@ -1,4 +1,4 @@
-"""How to install what is missing, in words that are right wherever this package came from: an index, a wheel, a checkout.
+"""How to install what is missing, in words that are right wherever this package came from: index, wheel or checkout.
 
 `pip install 'gemma-keras[jax]'` would look for this package on an index, which may not have it; the packages that the
 extra stands for are there.

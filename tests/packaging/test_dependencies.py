@@ -24,7 +24,7 @@ EXTRAS = TABLE["optional-dependencies"]
 
 TOOLS = {
     "beartype": ("tests/conftest.py", '"beartype.beartype"'),
-    "build": ("tests/packaging/test_wheel.py", '"build"'),
+    "build": ("tests/fixtures/fresh_environment.py", '"build"'),
     "hatchling": ("pyproject.toml", 'build-backend = "hatchling.build"'),
     "mypy": ("tests/run_all.sh", "$bin/mypy"),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
@@ -35,7 +35,7 @@ TOOLS = {
 """Distributions that are used without an import: where, and the text that stands there."""
 
 MODULES = {"protobuf": {"google"}, "types-pyyaml": set(), "llama-cpp-python": {"llama_cpp"}}
-"""Distribution → its modules, where the installed metadata does not say: a namespace, stubs, what is rarely installed."""
+"""Distribution → its modules, where the metadata does not say: a namespace, stubs, what is rarely installed."""
 
 
 def name_of(line: str) -> str:
@@ -115,7 +115,9 @@ def test_ci_runs_every_python_that_is_named_and_both_ends_of_the_ranges():
     assert "--resolution lowest-direct" in steps and f"--python {named[0]}" in steps
     (step,) = [step["run"] for step in versions["newest"]["steps"] if "run" in step]
     assert "CONSTRAINTS= " in step
-    done = subprocess.run(["make", "-n", "CONSTRAINTS=", "VENV=nowhere", "install"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "-n", "CONSTRAINTS=", "VENV=nowhere", "install"], cwd=ROOT, capture_output=True, text=True
+    )
     assert "pip install" in done.stdout and "--constraint" not in done.stdout
     done = subprocess.run(["make", "-n", "VENV=nowhere", "install"], cwd=ROOT, capture_output=True, text=True)
     assert "--constraint constraints.txt --editable" in done.stdout

@@ -19,7 +19,7 @@ TEMPLATES = {
     "no newline at its end": BODY + "  ",
     "line ends of Windows": BODY.replace("}{%", "}\r\n{%") + "\r\n",
     "lone carriage return": BODY.replace("}{%", "}\r{%"),
-    "other letters": BODY + "{# café, 字, U+2028 \u2028, a quote \" and a backslash \\n #}",
+    "other letters": BODY + '{# café, 字, U+2028 \u2028, a quote " and a backslash \\n #}',
 }
 
 
