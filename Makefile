@@ -7,12 +7,14 @@
 # make clean        remove what the targets made, the environment and runs/ excepted
 #
 # Variables: PYTHON (3.11 or later), VENV, BACKENDS="jax tensorflow torch", PYTEST_ARGS, MUTANT_ARGS,
+# CONSTRAINTS: exact versions to install, default those that the tests run with; empty: the newest that pyproject.toml allows.
 # TORCH_INDEX_URL: an index with PyTorch's CPU builds, e.g. https://download.pytorch.org/whl/cpu. Empty: pip's own settings.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BACKENDS ?= jax tensorflow torch
 PYTEST_ARGS ?=
+CONSTRAINTS ?= constraints.txt
 TORCH_INDEX_URL ?=
 # What to compare with brings a backend of its own (KerasHub TensorFlow, TRL PyTorch), and comes where that one is tested.
 PEERS := $(if $(filter tensorflow,$(BACKENDS)),keras-hub) $(if $(filter torch,$(BACKENDS)),trl)
@@ -22,7 +24,7 @@ COMMA := ,
 TEST_EXTRAS := $(subst $(SPACE),$(COMMA),$(strip $(BACKENDS) $(PEERS) test real-model))
 
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 JAX_STAMP := $(VENV)/.installed-jax
 TEST_STAMP := $(VENV)/.installed-test-$(subst $(SPACE),-,$(strip $(BACKENDS)))
 LLAMA_STAMP := $(VENV)/.tried-llama-cpp

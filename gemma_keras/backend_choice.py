@@ -10,11 +10,21 @@ import os
 import pathlib
 import sys
 
+from gemma_keras.install_advice import install_command
+
 BACKENDS = ("jax", "tensorflow", "torch")
 
 
 class BackendError(ValueError):
-    """An unknown backend, or one that is not installed."""
+    """An unknown backend, or one that is not installed.
+
+    Attributes:
+        alternatives: names of the backends that are installed in place of the one asked for.
+    """
+
+    def __init__(self, message: str, alternatives: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.alternatives = alternatives
 
 
 def installed_backends() -> tuple[str, ...]:
@@ -40,13 +50,16 @@ def choose_backend(requested: str | None = None) -> str:
     if name is None:
         if not installed:
             raise BackendError(
-                "No backend is installed: expected jax, tensorflow or torch. Run: pip install 'gemma-keras[jax]'"
+                f"No backend is installed: expected jax, tensorflow or torch. Run: {install_command('jax')}"
             )
         return installed[0]
     if name not in BACKENDS:
         raise BackendError(f"Unknown backend {name!r} ({source}): expected one of {', '.join(BACKENDS)}")
     if name not in installed:
-        raise BackendError(f"Backend {name!r} ({source}) is not installed. Run: pip install 'gemma-keras[{name}]'")
+        others = f", or choose one that is installed: {' or '.join(installed)}" if installed else ""
+        raise BackendError(
+            f"Backend {name!r} ({source}) is not installed. Run: {install_command(name)}{others}", installed
+        )
     return name
 
 

@@ -18,6 +18,7 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.gguf_header import GGUFHeader, GGUFTensor, read_header
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
+from gemma_keras.install_advice import install_command
 
 _FAMILIES = ("gemma", "gemma2", "gemma3")
 # llama.cpp scales queries of these by (width / heads) ** -0.5, all others by head size ** -0.5.
@@ -86,9 +87,7 @@ def gguf_package(file: Path) -> types.ModuleType:
     try:
         import gguf
     except ImportError as error:
-        raise CheckpointError(
-            f"{file}: GGUF weights need the package gguf: pip install 'gemma-keras[gguf]'."
-        ) from error
+        raise CheckpointError(f"{file}: GGUF weights need the package gguf: {install_command('gguf')}.") from error
     return gguf
 
 

@@ -25,6 +25,8 @@ from gemma_keras.checkpoints.hugging_face_reader import (
 )
 from gemma_keras.config import GemmaConfig
 from gemma_keras.files import sync_folder, write_text
+from gemma_keras.text.folder import CONFIG_FILE as TOKENIZER_CONFIG_FILE
+from gemma_keras.text.folder import JSON_FILE, TEMPLATE_FILE
 
 GENERATION_FILE = "generation_config.json"
 SHARD_BYTES = 5e9
@@ -159,6 +161,9 @@ def publish(written: str | Path, folder: str | Path) -> None:
         os.replace(written / name, folder / name)
     if INDEX_FILE not in new:
         (folder / INDEX_FILE).unlink(missing_ok=True)
+    if TOKENIZER_CONFIG_FILE in new:  # what else an earlier tokenizer left would be read in place of the new one's
+        for name in {JSON_FILE, TEMPLATE_FILE} - new:
+            (folder / name).unlink(missing_ok=True)
     _remove_weights(folder, new)
     sync_folder(folder)
 

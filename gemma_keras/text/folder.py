@@ -8,7 +8,7 @@ from typing import Any
 from gemma_keras.text import sentencepiece_files as files
 
 MODEL_FILE, JSON_FILE, CONFIG_FILE = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
-_TEMPLATE_FILE = "chat_template.jinja"
+TEMPLATE_FILE = "chat_template.jinja"
 _FAMILY_OF_MODEL_TYPE = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
 
 
@@ -28,13 +28,14 @@ def family_of_folder(folder: pathlib.Path) -> str | None:
 
 
 def chat_template(folder: pathlib.Path) -> str | None:
-    """The Jinja template of the folder, in a file of its own or in `tokenizer_config.json`, or None.
+    """The Jinja template of the folder, in a file of its own or in `tokenizer_config.json`, or None. Its line ends are
+    those of the source: whoever compares templates compares them too.
 
     Raises:
         ValueError: `tokenizer_config.json` is no JSON object.
     """
-    if (folder / _TEMPLATE_FILE).is_file():
-        return (folder / _TEMPLATE_FILE).read_text(encoding="utf-8")
+    if (folder / TEMPLATE_FILE).is_file():
+        return (folder / TEMPLATE_FILE).read_bytes().decode("utf-8")
     template = _table(folder / CONFIG_FILE).get("chat_template")
     if isinstance(template, list):  # several, each with a name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}

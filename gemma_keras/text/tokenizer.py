@@ -46,6 +46,7 @@ class GemmaTokenizer:
         chat_template: the Jinja template that came along, to be handed on; default Gemma's. It is for other engines:
             conversations are written here by `chat`, in Gemma's turns.
         more_stop_ids: ids that end a response beside eos and end of turn; those outside the vocabulary are left out.
+        template_file: the chat template came in a file of its own, `chat_template.jinja`; `save` writes that too.
 
     Attributes:
         pad_token_id, eos_token_id, bos_token_id, unknown_token_id: int.
@@ -62,6 +63,7 @@ class GemmaTokenizer:
         self, model_proto: bytes, family: str | None = None, tokenizer_json: bytes | None = None,
         chat_template: str | None = None,
         more_stop_ids: Iterable[int] = (),
+        template_file: bool = False,
     ):  # fmt: skip
         if family is not None and family not in tokenizer_export.CHAT_TEMPLATES:
             raise ValueError(
@@ -104,6 +106,7 @@ class GemmaTokenizer:
         self.infilling_marks = InfillingMarks(*marks) if len(marks) == len(tokenizer_files.INFILLING_MARKS) else None
         self.family: str = family or ("gemma" if self._find("<start_of_image>") is None else "gemma3")
         self.chat_template: str = chat_template or tokenizer_export.CHAT_TEMPLATES[self.family]
+        self.template_file = template_file
 
     def _find(self, piece: str) -> int | None:
         i: int = self._processor.piece_to_id(piece)
@@ -159,6 +162,7 @@ class GemmaTokenizer:
             "family": family or tokenizer_folder.family_of_folder(folder),
             "chat_template": tokenizer_folder.chat_template(folder),
             "more_stop_ids": tokenizer_folder.stop_token_ids(folder),
+            "template_file": (folder / tokenizer_folder.TEMPLATE_FILE).is_file(),
         }
         tokenizer_json = json_file.read_bytes() if json_file.is_file() else None
         if not model_file.is_file() and tokenizer_json is None:
@@ -323,7 +327,8 @@ class GemmaTokenizer:
     def save(self, folder: str | pathlib.Path) -> None:
         """Writes `tokenizer.model`, `tokenizer_config.json` with the chat template, and `tokenizer.json`.
 
-        `tokenizer.model` and `tokenizer.json` are the source's bytes where it had them. Otherwise `tokenizer.json` is
+        `tokenizer.model`, `tokenizer.json` and the chat template are the source's bytes where it had them, the template
+        in `chat_template.jinja` too where it came in that. Otherwise `tokenizer.json` is
         derived, for `transformers` and engines that read nothing else.
         """
         folder = pathlib.Path(folder)
@@ -340,5 +345,11 @@ class GemmaTokenizer:
             "unk": self.unknown_token_id,
         }
         pieces = {name: self.piece(i) for name, i in names.items()}
+        # Who finds this file looks for no template elsewhere: one of another tokenizer must not stay.
+        template_file = folder / tokenizer_folder.TEMPLATE_FILE
+        if self.template_file:
+            template_file.write_bytes(self.chat_template.encode("utf-8"))
+        else:
+            template_file.unlink(missing_ok=True)
         config = tokenizer_export.tokenizer_config(pieces, self.chat_template)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

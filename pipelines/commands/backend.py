@@ -1,11 +1,12 @@
 """Chooses the backend of a command that builds a model in this process."""
 
 from gemma_keras import backend_choice
+from pipelines.host import imports
 from pipelines.run.stage_process import set_environment
 
 
 def use_backend(requested: str | None) -> None:
-    """Set the backend and its environment, before anything imports Keras.
+    """Set the backend and its environment, then load Keras, without the figures that no command draws.
 
     Args:
         requested: what the command line says, or None for `backend_choice`'s order.
@@ -16,3 +17,5 @@ def use_backend(requested: str | None) -> None:
     backend = backend_choice.choose_backend(requested)
     set_environment(backend)
     backend_choice.set_backend(backend)
+    with imports.without(imports.FIGURES):
+        import keras  # noqa: F401  nothing may have imported it before

@@ -1,11 +1,12 @@
 """One runner a run folder. The lock belongs to the open file, so the system frees it whatever kills the process."""
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
 
 from pipelines.host.errors import ConfigError
 
@@ -18,6 +19,7 @@ def run_lock(run_folder: Path) -> Iterator[int]:
     """Hold a run folder for this process; yields the lock's file descriptor, which a stage's process inherits.
 
     A stage whose runner was killed ends by itself within a moment; its lock is waited for. A living runner's is not.
+    Held through `filelock.lock_descriptor` and not `FileLock`: a descriptor of ours can be handed on to the stage.
 
     Raises:
         ConfigError: another runner works in the folder; says its process id.
@@ -36,18 +38,14 @@ def run_lock(run_folder: Path) -> Iterator[int]:
 
 def _acquire(descriptor: int, run_folder: Path) -> None:
     give_up = time.monotonic() + ORPHAN_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            if _is_alive(holder) or time.monotonic() > give_up:
-                raise ConfigError(
-                    f"{run_folder}: another run (process {holder or 'unknown'}) works in this folder. "
-                    "Wait for it, stop it, or choose another --out"
-                ) from None
-            time.sleep(0.05)
+    while not filelock.lock_descriptor(descriptor, blocking=False):
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        if _is_alive(holder) or time.monotonic() > give_up:
+            raise ConfigError(
+                f"{run_folder}: another run (process {holder or 'unknown'}) works in this folder. "
+                "Wait for it, stop it, or choose another --out"
+            )
+        time.sleep(0.05)
 
 
 def _is_alive(process: str) -> bool:

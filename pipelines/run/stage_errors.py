@@ -7,6 +7,7 @@ from typing import Any
 from gemma_keras.backend_choice import BackendError
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.errors import InputError
+from gemma_keras.install_advice import install_command
 from pipelines.host.errors import ConfigError, DataError, DiskError, InternalError, WorkflowError
 from pipelines.host.files import disk_error, is_disk_error
 
@@ -42,9 +43,7 @@ def known_error(error: BaseException, folder: Path) -> WorkflowError | None:
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package in EXTRAS:
-            return ConfigError(
-                f"the package {package!r} is not installed. Run: pip install 'gemma-keras[{EXTRAS[package]}]'"
-            )
+            return ConfigError(f"the package {package!r} is not installed. Run: {install_command(EXTRAS[package])}")
     if isinstance(error, builtins.MemoryError) or any(text in str(error) for text in _MEMORY_TEXTS):
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         return InternalError(

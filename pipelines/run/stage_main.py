@@ -5,6 +5,7 @@ two file descriptors: one whose closing means that the runner is gone, and the r
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 import pydantic
 
+from pipelines.host import imports
 from pipelines.host.errors import InternalError, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.process_memory import peak_memory_gib
@@ -28,12 +30,13 @@ from pipelines.stages.context import StageContext
 _MODEL: pydantic.TypeAdapter[str | ScratchModel | None] = pydantic.TypeAdapter(Model)
 
 
-def execute(output: Path, quiet: bool) -> None:
+def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
     """Run the stage that `output/stage.json` describes and write `final.json`, time and memory beside it.
 
     Args:
         output: the unfinished stage's folder, `RUN/stages/.NAME.partial`.
         quiet: show no progress.
+        own_process: nothing but this stage runs here, so that Keras can be loaded without what stages do not use.
     """
     about = read_json(output / "stage.json")
     if about["kind"] not in registry.KINDS:
@@ -45,7 +48,9 @@ def execute(output: Path, quiet: bool) -> None:
         base_folder=Path(about["base_folder"]), quiet=quiet,
     )  # fmt: skip
     started = time.perf_counter()
-    final = registry.stage_function(about["kind"])(config, context)
+    with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
+        function = registry.stage_function(about["kind"])
+    final = function(config, context)
     write_json(output / "final.json", {**final, "warnings": context.warnings} if context.warnings else final)
     about["seconds"] = round(time.perf_counter() - started, 3)
     about["peak_memory_gib"] = round(peak_memory_gib(), 3)
@@ -87,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.set_inheritable(options.lifeline, False)
     os.set_inheritable(options.lock, False)
     try:
-        execute(options.output, options.quiet)
+        execute(options.output, options.quiet, own_process=True)
     except Stopped as stopped:
         return stopped.exit_code
     except Exception as error:

@@ -143,12 +143,13 @@ def stage_backend(workflow: Workflow, name: str) -> str:
     installed.
 
     Raises:
-        ConfigError: unknown, or not installed; says which package to install.
+        ConfigError: unknown, or not installed; says which package to install, and which option chooses another backend.
     """
     try:
         return backend_choice.choose_backend(workflow.stages[name].backend or workflow.backend)
     except backend_choice.BackendError as error:
-        raise ConfigError(str(error)) from error
+        option = f" (--backend {error.alternatives[0]})" if error.alternatives else ""
+        raise ConfigError(f"{error}{option}") from error
 
 
 def _backend_problems(workflow: Workflow) -> list[Complaint]:

@@ -7,7 +7,7 @@ GEMMA_KERAS = {
             "lora_options",
             "random",
             "errors",
-            "backend_choice",
+            "install_advice",
             "files",
             "shapes",
             "distribution",
@@ -15,7 +15,7 @@ GEMMA_KERAS = {
         ),
         0,
     ),
-    **dict.fromkeys(("text", "backends", "initializers"), 1),
+    **dict.fromkeys(("text", "backends", "initializers", "backend_choice"), 1),
     **dict.fromkeys(("head", "tokenizers"), 2),
     **dict.fromkeys(("layers", "inputs", "checkpoints", "losses", "sampling"), 3),
     **dict.fromkeys(("lora", "presets", "samplers"), 4),
@@ -86,6 +86,7 @@ LIGHT = (
 
 DOORS = {
     "gemma_keras/__init__.py": ("gemma_keras.*", "a name is loaded when it is first asked for"),
+    "gemma_keras/install_advice.py": ("importlib.metadata", "a fiftieth of a second, which only an error needs"),
     "gemma_keras/checkpoints/gguf_reader.py": ("gguf", "an optional package"),
     "gemma_keras/checkpoints/keras_hub.py": ("keras*", "an optional package, and the Keras it brings along"),
     "gemma_keras/checkpoints/hub.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
@@ -94,6 +95,7 @@ DOORS = {
         "`from_preset`: file formats, a floor above, by the package's name",
     ),
     "pipelines/cli.py": ("pipelines.commands.talk", "chat and generate build a model"),
+    "pipelines/commands/backend.py": ("keras", "the commands that build a model load Keras when it is known which one"),
     "pipelines/data/sources.py": ("pipelines.data.tables", "tables and hub data sets need `datasets`"),
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
     "pipelines/stages/registry.py": ("pipelines.stages.*", "a stage in its process; the kinds' parts of the report"),

@@ -1,15 +1,12 @@
-"""Files and functions stay readable, public things are documented, a few habits stay out, every package is declared."""
+"""Files and functions stay readable, public things are documented, a few habits stay out."""
 
 import ast
-import importlib.metadata
 import pathlib
 import re
 import statistics
-import sys
 
 import pytest
-from packaging.requirements import Requirement
-from source_tree import PACKAGES, ROOT, imports_of, parse
+from source_tree import PACKAGES, ROOT, parse
 
 pytestmark = pytest.mark.no_backend
 
@@ -67,21 +64,3 @@ def test_modules_and_public_functions_and_classes_have_docstrings():
                 if ast.get_docstring(node) is None:
                     missing.append(f"{short(path)}:{node.lineno}: {node.name}")
     assert missing == []
-
-
-def test_every_third_party_import_is_declared(project_table):
-    declared = [Requirement(line).name.lower().replace("_", "-") for line in project_table["dependencies"]]
-    for lines in project_table["optional-dependencies"].values():
-        declared += [Requirement(line).name.lower().replace("_", "-") for line in lines]
-    distributions = importlib.metadata.packages_distributions()
-    undeclared = set()
-    for path in LIBRARY:
-        for top in (
-            {one.target.split(".")[0] for one in imports_of(path)}
-            - set(sys.stdlib_module_names)
-            - {"gemma_keras", "pipelines"}
-        ):
-            owners = {owner.lower().replace("_", "-") for owner in distributions.get(top, [top])}
-            if not owners & set(declared):
-                undeclared.add((short(path), top))
-    assert not undeclared

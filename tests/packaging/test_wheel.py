@@ -10,17 +10,6 @@ pytestmark = pytest.mark.no_backend
 
 
 @pytest.fixture(scope="module")
-def wheel(repository, tmp_path_factory):
-    """The built wheel; build tools come from the present environment, so that no network is needed."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, repository]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
 def installed(wheel, make_environment):
     """A fresh environment with the core dependencies, JAX and the wheel."""
     environment = make_environment("jax")

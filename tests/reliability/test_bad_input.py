@@ -201,7 +201,7 @@ def test_backend_that_is_not_installed(place, in_yaml):
     text = WORKFLOW.replace("MODEL", "model")
     (place / "w.yaml").write_text(text.replace("backend: jax\n", "backend: torch\n" if in_yaml else ""))
     done = run(place, blocked="torch", **({} if in_yaml else {"KERAS_BACKEND": "torch"}))
-    assert_refused(done, 2, "'torch'", "pip install 'gemma-keras[torch]'")
+    assert_refused(done, 2, "'torch'", "pip install 'torch>=", "choose one that is installed: ", " (--backend ")
     assert not (place / "out").exists()
 
 

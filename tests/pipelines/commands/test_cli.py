@@ -136,7 +136,7 @@ def test_usage_errors_exit_with_2(capsys):
         (InternalError("died"), 70, "error: died"),
         (OSError(28, "No space left on device"), 74, "make room"),
         (KeyboardInterrupt(), 130, ""),
-        (ModuleNotFoundError("No module named 'gguf'", name="gguf"), 2, "pip install 'gemma-keras[gguf]'"),
+        (ModuleNotFoundError("No module named 'gguf'", name="gguf"), 2, "pip install 'gguf>=0.17'"),
     ],
 )
 def test_exit_code_of_each_kind_of_failure(error, code, text, workflow_file, capsys, monkeypatch):
