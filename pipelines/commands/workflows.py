@@ -3,11 +3,12 @@
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 from gemma_keras.files import write_text
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import shipped_workflows
-from pipelines.host.run_folder import folders_with_stages
+from pipelines.host.run_folder import folders_with_stages, stage_folder
 from pipelines.host.spelling import did_you_mean
 from pipelines.report import headline
 from pipelines.report.records import read_run
@@ -27,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     say = (lambda line: None) if options.quiet else _print
     summary = runner.run(loaded, folder, in_process=options.in_process, quiet=options.quiet, say=say)
     if not options.quiet:
-        _print("\n".join(["", *headline.lines(summary, registry.reports()), ""]))
+        _print("")
+        _say_results(folder, summary)
     _print(f"report: {folder / 'report.html'}")
     return 0
 
@@ -68,7 +70,7 @@ def report(options: argparse.Namespace) -> int:
     for of_seed in read_run(options.run_folder).parts:
         runner.write_results(of_seed.folder)
     summary = runner.write_results(options.run_folder)
-    _print("\n".join(headline.lines(summary, registry.reports())))
+    _say_results(options.run_folder, summary)
     _print(f"report: {options.run_folder / 'report.html'}")
     return 0
 
@@ -105,6 +107,18 @@ def copy(options: argparse.Namespace) -> int:
 def run_folder(options: argparse.Namespace, loaded: LoadedWorkflow) -> Path:
     """`--out`, else `runs/<workflow name>` in the current folder."""
     return options.out or Path("runs") / loaded.workflow.name
+
+
+def _say_results(folder: Path, summary: dict[str, Any]) -> None:
+    """The figures of a run, and where the model lies that it was for."""
+    _print("\n".join([*headline.lines(summary, registry.reports()), ""]))
+    seed = summary["seed"] if "seeds" in summary else None
+    for name in reversed(summary["stages"]):
+        # Of several seeds the first one's: the figures of the sections of the report are those too.
+        for place in (stage_folder(folder, name, seed), stage_folder(folder, name, None)):
+            if (place / "model").is_dir():
+                _print(f"model:  {place / 'model'}")
+                return
 
 
 def _load(options: argparse.Namespace) -> LoadedWorkflow:
