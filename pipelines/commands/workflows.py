@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,8 @@ def _load(options: argparse.Namespace) -> LoadedWorkflow:
 def _description(path: Path) -> str:
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     line = first.removeprefix("#").strip() if first.startswith("#") else ""
+    if not sys.stdout.isatty():
+        return line  # whoever reads the output of a pipe has room
     columns = max(40, shutil.get_terminal_size().columns - 30)
     return line if len(line) <= columns else line[: columns - 3] + "..."
 

@@ -1,5 +1,5 @@
-"""Says what a program does while it has nothing to count: a spinner on a terminal, a line now and then elsewhere, nothing
-when quiet. Written to stderr, as all progress is."""
+"""Says what a program does while it has nothing to count: a spinner on a terminal, a line now and then elsewhere,
+nothing when quiet. Written to stderr, as all progress is."""
 
 import sys
 import threading
