@@ -1,6 +1,8 @@
 """The commands that work on workflows and runs. None of them imports Keras or datasets; the stages' processes do."""
 
 import argparse
+import itertools
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -77,7 +79,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def list_workflows(options: argparse.Namespace) -> int:
-    """`list`: the shipped workflows with their first comment."""
+    """`list`: the shipped workflows, each with the first sentence of its comment."""
     shipped = shipped_workflows()
     width = max(map(len, shipped), default=0)
     for name, path in shipped.items():
@@ -127,12 +129,15 @@ def _load(options: argparse.Namespace) -> LoadedWorkflow:
 
 
 def _description(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    line = first.removeprefix("#").strip() if first.startswith("#") else ""
-    if not sys.stdout.isatty():
-        return line  # whoever reads the output of a pipe has room
+    """The first sentence of the comment that a workflow begins with; cut where a terminal has no room."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("#").strip() for line in comment)
+    # Not at the dot of an abbreviation before a year.
+    sentence = re.split(r"(?<=\.)\s+(?=[A-Z])", text, maxsplit=1)[0]
     columns = max(40, shutil.get_terminal_size().columns - 30)
-    return line if len(line) <= columns else line[: columns - 3] + "..."
+    if not sys.stdout.isatty() or len(sentence) <= columns:  # whoever reads from a pipe has room
+        return sentence
+    return sentence[: columns - 3] + "..."
 
 
 def _print(text: str) -> None:

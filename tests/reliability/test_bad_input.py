@@ -210,17 +210,19 @@ def test_size_without_weights_names_what_to_give(place):
     assert_refused(run(place), 2, "'gemma_2b' is a size without weights", "a folder")
     assert not (place / "out").exists()
     assert_refused(
-        command(place, "generate", "gemma_2b", "--prompt", "x", "--backend", "jax"), 2, "size without weights"
+        command(place, "generate", "gemma_2b", "--quiet", "--prompt", "x", "--backend", "jax"),
+        2,
+        "size without weights",
     )
 
 
 def test_an_interrupted_conversion_leaves_nothing(place):
     (place / "model" / "tokenizer.model").write_bytes(b"junk")
     before = sorted(path.name for path in place.iterdir())
-    assert_refused(command(place, "convert", "model", "converted"), 65, "tokenizer.model")
+    assert_refused(command(place, "convert", "--quiet", "model", "converted"), 65, "tokenizer.model")
     weights = place / "model" / "model.safetensors"
     (place / "model" / "tokenizer.model").unlink()
     (place / "model" / "tokenizer.json").unlink()
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert_refused(command(place, "convert", "model", "converted"), 65, "model.safetensors")
+    assert_refused(command(place, "convert", "--quiet", "model", "converted"), 65, "model.safetensors")
     assert sorted(path.name for path in place.iterdir()) == before
