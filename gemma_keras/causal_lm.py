@@ -1,33 +1,31 @@
 """The language model: `fit`, `generate`, token log-probabilities."""
 
-import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from gemma_keras import presets
+from gemma_keras import presets, text_generation
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
-from gemma_keras.generation import generate_tokens
 from gemma_keras.head import full_logits, target_log_probs
-from gemma_keras.inputs import fit_data, prompt_data
+from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
 from gemma_keras.lora import AdaptedModel
-from gemma_keras.losses import next_token_loss
-from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
-from gemma_keras.text.infilling import infilling_stop_token_ids
-
-_STEP_MULTIPLE = 8  # of decoding steps, so that few loops are compiled
+from gemma_keras.text.tokenizer import GemmaTokenizer
+from gemma_keras.text_training import TextTraining
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
-class GemmaCausalLM(AdaptedModel, keras.Model):
+class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
     """A Gemma with its head, the transposed embedding.
 
     Args:
         backbone: `GemmaBackbone`.
         tokenizer: `GemmaTokenizer`, or None; then only ids go in and out.
+        preprocessor: `GemmaCausalLMPreprocessor`, a tokenizer and the length that `fit` and `generate` go by; default
+            one of 1024 positions over `tokenizer`.
 
     Call: the dict of `GemmaBackbone` →
         logits float32 (b, t, v); or, with
@@ -42,13 +40,29 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         print(model.generate("Knock knock.", max_length=64))
     """
 
-    def __init__(self, backbone: GemmaBackbone, tokenizer=None, **kwargs):
+    def __init__(
+        self,
+        backbone: GemmaBackbone,
+        tokenizer: GemmaTokenizer | None = None,
+        preprocessor: GemmaCausalLMPreprocessor | None = None,
+        **kwargs,
+    ):
         super().__init__(dtype=backbone.dtype_policy, **kwargs)
         self.backbone = backbone
-        self.tokenizer = tokenizer
+        self.preprocessor = GemmaCausalLMPreprocessor(tokenizer) if preprocessor is None else preprocessor
         self.sampler = Sampler()
-        self._uses_own_loss = True
+        self._calls = 0
+        self._start_uncompiled()
         self.built = True
+
+    @property
+    def tokenizer(self) -> Any:
+        """The preprocessor's `GemmaTokenizer`, or None."""
+        return self.preprocessor.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: GemmaTokenizer | None) -> None:
+        self.preprocessor.tokenizer = tokenizer
 
     @property
     def config(self):
@@ -108,118 +122,18 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
     def _output_matrix(self):
         return self.backbone.token_embedding.as_output_matrix()
 
-    # --- training with Keras
-
-    def compile(
-        self, optimizer="auto", loss="auto", *, sampler="random", metrics=None, weighted_metrics=None, **kwargs
-    ):
-        """Keras' `compile`, with defaults for a language model.
-
-        Args:
-            optimizer: default AdamW at 2e-5 without weight decay.
-            loss: "auto" for the mean negative log-probability of the loss-bearing tokens, which never stores the full
-                logits. Any other loss, and any metric, gets logits (b, t, v) and the next token ids (b, t), with sample
-                weights (b, t), 1 where the token bears loss; `metrics` see every position, `weighted_metrics` the
-                loss-bearing ones.
-            sampler: for `generate`: "greedy", "random", "top_k", "top_p" or a `gemma_keras.Sampler`.
-        """
-        if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = keras.optimizers.AdamW(2e-5, weight_decay=0.0)
-        self.sampler = Sampler.from_name(sampler)
-        self._uses_own_loss = isinstance(loss, str) and loss == "auto" and not metrics and not weighted_metrics
-        if not self._uses_own_loss:
-            warnings.warn(
-                "A user's loss or metric needs the logits of the whole vocabulary: training will take far more memory "
-                "than `loss='auto'`.",
-                stacklevel=2,
-            )
-        if isinstance(loss, str) and loss in ("auto", "sparse_categorical_crossentropy"):
-            # Keras would cast token ids to its float type (bfloat16 has no 771), divide by padding, and take logits for
-            # probabilities.
-            own = keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, reduction="mean_with_sample_weight", dtype="float32"
-            )
-            loss = None if self._uses_own_loss else own
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
-
-    def fit(
-        self, x=None, y=None, batch_size=None, *, max_length: int = 1024, validation_data=None, shuffle=True, **kwargs
-    ):
-        """Keras' `fit` on text, conversations, prompt and response pairs, or ids.
-
-        Args:
-            x: strings (bos + text + eos, no template); lists of `{"role", "content"}` (turn format); dicts, or a dict
-                of lists, with "prompt" and "completion" or "prompts" and "responses" (loss on the response only); a
-                `datasets.Dataset`, a `tf.data.Dataset` or a PyTorch `DataLoader` of these; or a dict of arrays with
-                "token_ids", "padding_mask" and perhaps "is_target" (bool (b, t), True where a token bears loss).
-            batch_size: default 32, or the batch size that a `tf.data.Dataset` or `DataLoader` comes with.
-            max_length: tokens a row; longer ones are an error that names the row.
-            validation_data: the same kinds as x.
-
-        Raises:
-            ValueError: data of another kind, rows that are too long or bear no loss, or text without a tokenizer.
-        """
-        if not self.compiled:
-            self.compile()
-        if self.backbone.token_embedding.embeddings.dtype in ("bfloat16", "float16"):
-            warnings.warn(
-                "Weights in half precision lose small updates to rounding, and Keras' Adam does nothing to them at "
-                "all. Load the model with dtype='mixed_bfloat16': it computes in bfloat16 over float32 weights.",
-                stacklevel=2,
-            )
-        if y is not None:
-            raise ValueError(
-                "`y` is made from `x`, by shifting it. Received: y. Pass only x, with 'is_target' to choose the "
-                "loss-bearing tokens"
-            )
-        features, targets, weights, batch = self._training_arrays(x, max_length, batch_size)
-        if validation_data is not None:
-            validation_data = self._training_arrays(validation_data, max_length, batch_size)[:3]
-        return super().fit(
-            features,
-            targets,
-            batch_size=batch,
-            sample_weight=weights,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            **kwargs,
-        )
-
-    def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, **kwargs):
-        """Keras' `evaluate` on the same kinds of data as `fit`; once prepared arrays with their `y` are given they pass
-        through."""
-        if y is None:
-            x, y, kwargs["sample_weight"], batch_size = self._training_arrays(x, max_length, batch_size)
-        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
-
-    def _training_arrays(self, data, max_length, batch_size):
-        config = self.config
-        features, targets, weights, own_batch_size = fit_data.prepare(
-            data, self.tokenizer, max_length, config.pad_token_id, config.vocabulary_size
-        )
-        if self._uses_own_loss:
-            positions, targets, weights = fit_data.loss_positions(targets, weights)
-            features["target_ids"] = targets
-            if positions is not None:
-                features["target_positions"] = positions
-        return features, targets, weights, batch_size or own_batch_size
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean negative log-probability of the loss-bearing tokens of the batch: sum over tokens / their number."""
-        if not self._uses_own_loss:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        return next_token_loss(y_pred, ops.cast(sample_weight, "float32") > 0)
-
     # --- generation
 
     def generate(
         self,
         inputs,
-        max_length: int = 256,
+        max_length: int | None = None,
         stop_token_ids="auto",
-        seed: int = 0,
+        seed: int | None = None,
         strip_prompt: bool = False,
         sampler=None,
+        stop=None,
+        num_return_sequences: int = 1,
     ):
         """Continue prompts.
 
@@ -228,58 +142,53 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
                 conversations, a dict of texts "prefix" and "suffix" to fill in between (CodeGemma) or a list of them, a
                 list of id lists, or a dict of arrays with "token_ids" and "padding_mask". Strings are continued as they
                 are, after bos; conversations are put into the turn format.
-            max_length: tokens of prompt and answer together.
+            max_length: tokens of prompt and answer together; default the width of the arrays where those have room,
+                else `preprocessor.sequence_length`.
             stop_token_ids: "auto" for end of sequence and end of turn, with a prefix and a suffix the infilling marks
                 too; a list of ids; or None to stop only at `max_length`.
-            seed: of the draws; row i of the call draws the same numbers whatever the batch.
+            seed: of the draws; row i of the call draws the same numbers whatever the batch. Default: the sampler's seed
+                and the number of the call, or where it has none new draws each time, which
+                `keras.utils.set_random_seed` makes repeatable.
             strip_prompt: return the continuation alone.
             sampler: default that of `compile`.
+            stop: a string or strings that end an answer, and are cut off.
+            num_return_sequences: answers a prompt, one after the other in the result.
 
         Returns:
             Text for text, one string for one of them; of conversations the answer alone, of infilling the middle alone;
-            for ids a dict with "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts padded on the
-            left.
+            for ids a dict with "token_ids" int32 and "padding_mask" bool, both (b, max_length), padded on the right,
+            with `strip_prompt` (b, new).
 
         Raises:
-            ValueError: text without a tokenizer, or a prompt that leaves no room below `max_length`.
+            ValueError: text without a tokenizer, a prompt that leaves no room below `max_length`, or `stop` with ids.
         """
-        prompts, kind = prompt_data.encode(inputs, self.tokenizer, self.config.vocabulary_size)
-        longest = max(len(prompt) for prompt in prompts)
-        if longest >= max_length:
-            raise ValueError(
-                f"The longest prompt has {longest} tokens and leaves no room. Received: max_length={max_length}"
-            )
-        sampler = self.sampler if sampler is None else Sampler.from_name(sampler)
-        new_tokens = max_length - longest
-        token_ids, is_token = prompt_data.left_padded(prompts, self.config.pad_token_id)
-        # A few steps too many cost less than compiling a loop for every length.
-        steps = -(-new_tokens // _STEP_MULTIPLE) * _STEP_MULTIPLE
-        draws = np.stack([uniforms(seed, "generate", row, shape=steps) for row in range(len(prompts))])
-        stops = self._stop_token_ids(stop_token_ids, kind)
-        generated = generate_tokens(self.backbone, token_ids, is_token, steps, draws, sampler, stops).shortened(
-            new_tokens
+        asked = text_generation.request(
+            self, inputs, max_length, stop_token_ids, seed, sampler, num_return_sequences=num_return_sequences
         )
-        if kind == "ids":
-            if strip_prompt:
-                return {"token_ids": generated.token_ids, "padding_mask": generated.response_mask}
-            return {
-                "token_ids": np.concatenate([token_ids, generated.token_ids], axis=1),
-                "padding_mask": np.concatenate([is_token, generated.response_mask], axis=1),
-            }
-        answers = generated.responses()
-        if kind in ("text", "texts") and not strip_prompt:
-            answers = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        texts = [self.tokenizer.decode(answer) for answer in answers]
-        return texts[0] if kind in ("text", "conversation", "infilling") else texts
+        return text_generation.answer(self, asked, strip_prompt, stop)
 
-    def _stop_token_ids(self, stop_token_ids, kind):
-        if stop_token_ids is None:
-            return ()
-        if isinstance(stop_token_ids, str) and kind in ("infilling", "infillings"):
-            return infilling_stop_token_ids(self.tokenizer)
-        if isinstance(stop_token_ids, str):
-            return self.tokenizer.stop_token_ids if self.tokenizer is not None else (self.config.eos_token_id,)
-        return tuple(stop_token_ids)
+    def count_call(self) -> int:
+        """How often a sampler's own seed has been drawn by before; 0 again after `compile`."""
+        self._calls += 1
+        return self._calls - 1
+
+    def stream(
+        self, inputs, max_length: int | None = None, stop_token_ids="auto", seed: int | None = None, sampler=None,
+        stop=None,
+    ) -> Iterator[str]:  # fmt: skip
+        """The answer to one prompt, piece by piece as it is sampled: joined, what `generate` returns with
+        `strip_prompt`.
+
+        Args: as `generate`, of one text, conversation, or prefix and suffix.
+
+        Yields:
+            Text, never empty, without the prompt; no part of a character, and nothing that `stop` cuts off.
+
+        Raises:
+            ValueError: as `generate`; several prompts, or ids.
+        """
+        asked = text_generation.request(self, inputs, max_length, stop_token_ids, seed, sampler)
+        return text_generation.pieces(self, asked, stop)
 
     # --- disk
 

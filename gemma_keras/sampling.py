@@ -24,6 +24,7 @@ class Sampler:
         temperature: float >= 0; logits are divided by it; 0 takes the most likely token.
         top_k: keep the k most likely tokens, or None. Ties with the k-th are kept.
         top_p: keep the smallest set of most likely tokens whose probability reaches it, in (0, 1], or None.
+        seed: of `GemmaCausalLM.generate` where it is given none; or None.
 
     Raises:
         ValueError: a value outside its range.
@@ -32,6 +33,7 @@ class Sampler:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    seed: int | None = None
 
     def __post_init__(self):
         if not self.temperature >= 0:

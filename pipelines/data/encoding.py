@@ -168,9 +168,9 @@ def _encode_pair(tokenizer: GemmaTokenizer | None, pair: Preference) -> EncodedP
 
 def _check_vocabulary(tokenizer: GemmaTokenizer | None, *ids: list[int]) -> None:
     highest = max(map(max, ids))
-    if tokenizer is not None and highest >= tokenizer.vocabulary_size:
+    if tokenizer is not None and highest >= tokenizer.vocabulary_size():
         raise ValueError(
-            f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size}. "
+            f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size()}. "
             "Rows with ids belong to the tokenizer that sampled them; start from that model."
         )
 

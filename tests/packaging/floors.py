@@ -6,7 +6,8 @@ GEMMA_KERAS = {
     **dict.fromkeys(("layers", "inputs", "checkpoints", "head", "losses", "sampling"), 2),
     **dict.fromkeys(("lora", "presets"), 3),
     **dict.fromkeys(("backbone", "generation"), 4),
-    **dict.fromkeys(("causal_lm", "reward_model"), 5),
+    **dict.fromkeys(("text_generation", "text_training"), 5),
+    **dict.fromkeys(("causal_lm", "reward_model"), 6),
 }
 PIPELINES = {
     "host": 0,

@@ -66,7 +66,7 @@ def test_logits_and_weights_go_both_ways(name):
 @pytest.mark.parametrize("name", ["gemma2", "gemma3"])
 def test_presets_go_both_ways(name, tmp_path):
     tokenizer = GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, CONFIGS[name].family)
-    config = CONFIGS[name].replace(vocabulary_size=tokenizer.vocabulary_size)
+    config = CONFIGS[name].replace(vocabulary_size=tokenizer.vocabulary_size())
     ours = shaken(GemmaCausalLM(GemmaBackbone(config, seed=5), tokenizer))
     if name == "gemma3":
         # KerasHub's Gemma 3 tokenizer wants pieces for images, which this one has not.
