@@ -2,6 +2,7 @@
 imports it when a backend has been chosen."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gemma_keras import GemmaCausalLM, Sampler
+from gemma_keras import GemmaCausalLM, Sampler, text_generation
 from gemma_keras.errors import InputError
 from gemma_keras.generation import generate_tokens
 from gemma_keras.inputs import prompt_data
@@ -24,7 +25,8 @@ from pipelines.host.activity import Activity
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.progress import Progress
 
-WIDTH_MULTIPLE = 32  # few prompt widths, so that a conversation does not compile anew at each turn
+WIDTH_MULTIPLE = 32  # few prompt widths, so that few loops are compiled
+CHAT_WIDTH_MULTIPLE = 64  # a conversation grows with every turn, and should not compile anew at each
 
 
 def chat(options: argparse.Namespace, source: str, activity: Activity) -> int:
@@ -103,10 +105,9 @@ def _answer(model: Any, sampler: Sampler, options: argparse.Namespace) -> Answer
         (ids,), _ = prompt_data.encode(messages, model.tokenizer, model.config.vocabulary_size)
         # Each answer has draws of its own, also where one turn is answered twice.
         seed = int(generator(options.seed, "chat", draw).integers(2**31))
-        pieces: Iterator[str] = model.stream(
-            messages, max_length=len(ids) + options.max_new_tokens, seed=seed, sampler=sampler
-        )
-        return pieces
+        asked = text_generation.request(model, messages, len(ids) + options.max_new_tokens, "auto", seed, sampler)
+        prompt = padded([ids], model.tokenizer.pad_token_id, round_up(len(ids), CHAT_WIDTH_MULTIPLE), side="left")
+        return text_generation.pieces(model, dataclasses.replace(asked, arrays=(*prompt, *asked.arrays[2:])))
 
     return answer
 

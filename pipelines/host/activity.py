@@ -97,12 +97,12 @@ class Activity:
 
     def pause(self) -> None:
         """Show nothing until `resume`: a bar, or nothing at all, takes the place."""
-        self._is_paused, self._what = True, None
+        self._is_paused = True
         if self._spinner is not None:
             self._spinner.stop()
         if self._beat is not None:
             self._beat.stop()
-        self._spinner = self._beat = None
+        self._spinner = self._beat = self._what = None
 
     def _show(self) -> None:
         if self._stream.isatty():

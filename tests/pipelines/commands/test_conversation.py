@@ -2,8 +2,11 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
+from terminal_fixture import Typist
 
 from pipelines.commands import conversation as module
 from pipelines.commands.conversation import Conversation, converse
@@ -141,47 +144,31 @@ def test_an_error_of_the_model_leaves_the_conversation_as_it_was():
     assert stage.texts == []
 
 
-def test_a_history_is_kept_for_its_owner_and_only_on_a_terminal(tmp_path, monkeypatch):
-    """A child with a terminal of its own types; the next one finds what was typed with the arrow key."""
+def test_a_history_is_kept_for_its_owner_and_only_on_a_terminal(tmp_path, repository):
+    """The arrow key finds what was typed in an earlier conversation; from a pipe nothing is kept."""
     pytest.importorskip("readline")
     code = (
         "from pipelines.commands.line_editing import lines\n"
         "with lines() as read:\n    print('<' + read() + '>')\n    print('<' + read() + '>')\n"
     )
-    monkeypatch.setenv("GEMMA_KERAS_CACHE", str(tmp_path))
+    environment = {"GEMMA_KERAS_CACHE": str(tmp_path), "PYTHONPATH": str(repository)}
     file = tmp_path / "chat_history"
-    assert b"<one>" in typed(code, b"one\ntwo\n")
+
+    def typed(*lines):
+        typist = Typist("-c", code, **environment)
+        for count, line in enumerate(lines, 1):
+            typist.until("> ", count)
+            typist.type(line + "\n")
+            typist.until("<", count)
+        typist.until("\n", 4)
+        assert typist.end() == 0
+        return typist.seen
+
+    assert "<one>" in typed("one", "two")
     assert file.read_text().split() == ["one", "two"] and file.stat().st_mode & 0o077 == 0
-    assert b"<one>" in typed(code, b"\x1b[A\x1b[A\n\n")
+    assert "<one>" in typed("\x1b[A\x1b[A", "three")
     before = file.read_bytes()
-    import subprocess
-    import sys
-
-    piped = subprocess.run([sys.executable, "-c", code], input="three\nfour\n", capture_output=True, text=True)
-    assert piped.stdout == "<three>\n<four>\n" and file.read_bytes() == before
-
-
-def typed(code: str, keys: bytes) -> bytes:
-    """What a program writes to a terminal on which `keys` are typed."""
-    import pty
-    import sys
-
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = "xterm"
-        os.execv(sys.executable, [sys.executable, "-c", code])
-    seen = b""
-    while seen.count(b"> ") < 1:
-        seen += os.read(terminal, 4096)
-    for line in keys.splitlines(keepends=True):
-        os.write(terminal, line)
-    while True:
-        try:
-            piece = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not piece:
-            break
-        seen += piece
-    assert os.waitpid(pid, 0)[1] == 0, seen
-    return seen
+    piped = subprocess.run(
+        [sys.executable, "-c", code], input="four\nfive\n", capture_output=True, text=True, env=os.environ | environment
+    )
+    assert piped.stdout == "<four>\n<five>\n" and file.read_bytes() == before

@@ -118,7 +118,7 @@ def test_a_terminal_gets_a_spinner_that_leaves_nothing_behind():
         time.sleep(0.6)
     text = stream.getvalue()
     assert "  sft: loading jax" in text and "  sft: loading jax, 0:07" in text and "  sft: loading weights" in text
-    assert text.endswith("\x1b[2K") and text.count("\n") <= 1
+    assert text.endswith("\x1b[2K") and text.count("\n") <= 1 and "None" not in text
 
 
 def test_a_terminal_counts_the_time_of_the_first_step():
