@@ -49,7 +49,9 @@ def _draw_curve(axis: Axes, curve: Sequence[dict[str, Any]], name: str) -> None:
     points = [point for point in curve if name in point]
     along, means = [point["kl_bound"] for point in points], [point[name]["mean"] for point in points]
     axis.plot(along, means, color=INK, marker="s", markersize=4, label="best of n")
-    axis.vlines(along, *zip(*(point[name]["ci95"] for point in points), strict=True), color=INK, linewidth=1.0)
+    for point, x in zip(points, along, strict=True):
+        if point[name]["ci95"]:
+            axis.vlines([x], *point[name]["ci95"], color=INK, linewidth=1.0)
     for point, x, y in zip(points, along, means, strict=True):
         axis.annotate(str(point["n"]), (x, y), xytext=(-5, 2), textcoords="offset points", ha="right")
 
