@@ -1,6 +1,6 @@
 """The language model: `fit`, `generate`, token log-probabilities."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ from keras import ops
 from gemma_keras import presets, text_generation
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
+from gemma_keras.exporting import export_options
 from gemma_keras.head import full_logits, target_log_probs
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
 from gemma_keras.lora import AdaptedModel
@@ -77,18 +78,45 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
             self.backbone(inputs, training=training), self._output_matrix(), self.config.final_logit_soft_cap
         )
 
-    def score(self, inputs, temperature: float = 1.0, with_entropy: bool = False, training=None):
-        """Differentiable log-probabilities of `inputs["target_ids"]` under `softmax(logits / temperature)`.
+    def score(
+        self, inputs=None, temperature: float = 1.0, with_entropy: bool = False, training=None, *, token_ids=None,
+        padding_mask=None, scoring_mode: str = "logits", layer_intercept_fn=None, target_ids=None,
+    ):  # fmt: skip
+        """Differentiable log-probabilities of `inputs["target_ids"]` under `softmax(logits / temperature)`; or, given
+        arrays and no dict, what KerasHub's `score` gives.
 
         Args:
             inputs: as the call, with `target_ids` and perhaps `target_positions`, int (b, m).
             temperature: float > 0, the sampling temperature.
             with_entropy: also return the entropy at each position, float32 (b, m) in nats, without gradient.
             training: True lets adapters drop inputs without `dropout_keys`.
+            token_ids, padding_mask: int and bool (b, t), in place of `inputs`.
+            scoring_mode: with `token_ids`: "logits" for float32 (b, t, v), or "loss" for the negative log-probability
+                of `target_ids` int (b, t), each the token after its position, float32 (b, t).
+            layer_intercept_fn: with `token_ids`: see `GemmaBackbone`. KerasHub drops what it returns for the
+                embeddings; here the model goes on with it.
 
         Returns:
-            float32 (b, m), or a pair of them.
+            float32 (b, m), or a pair of them; or as `scoring_mode` says.
+
+        Raises:
+            ValueError: another `scoring_mode`, or "loss" without targets.
         """
+        if token_ids is None and isinstance(inputs, Mapping):
+            return self._target_scores(inputs, temperature, with_entropy, training)
+        token_ids = inputs if token_ids is None else token_ids
+        if scoring_mode not in ("logits", "loss"):
+            raise ValueError(f"`scoring_mode` must be 'logits' or 'loss'. Received: scoring_mode={scoring_mode!r}")
+        if scoring_mode == "loss" and target_ids is None:
+            raise ValueError("scoring_mode='loss' needs `target_ids` (b, t), the token after each position")
+        given = {"token_ids": token_ids, "padding_mask": padding_mask}
+        hidden = self.backbone(given, training=training, layer_intercept_fn=layer_intercept_fn)
+        cap, matrix = self.config.final_logit_soft_cap, self._output_matrix()
+        if scoring_mode == "logits":
+            return full_logits(hidden, matrix, cap)
+        return -target_log_probs(hidden, matrix, target_ids, cap, with_entropy=False)[0]
+
+    def _target_scores(self, inputs, temperature, with_entropy, training):
         hidden = self.backbone(inputs, training=training)
         if inputs.get("target_positions") is not None:
             # Only positions that bear loss reach the head.
@@ -261,9 +289,25 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
         """
         presets.read_adapter(folder, self.backbone, name)
 
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """Keras' `export`; the model need not have been called before.
+
+        Args:
+            input_signature: default `token_ids` int32 (b, t) and `padding_mask` bool (b, t), b and t free.
+
+        Raises:
+            ValueError: on PyTorch a SavedModel, or format "torch" without fixed shapes.
+        """
+        super().export(filepath, verbose=verbose, **export_options(format, input_signature, kwargs))
+
     def get_config(self):
-        return {"backbone": keras.saving.serialize_keras_object(self.backbone)}
+        backbone = keras.saving.serialize_keras_object(self.backbone)
+        return {"backbone": backbone, "preprocessor": self.preprocessor.get_config()}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(keras.saving.deserialize_keras_object(config["backbone"]))
+        preprocessor = config.get("preprocessor")  # files of before 0.2 have none
+        return cls(
+            keras.saving.deserialize_keras_object(config["backbone"]),
+            preprocessor=None if preprocessor is None else GemmaCausalLMPreprocessor.from_config(preprocessor),
+        )

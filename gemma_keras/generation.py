@@ -217,7 +217,8 @@ class _Generate:
         return {**state, **dict(zip(moving, found, strict=True))}
 
     def _stepper(self, prompt_is_token):
-        """The function from tokens and cache to logits and cache; position and segment of every slot, int32 (b, p + r)."""
+        """The function from tokens and cache to logits and cache; and of every slot position and segment, int32 (b, p +
+        r)."""
         batch, backbone = prompt_is_token.shape[0], self.backbone()
         counts = ops.sum(ops.cast(prompt_is_token, "int32"), axis=1)
         # Slots after the prompt hold later positions than any query that runs before they are written: causality hides

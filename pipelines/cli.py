@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines.commands import workflows as commands
 from pipelines.commands.model_options import add_model_commands
+from pipelines.commands.show import show
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
 from pipelines.run.stage_errors import known_error
 
@@ -20,6 +21,7 @@ FIRST_STEPS = """\
 first steps:
   gemma-keras copy quickstart             a workflow of your own to edit; `list` shows them all
   gemma-keras validate quickstart.yaml    what is wrong with it, before anything runs
+  gemma-keras show quickstart.yaml sft    the first rows that the stage sft will learn from
   gemma-keras run quickstart.yaml         run it; the same command continues it
   gemma-keras chat runs/quickstart/stages/policy
 """
@@ -97,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--in-process", action="store_true", help="run the stages in this process, for debugging"
             )
             command.add_argument("--quiet", action="store_true", help="no progress")
+    _add_show(subparsers)
     command = subparsers.add_parser("report", help="build a run's summary and report again")
     command.set_defaults(function=commands.report)
     command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
@@ -111,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="replace an existing file")
     add_model_commands(subparsers)
     return parser
+
+
+def _add_show(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "show rows of a stage as it will encode them"
+    command = subparsers.add_parser("show", help=text, description=text, epilog=EXIT_CODES)
+    command.set_defaults(function=show)
+    command.add_argument("file", type=Path, metavar="FILE", help="workflow (YAML)")
+    command.add_argument("stage", metavar="STAGE", help="name of a stage in it")
+    command.add_argument("--rows", type=int, default=3, metavar="N", help="rows shown, default 3")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as of `run`")
+    command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
 
 
 def _version() -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.format import FLOAT_DTYPES, StoredModel
+from gemma_keras.checkpoints.keras_hub_config import GEMMA3_BASES, WINDOW_PATTERN, config_of_arguments
 from gemma_keras.checkpoints.names import is_norm
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
@@ -32,8 +33,6 @@ _NORMS = {
 _QUERY_KEY_NORMS = {"query_norm": "query_norm", "key_norm": "key_norm"}
 _ATTENTION = {"q_proj": "query_dense", "k_proj": "key_dense", "v_proj": "value_dense", "o_proj": "output_dense"}
 _FEED_FORWARD = {"gate_proj": "gating_ffw", "up_proj": "gating_ffw_2", "down_proj": "ffw_linear"}
-_WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6}
-_GEMMA3_BASES = (1e6, 1e4)
 
 
 def is_backbone(model: Any) -> bool:
@@ -126,42 +125,13 @@ def config_of(backbone: Any) -> GemmaConfig:
     """
     theirs = backbone.get_config()
     is_gemma3 = type(backbone).__name__ == "Gemma3Backbone"
-    if getattr(backbone, "vision_encoder", None) is not None or theirs.get("use_bidirectional_attention"):
-        raise CheckpointError(
-            f"{type(backbone).__name__}: only the text decoder is read; this one has images or looks both ways"
-        )
-    if theirs.get("local_rope_scaling_factor", 1.0) != 1.0:
-        raise CheckpointError(
-            f"{type(backbone).__name__}: local_rope_scaling_factor={theirs['local_rope_scaling_factor']!r} has no such "
-            "Gemma"
-        )
-    family = "gemma3" if is_gemma3 else "gemma2" if theirs["use_post_ffw_norm"] else "gemma"
-    layers, windows = theirs["num_layers"], theirs["use_sliding_window_attention"]
-    scale = (
-        theirs["head_dim"] if theirs["query_head_dim_normalize"] else theirs["hidden_dim"] / theirs["num_query_heads"]
-    )
-    return GemmaConfig(
-        family=family,
-        vocabulary_size=theirs["vocabulary_size"],
-        num_layers=layers,
-        num_query_heads=theirs["num_query_heads"],
-        num_key_value_heads=theirs["num_key_value_heads"],
-        head_dim=theirs["head_dim"],
-        hidden_dim=theirs["hidden_dim"],
-        intermediate_dim=theirs["intermediate_dim"] if is_gemma3 else theirs["intermediate_dim"] // 2,
-        query_scale=scale**-0.5,
-        use_post_norms=bool(theirs["use_post_ffw_norm"]),
-        use_query_key_norm=bool(theirs.get("use_query_key_norm", False)),
-        attention_logit_soft_cap=theirs["attention_logit_soft_cap"],
-        final_logit_soft_cap=theirs["final_logit_soft_cap"],
-        sliding_window=theirs["sliding_window_size"] if windows else None,
-        local_layers=every_nth_global(layers, _WINDOW_PATTERN[family]) if windows else (),
-        rope_theta=_GEMMA3_BASES[0] if is_gemma3 else 1e4,
-        local_rope_theta=_GEMMA3_BASES[1] if is_gemma3 else None,
-        rope_scale=theirs.get("global_rope_scaling_factor", 1.0),
-        norm_epsilon=theirs["layer_norm_epsilon"],
-        context_length=131_072 if is_gemma3 else 8192,
-    )
+    if getattr(backbone, "vision_encoder", None) is not None:
+        raise CheckpointError(f"{type(backbone).__name__}: only the text decoder is read; this one has images")
+    theirs = {name: value for name, value in theirs.items() if name not in ("name", "trainable", "dtype")}
+    try:
+        return config_of_arguments(theirs, is_gemma3)
+    except (CheckpointError, TypeError) as error:
+        raise CheckpointError(f"{type(backbone).__name__}: {error}") from error
 
 
 def build(config: GemmaConfig, dtype: str = "float32") -> Any:
@@ -172,15 +142,15 @@ def build(config: GemmaConfig, dtype: str = "float32") -> Any:
     """
     import keras_hub
 
-    pattern = _WINDOW_PATTERN.get(config.family)
+    pattern = WINDOW_PATTERN.get(config.family)
     windows = any(config.local_layers)
     by_head, by_width = config.head_dim**-0.5, (config.hidden_dim / config.num_query_heads) ** -0.5
     rules = {
         "query_scale": math.isclose(config.query_scale, by_head) or math.isclose(config.query_scale, by_width),  # type: ignore[arg-type]
         "local_layers": not windows
         or (pattern is not None and config.local_layers == every_nth_global(config.num_layers, pattern)),
-        "rope_theta": config.rope_theta == (_GEMMA3_BASES[0] if config.family == "gemma3" else 1e4),
-        "local_rope_theta": not windows or config.family != "gemma3" or config.local_rope_theta == _GEMMA3_BASES[1],
+        "rope_theta": config.rope_theta == (GEMMA3_BASES[0] if config.family == "gemma3" else 1e4),
+        "local_rope_theta": not windows or config.family != "gemma3" or config.local_rope_theta == GEMMA3_BASES[1],
         "rope_scale": config.rope_scale == 1.0 or config.family == "gemma3",
     }
     for name, holds in rules.items():
@@ -218,7 +188,7 @@ def weights_of(backbone: Any) -> StoredWeights:
     def reader(name: str, layer: Any, shape: tuple[int, int]) -> Reader:
         def read(dtype: np.dtype | None) -> np.ndarray:
             # EinsumDense's `kernel` is the sum with its LoRA, so it is asked for only now.
-            values = np.asarray(_host(getattr(layer, _attribute(name))))
+            values = np.asarray(host_array(getattr(layer, _attribute(name))))
             return _to_two_axes(name, values, shape).astype(dtype or values.dtype, copy=False)
 
         return read
@@ -296,7 +266,8 @@ def _to_three_axes(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.
     return values.reshape(width, heads, head_dim).transpose(1, 0, 2)
 
 
-def _host(variable: Any) -> Any:
+def host_array(variable: Any) -> Any:
+    """A variable of KerasHub's as a numpy array."""
     import keras
 
     return keras.ops.convert_to_numpy(variable)

@@ -2,6 +2,7 @@
 there."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from gemma_keras.checkpoints.errors import CheckpointError
@@ -14,6 +15,7 @@ _WANTED_FILES = [
     "model.safetensors.index.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 ]  # fmt: skip
+_WITHOUT_WEIGHTS = [name for name in _WANTED_FILES if "safetensors" not in name]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 _SUFFIX = "|".join(map(re.escape, FILE_SUFFIXES))
 _HUB_FILE = re.compile(rf"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/((?:[A-Za-z0-9][\w.-]*/)*[\w.-]+(?:{_SUFFIX}))\Z")
@@ -34,12 +36,13 @@ HUB_IDS = {
 }  # fmt: skip
 
 
-def resolve(path_or_id: str | Path) -> Path:
+def resolve(path_or_id: str | Path, with_weights: bool = True) -> Path:
     """A folder or file on this machine for what the user named; downloads where it is a hub id.
 
     Args:
         path_or_id: a folder; a model's file; a hub id such as "google/gemma-2b"; a file of a hub repository such as
             "owner/name/file.gguf"; or a published size such as "gemma_2b" or "gemma_instruct_2b_en".
+        with_weights: False leaves the weights of a hub id where they are, if they lie in files of their own.
 
     Raises:
         CheckpointError: nothing of that name, a file of another kind, or the hub cannot be reached or refuses.
@@ -59,7 +62,9 @@ def resolve(path_or_id: str | Path) -> Path:
         raise CheckpointError(
             f"{name}: no such folder or file, and not a hub id such as google/gemma-2b. Check the path."
         )
-    return _download(in_repository[1], in_repository[2]) if in_repository else _download(name, None)
+    if in_repository is not None:
+        return _download(in_repository[1], in_repository[2])
+    return _download(name, None) if with_weights else _download(name, None, _WITHOUT_WEIGHTS)
 
 
 def open_model(source: str | Path, dtype: str | None = None, with_weights: bool = True) -> StoredModel:
@@ -73,14 +78,14 @@ def open_model(source: str | Path, dtype: str | None = None, with_weights: bool 
     """
     found = recognize(source)
     if found is None:
-        source = resolve(source)
+        source = resolve(source, with_weights)
         found = recognize(source)
     if found is None:
         raise CheckpointError(f"{source}: no model there; expected {MODEL_FILES}")
     return found.open(source, dtype, with_weights)
 
 
-def _download(repository: str, file: str | None) -> Path:
+def _download(repository: str, file: str | None, wanted: Sequence[str] = _WANTED_FILES) -> Path:
     """Downloads, or finds in the hub's cache, one file or the files we read."""
     # Imported here: a local folder needs no hub, and this import takes a third of a second.
     import huggingface_hub
@@ -89,7 +94,7 @@ def _download(repository: str, file: str | None) -> Path:
     try:
         if file is not None:
             return Path(huggingface_hub.hf_hub_download(repository, file))
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=_WANTED_FILES))
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(wanted)))
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{repository}: accept its licence first, at https://huggingface.co/{repository}; then `hf auth login`."

@@ -90,7 +90,7 @@ def encoded_rows(data, tokenizer, max_length: int, truncate: bool = False) -> li
 
 
 def _encoded_rows(data, tokenizer, max_length, truncate):
-    rows, batch_size = _rows(data)
+    rows, batch_size = rows_of(data)
     if not rows:
         raise ValueError("The training data is empty: expected at least one example")
     warn_of_marks(texts_in(rows))
@@ -155,7 +155,7 @@ def check_vocabulary(token_ids, vocabulary_size: int | None) -> None:
         )
 
 
-def _rows(data):
+def rows_of(data) -> tuple[list, int | None]:
     """A flat list of examples, and the batch size of a data set that came in batches."""
     if isinstance(data, str):
         raise ValueError(f"`x` must be a list of examples, not one string. Received: {data!r:.80}")
@@ -195,12 +195,12 @@ def _batch_rows(element):
     if isinstance(element, dict):
         columns = [value for key, value in element.items() if key in _BATCHED_COLUMNS]
         # One example holds a string, a conversation, or ids; a batch holds a list of those.
-        one = not columns or not isinstance(columns[0], list) or _is_conversation(columns[0])
+        one = not columns or not isinstance(columns[0], list) or is_conversation(columns[0])
         one = one or ("token_ids" in element and not isinstance(element["token_ids"][0], list))
         return None if one else _rows_of_columns(element)
     if not isinstance(element, list):
         return None
-    if _is_conversation(element):
+    if is_conversation(element):
         if isinstance(element[0]["role"], str):
             return None
         # PyTorch's default collation turns a batch of conversations inside out.
@@ -208,7 +208,8 @@ def _batch_rows(element):
     return element
 
 
-def _is_conversation(value):
+def is_conversation(value) -> bool:
+    """Whether a value is a list of `{"role", ...}`."""
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "role" in value[0]
 
 
@@ -231,12 +232,12 @@ def _encode(row, tokenizer, number) -> EncodedExample:
     try:
         if isinstance(row, str):
             return chat.encode_text(tokenizer, row)
-        if _is_conversation(row):
+        if is_conversation(row):
             return chat.encode_conversation(tokenizer, row)
         if isinstance(row, dict):
             for prompt, response in _PAIR_COLUMNS:
                 if prompt in row and response in row:
-                    return chat.encode_pair(tokenizer, row[prompt], _response_text(row[response]))
+                    return chat.encode_pair(tokenizer, row[prompt], response_text(row[response]))
             if "messages" in row:
                 return chat.encode_conversation(tokenizer, row["messages"])
             if "text" in row:
@@ -249,9 +250,9 @@ def _encode(row, tokenizer, number) -> EncodedExample:
     )
 
 
-def _response_text(response):
+def response_text(response):
     """The text of a response; TRL's conversational columns hold it as a list of one message."""
-    if _is_conversation(response) and len(response) == 1:
+    if is_conversation(response) and len(response) == 1:
         response = response[0]["content"]
     if not isinstance(response, str):
         raise TypeError(f"a response must be a string. Received: {response!r:.80}")

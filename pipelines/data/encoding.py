@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from gemma_keras.text import chat
 from gemma_keras.text.chat import EncodedExample
@@ -11,8 +11,7 @@ from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines.data.columns import Conversation, Preference, PromptCompletion, Text, as_messages
 from pipelines.data.packing import fit_length
 from pipelines.host.errors import ConfigError, DataError
-
-Overlong = Literal["error", "drop", "truncate"]
+from pipelines.schema.base import Overlong
 
 
 @dataclasses.dataclass(frozen=True)

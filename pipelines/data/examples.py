@@ -8,12 +8,18 @@ from pipelines.data.columns import (
     read_preference,
     read_prompt,
     read_text,
+    unread_input,
 )
 from pipelines.data.rejects import Rejects
 from pipelines.data.sources import load_rows
 from pipelines.host.errors import DataError
 from pipelines.schema.base import Use
 from pipelines.schema.data import FileData, TaskData
+
+_UNREAD_INPUT = (
+    "column 'input' says more than nothing and is left out. Rows of Alpaca's shape are read whole, `input` below "
+    "`instruction`, where the data specification names no columns"
+)
 
 
 def load_examples(
@@ -31,7 +37,8 @@ def load_examples(
         use: "text" gives Text; "instruction" PromptCompletion, Conversation or Text; "prompt" Prompt; "preference"
             Preference.
         base_folder, inputs, seed: as of `load_rows`.
-        rejects: default as `spec.on_bad_row` says. Hand one in to read `count` and to `write(folder)` afterwards.
+        rejects: default as `spec.on_bad_row` says. Hand one in to read `count` and `notices`, and to
+            `write(folder)` afterwards.
 
     Raises:
         DataError: as `load_rows`, or no usable row.
@@ -47,6 +54,8 @@ def load_examples(
     for row in load_rows(spec, base_folder, inputs, seed, rejects):
         with rejects.guard(row.origin, row.values):
             examples.append(reader(row))
+            if unread_input(row, names):
+                rejects.notices.setdefault(_UNREAD_INPUT, row.origin)
     if not examples:
         raise DataError(
             f"{_name(spec)}:1: no usable row; {rejects.count} were bad, the first because: {rejects.rows[0]['reason']}"

@@ -264,6 +264,11 @@ def test_resolve(tmp_path, monkeypatch):
         ("someone/models", "q4/gemma.gguf"),
     ]
     assert asked == expected
+    asked.clear()
+    assert resolve.resolve("google/gemma-2b", with_weights=False) == tmp_path
+    ((repository, file, wanted),) = asked
+    assert (repository, file) == ("google/gemma-2b", None) and "config.json" in wanted and "tokenizer.model" in wanted
+    assert not any("safetensors" in name for name in wanted)
 
 
 def test_a_hub_id_without_a_network_says_so():

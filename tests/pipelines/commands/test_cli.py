@@ -184,8 +184,8 @@ def test_help_says_what_to_do_first(capsys):
         cli.main(["--help"])
     said = capsys.readouterr().out
     steps = said[said.index("first steps:") : said.index("exit codes:")].split("\n")
-    assert [line.split()[:2] for line in steps[1:5]] == [["gemma-keras", name] for name in ("copy", "validate", "run",
-        "chat")]  # fmt: skip
+    names = ("copy", "validate", "show", "run", "chat")
+    assert [line.split()[:2] for line in steps[1:6]] == [["gemma-keras", name] for name in names]
 
 
 def test_every_option_is_described():

@@ -289,7 +289,8 @@ def test_bad_rows_anywhere_stop_the_run_before_it_starts_or_are_set_aside_by_nam
     assert first.startswith(f"{tmp_path}/rows.jsonl:5: column 'answer': the text is empty.")
     assert first.endswith("--set stages.sft.data.on_bad_row=lenient") and len(others) == 1
     notes = check_data(load(text.replace("path: rows.jsonl", "path: rows.jsonl, on_bad_row: lenient")))
-    assert notes[0].startswith("stages.sft.data: 1 of 6 rows are set aside, the first ") and len(notes) == 2
+    assert notes[0].startswith("stages.sft.data: 1 of 6 rows are set aside, the first ") and len(notes) == 3
+    assert notes[2] == "left to `run`, as only JSON lines are read here: openai/gsm8k"
 
 
 def test_the_registry_lists_the_folders_and_every_field_is_described():
