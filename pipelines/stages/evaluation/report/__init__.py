@@ -124,8 +124,8 @@ def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
         "judge_sentence": judge_sentence(found["judge"], found["trained_on_judge"]),
         "policy_columns": _policy_columns(found),
         "difference_columns": _difference_columns(found),
-        "rates_drawing": draw.win_rates(found["pairs"]),
-        "gold_drawing": draw.gold_parts(found["gold_parts"], totals),
+        "rates_drawings": draw.win_rates(found["pairs"]),
+        "gold_drawings": draw.gold_parts(found["gold_parts"], totals),
     }
 
 
