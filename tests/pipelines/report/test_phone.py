@@ -81,3 +81,10 @@ def test_panels_of_one_reward_have_one_range(text):
             )
             ends[metric, along] = re.findall(r"ytick_\d+\">.*?<text[^>]*>([^<]*)</text>", svg, re.S)
         assert ends[metric, "step"] == ends[metric, "eval_kl_sequence"] != []
+
+
+def test_tables_of_many_columns_scroll_by_themselves(text):
+    """So that the page does not."""
+    for before, head in re.findall(r"([^\n]*)\n<table[^>]*>\n<thead>(.*?)</thead>", text, re.S):
+        assert before == '<div class="scroll">' or head.count("<th") <= 2, head[:200]
+    assert len(re.findall(r"<thead>", text)) >= 6
