@@ -82,6 +82,15 @@ class GemmaBackbone(AdapterHost, keras.Model):
         self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, first, dtype=policy, name="final_norm")
         self.built = True
 
+    @classmethod
+    def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaBackbone":
+        """The backbone of what `GemmaCausalLM.from_preset` opens, with the same arguments and errors."""
+        loaded = presets.read(preset, load_weights)
+        backbone = cls(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed))
+        if loaded.adapter is not None:
+            presets.read_adapter(loaded.adapter, backbone, "default")
+        return backbone
+
     def call(self, inputs, cache=None, cache_index=None, training=None, layer_intercept_fn=None):
         token_ids = ops.cast(inputs["token_ids"], "int32")
         padding_mask = inputs.get("padding_mask")

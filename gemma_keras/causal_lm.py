@@ -9,9 +9,9 @@ from keras import ops
 from gemma_keras import presets, text_generation
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
-from gemma_keras.exporting import export_options
 from gemma_keras.head import full_logits, target_log_probs
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
+from gemma_keras.keras_files import export_options
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.sampling import Sampler
 from gemma_keras.text.tokenizer import GemmaTokenizer
@@ -222,22 +222,27 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
 
     @classmethod
     def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaCausalLM":
-        """A model from a Hugging Face folder, a hub id, a `.gguf` file, or, with `load_weights=False`, a published size
-        by name.
+        """A model from a Hugging Face folder, a `.gguf` file, a KerasHub preset, a hub id, a published name, or the
+        folder of an adapter, which gives its base with the adapter active.
 
         Args:
-            preset: path, id or name.
+            preset: path; "owner/name", also behind `hf://` and before `@revision`; `kaggle://` handle of KerasHub; or a
+                name of ours or of KerasHub's, such as "gemma2_instruct_2b_en", which is fetched from the Hugging Face
+                hub, or with `load_weights=False` is a size alone, without a tokenizer.
             dtype: Keras dtype or policy name of the result, default Keras' global policy; weights are cast on the way.
             load_weights: False gives random weights, keyed by `seed`.
 
         Raises:
             gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, incomplete or of another
-            architecture.
+            architecture, or a hub that cannot be reached.
         """
         loaded = presets.read(preset, load_weights)
-        return cls(
+        model = cls(
             GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed)), loaded.tokenizer
         )
+        if loaded.adapter is not None:
+            model.load_adapter(loaded.adapter)
+        return model
 
     @classmethod
     def from_keras_hub(cls, model, dtype=None) -> "GemmaCausalLM":

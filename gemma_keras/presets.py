@@ -1,6 +1,7 @@
 """Where a model comes from and goes to: the formats of `checkpoints/` joined with the tokenizer, for every task
 model."""
 
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Iterable
@@ -13,27 +14,24 @@ from gemma_keras.checkpoints.format import StoredModel
 from gemma_keras.checkpoints.hugging_face_writer import publish
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.config import GemmaConfig, size_name
-from gemma_keras.errors import InputError
 from gemma_keras.initializers import FirstWeights, LoadedWeights, RandomWeights
 
 
 def read(preset, load_weights: bool = True) -> StoredModel:
-    """Open `preset`: a published size by name (without weights), a path or handle of any format in
-    `checkpoints/formats.py`, or a hub id.
+    """Open `preset`: a path or handle of any format in `checkpoints/formats.py`, a hub id, a published name such as
+    "gemma2_2b" or KerasHub's "gemma2_2b_en", or the folder of an adapter, which gives its base and says so in
+    `adapter` where weights are wanted.
+
+    A published name with `load_weights=False` is a size alone: no tokenizer, and nothing is fetched.
 
     Raises:
-        InputError: a published size with `load_weights=True`; its weights lie in a folder or on the hub.
-        CheckpointError: nothing there, or a damaged or foreign model.
+        CheckpointError: nothing there, a damaged or foreign model, or a hub that cannot be reached.
     """
     name = str(preset)
-    if size_name(name) and not pathlib.Path(name).exists():
-        if load_weights:
-            raise InputError(
-                f"{name!r} is a size without weights. Pass load_weights=False for random ones, or name a hub id or "
-                f"{formats.MODEL_FILES}"
-            )
+    if not load_weights and size_name(name) and not pathlib.Path(name).exists():
         return StoredModel(GemmaConfig.from_name(name), None, None)
-    return resolve.open_model(name, with_weights=load_weights)
+    stored = resolve.open_parts(name, with_weights=load_weights)
+    return stored if load_weights else dataclasses.replace(stored, adapter=None)
 
 
 def first_weights(stored: StoredModel, seed: int) -> FirstWeights:

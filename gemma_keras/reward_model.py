@@ -11,6 +11,7 @@ from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.initializers import KeyedNormal
 from gemma_keras.inputs import pair_data
+from gemma_keras.keras_files import compile_again
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
@@ -91,6 +92,10 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             metrics = [keras.metrics.MeanMetricWrapper(pair_accuracy, name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
+    def compile_from_config(self, config):
+        """As Keras', which leaves a model with a `compile` of its own uncompiled."""
+        compile_again(self, config)
+
     def fit(self, x=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, validation_data=None,
             **kwargs):  # fmt: skip
         """Keras' `fit` on preferences.
@@ -135,7 +140,7 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
     @classmethod
     def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaRewardModel":
         """As `GemmaCausalLM.from_preset`; a language model's folder gives its backbone under a fresh head keyed by
-        `seed`."""
+        `seed`; the folder of a reward model's adapter gives the head that lies in it."""
         loaded = presets.read(preset, load_weights)
         backbone = GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed))
         model = cls(backbone, loaded.tokenizer, seed=seed)
@@ -143,6 +148,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             model.reward_mean, model.reward_std = loaded.reward["reward_mean"], loaded.reward["reward_std"]
             if isinstance(loaded.weights, StoredWeights):
                 model.score.kernel.assign(np.ascontiguousarray(loaded.weights.read("score", "float32")))
+        if loaded.adapter is not None:
+            model.load_adapter(loaded.adapter)
         return model
 
     def save_to_preset(self, folder, dtype: str = "float32") -> None:

@@ -9,6 +9,8 @@ Needs the extra `keras-hub`. Our code opens neither its HDF5 files nor its JSON:
 by KerasHub.
 """
 
+import importlib.util
+import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,7 @@ import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.format import FLOAT_DTYPES, StoredModel
+from gemma_keras.checkpoints.hub_names import hub_id
 from gemma_keras.checkpoints.keras_hub_config import GEMMA3_BASES, WINDOW_PATTERN, config_of_arguments
 from gemma_keras.checkpoints.names import is_norm
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
@@ -33,6 +36,9 @@ _NORMS = {
 _QUERY_KEY_NORMS = {"query_norm": "query_norm", "key_norm": "key_norm"}
 _ATTENTION = {"q_proj": "query_dense", "k_proj": "key_dense", "v_proj": "value_dense", "o_proj": "output_dense"}
 _FEED_FORWARD = {"gate_proj": "gating_ffw", "up_proj": "gating_ffw_2", "down_proj": "ffw_linear"}
+_HANDLES = ("kaggle://", "hf://keras/")  # what only KerasHub opens: its own presets on Kaggle and on the hub
+TOKENIZER_FILE = "assets/tokenizer/vocabulary.spm"
+"""The SentencePiece model in a preset's folder."""
 
 
 def is_backbone(model: Any) -> bool:
@@ -50,6 +56,52 @@ def is_preset(folder: Path) -> bool:
     )
 
 
+def is_serialized(folder: str | Path) -> bool:
+    """Whether the `config.json` of a folder that came without weights is a KerasHub object's."""
+    file = Path(folder) / "config.json"
+    try:
+        table = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except ValueError:
+        return False
+    name = table.get("registered_name") if isinstance(table, dict) else None
+    return isinstance(name, str) and name.startswith(("keras_hub>", "keras_nlp>"))
+
+
+def check_preset(preset: str | Path) -> None:
+    """Raise where a preset or handle cannot be opened whatever it holds. Nothing is fetched.
+
+    Raises:
+        CheckpointError: the handle is KerasHub's of a model that is not read here.
+        ModuleNotFoundError: the extra `keras-hub` is not installed.
+    """
+    # The preset's name is a part of its handle; one of a relative is refused before anything is fetched.
+    named = str(preset).split("/")[2:] if str(preset).startswith(_HANDLES) else []
+    twins = [repository for repository in map(hub_id, named) if repository is not None]
+    if importlib.util.find_spec("keras_hub") is None:
+        instead = f", or name {twins[0]} on the Hugging Face hub, which has the same weights" if twins else ""
+        raise ModuleNotFoundError(
+            f"{preset} is opened by KerasHub. Run: pip install 'gemma-keras[keras-hub]'{instead}", name="keras_hub"
+        )
+
+
+def open_tokenizer(preset: str | Path) -> GemmaTokenizer:
+    """The tokenizer of a preset, through KerasHub; no weights are fetched.
+
+    Raises:
+        CheckpointError: KerasHub cannot open it.
+        ModuleNotFoundError: the extra `keras-hub` is not installed.
+    """
+    check_preset(preset)
+    import keras_hub
+
+    try:
+        return GemmaTokenizer(keras_hub.models.Tokenizer.from_preset(str(preset)).proto)
+    except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{preset}: KerasHub cannot open this preset's tokenizer: {_first_line(error)}"
+        ) from error
+
+
 def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
     """KerasHub's backbone and the tokenizer's SentencePiece model (None where the preset has none).
 
@@ -60,14 +112,13 @@ def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
         CheckpointError: KerasHub cannot open it, or it is no Gemma text model.
         ModuleNotFoundError: the extra `keras-hub` is not installed.
     """
+    check_preset(preset)
     import keras_hub
 
     try:
         backbone = keras_hub.models.Backbone.from_preset(str(preset))
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise CheckpointError(
-            f"{preset}: KerasHub cannot open this preset: {str(error).splitlines()[0][:300]}"
-        ) from error
+        raise CheckpointError(f"{preset}: KerasHub cannot open this preset: {_first_line(error)}") from error
     if not is_backbone(backbone):
         raise CheckpointError(
             f"{preset}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {type(backbone).__name__}"
@@ -266,6 +317,10 @@ def _to_three_axes(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.
     return values.reshape(width, heads, head_dim).transpose(1, 0, 2)
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 def host_array(variable: Any) -> Any:
     """A variable of KerasHub's as a numpy array."""
     import keras
@@ -291,8 +346,8 @@ class KerasHub:
     needs_keras = True
 
     def recognizes(self, source: str | Path) -> bool:
-        """A preset's folder, or a `kaggle://` handle."""
-        return str(source).startswith("kaggle://") or is_preset(Path(source))
+        """A preset's folder, or the handle of one on Kaggle or of KerasHub's own on the Hugging Face hub."""
+        return str(source).startswith(_HANDLES) or is_preset(Path(source))
 
     def open(self, source: str | Path, dtype: str | None = None, with_weights: bool = True) -> StoredModel:
         """See `Format.open`; KerasHub loads the weights in any case."""

@@ -132,6 +132,28 @@ def _config_table(options: LoraOptions, base: str | None, has_score: bool) -> di
     }
 
 
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    return (Path(folder) / CONFIG_FILE).is_file() and not (Path(folder) / "config.json").is_file()
+
+
+def base_of(folder: str | Path) -> tuple[str, str | None]:
+    """The base model that an adapter's folder names, and its revision on the hub, None for the newest.
+
+    Raises:
+        CheckpointError: it names none.
+    """
+    file = Path(folder) / CONFIG_FILE
+    table = read_json(file)
+    base, revision = table.get("base_model_name_or_path"), table.get("revision")
+    if not isinstance(base, str) or not base:
+        raise CheckpointError(
+            f"{file}: `base_model_name_or_path` names no base model. Received: {str(base)[:100]!r}. Write it there, or "
+            "open the base model and give it this adapter with load_adapter."
+        )
+    return base, revision if isinstance(revision, str) and revision else None
+
+
 def read_adapter(
     folder: str | Path, config: GemmaConfig
 ) -> tuple[LoraOptions, dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray | None]:

@@ -39,6 +39,11 @@ class GemmaCausalLMPreprocessor:
         self.sequence_length = sequence_length
         self.truncate = truncate
 
+    @classmethod
+    def from_preset(cls, preset: Any, **options: Any) -> "GemmaCausalLMPreprocessor":
+        """One over the tokenizer of `preset`, see `GemmaTokenizer.from_preset`; `options` as the class takes them."""
+        return cls(GemmaTokenizer.from_preset(preset), **options)
+
     def __call__(
         self, x: Any, sequence_length: int | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -85,6 +90,11 @@ class GemmaCausalLMPreprocessor:
         if token_ids.ndim == 1:
             return self.tokenizer.decode(token_ids[padding_mask])
         return [self.tokenizer.decode(row[real]) for row, real in zip(token_ids, padding_mask, strict=True)]
+
+    @classmethod
+    def from_preset(cls, preset: Any, **options: Any) -> "GemmaCausalLMPreprocessor":
+        """With the tokenizer of whatever `GemmaTokenizer.from_preset` opens; `options` as the class takes them."""
+        return cls(GemmaTokenizer.from_preset(preset), **options)
 
     def get_config(self) -> dict[str, Any]:
         """Plain values that `from_config` makes the same object of."""

@@ -110,6 +110,20 @@ class GemmaTokenizer:
         return None if i == self.unknown_token_id else i
 
     @classmethod
+    def from_preset(cls, preset: str | pathlib.Path) -> "GemmaTokenizer":
+        """The tokenizer of what `GemmaCausalLM.from_preset` opens, or of a folder with a tokenizer alone.
+
+        No weights are read, and of a repository on the hub none are fetched. Keras is loaded for a handle alone that
+        only KerasHub opens.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: nothing there, no tokenizer there, or a damaged one.
+        """
+        from gemma_keras import open_tokenizer
+
+        return open_tokenizer(preset)
+
+    @classmethod
     def from_file(cls, file: str | pathlib.Path, family: str | None = None, **options: Any) -> "GemmaTokenizer":
         """Reads a `tokenizer.model`, or a `tokenizer.json` if the name ends so; `options` as the class takes them."""
         path = pathlib.Path(file)

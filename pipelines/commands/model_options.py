@@ -51,7 +51,9 @@ def add_model_commands(subparsers: "argparse._SubParsersAction[argparse.Argument
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="DIR", help="model or stage folder, model file or hub id")
+    command.add_argument(
+        "model", metavar="DIR", help="model, adapter or stage folder, model file, hub id or published name"
+    )
     command.add_argument(
         "--dtype", choices=WEIGHT_DTYPES, default="float32",
         help="of the weights, default float32; the two others take half the memory",
@@ -78,7 +80,7 @@ def _add_convert(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     text = f"write a model in another format: {', '.join(FORMATS)}"
     converter = subparsers.add_parser("convert", help=text, description=text.capitalize() + ".")
     dtypes = dict.fromkeys(dtype for form in FORMATS.values() for dtype in form.dtypes)
-    converter.add_argument("model", metavar="SRC", help=f"hub id, {MODEL_FILES}")
+    converter.add_argument("model", metavar="SRC", help=f"published name, hub id, an adapter, {MODEL_FILES}")
     converter.add_argument("destination", type=Path, metavar="DST", help="folder or file to write; must not exist")
     converter.add_argument("--format", choices=tuple(FORMATS), default=None, help="default by the name of DST")
     converter.add_argument("--keras-hub", action="store_true", help="the same as --format keras_hub")

@@ -57,7 +57,7 @@ class StageContext:
                 the workflow's model.
 
         Returns:
-            A folder or file, or the workflow's published size or hub id.
+            A folder or file, or the workflow's published name or hub id.
 
         Raises:
             ConfigError: nothing of that name, or a model from scratch where weights are needed.

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.formats import recognize
-from gemma_keras.checkpoints.resolve import HUB_IDS, open_model
+from gemma_keras.checkpoints.hub import hub_source
+from gemma_keras.checkpoints.hub_names import HUB_IDS
+from gemma_keras.checkpoints.resolve import open_model
+from gemma_keras.config import GemmaConfig
 from gemma_keras.text.folder import family_of_folder
 from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines.host.paths import find_model, find_path
 from pipelines.schema.model import ScratchModel
 from pipelines.workflow.schema import Workflow
-
-_FAMILIES = ("gemma3", "gemma2", "gemma")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def tokenizer_at_hand(workflow: Workflow, origin: TokenizerOrigin) -> GemmaToken
         except CheckpointError:
             pass  # the model is damaged, which is not the rows' fault
     # The one with the system role refuses least.
-    return TurnsOnly(_family(workflow, origin) or _FAMILIES[0])
+    return TurnsOnly(_family(workflow, origin) or "gemma3")
 
 
 def _family(workflow: Workflow, origin: TokenizerOrigin) -> str | None:
@@ -97,6 +98,9 @@ def _family(workflow: Workflow, origin: TokenizerOrigin) -> str | None:
         return workflow.model.gemma_config().family
     if isinstance(origin.source, Path):
         return family_of_folder(origin.source) if origin.source.is_dir() else None
-    name = str(origin.source).removesuffix("_text").removesuffix("_en")
-    ours = next((ours for ours, theirs in HUB_IDS.items() if name in (ours, theirs)), None)
-    return None if ours is None else next((one for one in _FAMILIES if ours.startswith(one)), "gemma")
+    try:
+        repository = hub_source(str(origin.source)).repository
+    except CheckpointError:
+        return None
+    ours = next((ours for ours, theirs in HUB_IDS.items() if theirs == repository), None)
+    return None if ours is None else GemmaConfig.from_name(ours).family

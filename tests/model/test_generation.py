@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, Sampler
+from gemma_keras import GemmaBackbone, GemmaCausalLM, Sampler, backends
 from gemma_keras.backends import to_host
 from gemma_keras.generation import Generated, generate_tokens
 from gemma_keras.random import uniforms
@@ -51,6 +51,21 @@ def test_rows_stop_at_their_own_stop_token(tiny_configs):
     short = stopped.shortened(2)
     assert short.token_ids.shape == short.response_mask.shape == short.log_probs.shape == (2, 2)
     np.testing.assert_array_equal(short.log_probs, stopped.log_probs[:, :2])
+
+
+def test_samplers_that_differ_in_their_seed_share_a_program(tiny_configs, monkeypatch):
+    backbone = GemmaBackbone(tiny_configs["gemma"], seed=2)
+    made, compile_forward = [], backends.compile_forward
+
+    def noted(function, layers):
+        made.append(function.__self__.sampler)
+        return compile_forward(function, layers)
+
+    monkeypatch.setattr(backends, "compile_forward", noted)
+    for seed in (None, 1, 2):
+        sampler = Sampler(0.5, seed=seed)
+        generate_tokens(backbone, PROMPTS, IS_TOKEN, 1, np.zeros((2, 1), np.float32), sampler, ())
+    assert made == [Sampler(0.5)]
 
 
 def test_a_single_token_is_the_shortest_response(tiny_configs):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, Sampler, samplers
 from gemma_keras.checkpoints import keras_hub as hub
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.config import GemmaConfig, every_nth_global
@@ -135,6 +135,25 @@ def test_our_adapter_is_in_their_kernels_and_theirs_in_ours():
 def test_what_keras_hub_does_not_have_is_refused(name, change, message):
     with pytest.raises(CheckpointError, match=message):
         hub.build(CONFIGS[name].replace(**change))
+
+
+@pytest.mark.parametrize("name", ["GreedySampler", "RandomSampler", "TopKSampler", "TopPSampler"])
+def test_samplers_have_keras_hubs_arguments_and_defaults(name):
+    import keras_hub
+
+    theirs, ours = getattr(keras_hub.samplers, name), getattr(samplers, name)
+    assert Sampler.from_name(theirs()) == ours()
+    options = {"temperature": 0.5} | ({} if name == "GreedySampler" else {"seed": 3})
+    options |= {"TopKSampler": {"k": 7}, "TopPSampler": {"k": 8, "p": 0.4}}.get(name, {})
+    assert Sampler.from_name(theirs(**options)) == ours(**options)
+
+
+def test_searches_of_keras_hub_are_refused():
+    import keras_hub
+
+    for search in (keras_hub.samplers.BeamSampler(), keras_hub.samplers.ContrastiveSampler()):
+        with pytest.raises(ValueError, match="search here. Use"):
+            Sampler.from_name(search)
 
 
 def test_other_models_are_refused():
