@@ -15,7 +15,8 @@ def chat(options: argparse.Namespace) -> int:
     """`chat DIR`: a conversation on the terminal, or with what is piped in."""
     source = _checked_source(options)
     with Activity(options.model, options.quiet) as activity:
-        return int(_talk(options, activity).chat(options, source, activity))
+        talk = _load_talk(options, activity)
+        return int(talk.chat(options, source, activity))
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -25,7 +26,8 @@ def generate(options: argparse.Namespace) -> int:
         raise ConfigError(f"--batch-size {options.batch_size}: expected 1 or more")
     asked = prompts.read(options.prompt, options.file, options.raw, options.suffix)
     with Activity(options.model, options.quiet) as activity:
-        return int(_talk(options, activity).generate(options, source, asked, activity))
+        talk = _load_talk(options, activity)
+        return int(talk.generate(options, source, asked, activity))
 
 
 def _checked_source(options: argparse.Namespace) -> str:
@@ -34,7 +36,7 @@ def _checked_source(options: argparse.Namespace) -> str:
     return model_source(options.model)
 
 
-def _talk(options: argparse.Namespace, activity: Activity) -> ModuleType:
+def _load_talk(options: argparse.Namespace, activity: Activity) -> ModuleType:
     use_backend(options.backend)
     activity.say("loading Keras")
     from pipelines.commands import talk
