@@ -9,15 +9,22 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from gemma_keras.checkpoints.formats import FORMATS, MODEL_FILES
 from pipelines.commands import workflows as commands
-from pipelines.commands.backend import use_backend
-from pipelines.commands.convert import convert
+from pipelines.commands.model_options import add_model_commands
 from pipelines.commands.show import show
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
 from pipelines.run.stage_errors import known_error
 
 EXIT_CODES = "exit codes: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 130 and 143 stopped"
+
+FIRST_STEPS = """\
+first steps:
+  gemma-keras copy quickstart             a workflow of your own to edit; `list` shows them all
+  gemma-keras validate quickstart.yaml    what is wrong with it, before anything runs
+  gemma-keras show quickstart.yaml sft    the first rows that the stage sft will learn from
+  gemma-keras run quickstart.yaml         run it; the same command continues it
+  gemma-keras chat runs/quickstart/stages/policy
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +65,10 @@ def _show(error: WorkflowError) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="gemma-keras", description="Gemma post-training from one YAML file.", epilog=EXIT_CODES
+        prog="gemma-keras",
+        description="Gemma post-training from one YAML file.",
+        epilog=f"{FIRST_STEPS}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -102,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         "destination", type=Path, nargs="?", metavar="DEST", help="file or folder, default NAME.yaml here"
     )
     command.add_argument("--force", action="store_true", help="replace an existing file")
-    _add_model_commands(subparsers)
+    add_model_commands(subparsers)
     return parser
 
 
@@ -115,51 +125,6 @@ def _add_show(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("--rows", type=int, default=3, metavar="N", help="rows shown, default 3")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as of `run`")
     command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
-
-
-def _chat(options: argparse.Namespace) -> int:
-    use_backend(options.backend)
-    from pipelines.commands import talk
-
-    return talk.chat(options)
-
-
-def _generate(options: argparse.Namespace) -> int:
-    use_backend(options.backend)
-    from pipelines.commands import talk
-
-    return talk.generate(options)
-
-
-def _add_model_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    chat = subparsers.add_parser("chat", help="talk to a model")
-    generate = subparsers.add_parser("generate", help="complete prompts")
-    generate.add_argument(
-        "--prompt", action="append", required=True, metavar="TEXT", help="a user's turn; may be repeated"
-    )
-    generate.add_argument("--raw", action="store_true", help="continue the text itself, without turns")
-    generate.add_argument("--suffix", metavar="TEXT", help="fill in between the prompt and this text, with a CodeGemma")
-    for command in (chat, generate):
-        command.add_argument(
-            "model", metavar="DIR", help="model, adapter or stage folder, model file, hub id or published name"
-        )
-        command.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
-        command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy")
-        command.add_argument("--top-k", type=int, default=None, metavar="K")
-        command.add_argument("--top-p", type=float, default=None, metavar="P")
-        command.add_argument("--seed", type=int, default=0, metavar="N")
-    converter = subparsers.add_parser("convert", help=f"write a model in another format: {', '.join(FORMATS)}")
-    dtypes = dict.fromkeys(dtype for form in FORMATS.values() for dtype in form.dtypes)
-    converter.add_argument("model", metavar="SRC", help=f"published name, hub id, an adapter, {MODEL_FILES}")
-    converter.add_argument("destination", type=Path, metavar="DST", help="folder or file to write; must not exist")
-    converter.add_argument("--format", choices=tuple(FORMATS), default=None, help="default by the name of DST")
-    converter.add_argument("--keras-hub", action="store_true", help="the same as --format keras_hub")
-    converter.add_argument(
-        "--dtype", default=None, help=f"{', '.join(dtypes)}, where the format has it; default near the source"
-    )
-    for command, function in ((chat, _chat), (generate, _generate), (converter, convert)):
-        command.add_argument("--backend", default=None, help="jax, tensorflow or torch")
-        command.set_defaults(function=function)
 
 
 def _version() -> str:

@@ -8,6 +8,7 @@ from gemma_keras.checkpoints.formats import FORMATS, format_of_target, recognize
 from gemma_keras.checkpoints.resolve import open_model
 from gemma_keras.errors import InputError
 from pipelines.commands.backend import use_backend
+from pipelines.host.activity import Activity
 from pipelines.host.errors import ConfigError
 from pipelines.host.files import disk_error, is_disk_error
 from pipelines.host.paths import model_source
@@ -25,8 +26,8 @@ def convert(options: argparse.Namespace) -> int:
     signals = StopSignals()
     try:
         # A signal too must leave no half-written file of many gigabytes.
-        with signals.installed(), signals.raising():
-            _convert(options, target)
+        with signals.installed(), signals.raising(), Activity("convert", options.quiet) as activity:
+            _convert(options, target, activity)
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error, target) from error
@@ -34,7 +35,7 @@ def convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _convert(options: argparse.Namespace, target: Path) -> None:
+def _convert(options: argparse.Namespace, target: Path, activity: Activity) -> None:
     if target.exists():
         raise ConfigError(f"{target}: exists already; name a file or folder that does not")
     into = _target_format(options, target)
@@ -44,6 +45,7 @@ def _convert(options: argparse.Namespace, target: Path) -> None:
     source = recognize(name)
     if into.needs_keras or (source is not None and source.needs_keras):
         use_backend(options.backend)
+    activity.say(f"opening {name}")
     model = open_model(name, options.dtype if options.dtype in FLOAT_DTYPES else None)
 
     def write(place: Path) -> str:
@@ -52,6 +54,7 @@ def _convert(options: argparse.Namespace, target: Path) -> None:
         except InputError as error:
             raise ConfigError(f"{name}: {error}") from error
 
+    activity.say(f"writing {target}")
     if into.suffix is None:
         written: list[str] = []
         write_folder(target, lambda folder: written.append(write(folder)))
@@ -59,6 +62,7 @@ def _convert(options: argparse.Namespace, target: Path) -> None:
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         dtype = write(target)
+    activity.pause()
     print(f"{target}: {model.config.family}, {model.config.parameter_count:,} parameters, {dtype}")
 
 

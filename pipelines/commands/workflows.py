@@ -1,13 +1,17 @@
 """The commands that work on workflows and runs. None of them imports Keras or datasets; the stages' processes do."""
 
 import argparse
+import itertools
+import re
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 from gemma_keras.files import write_text
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import shipped_workflows
-from pipelines.host.run_folder import folders_with_stages
+from pipelines.host.run_folder import folders_with_stages, stage_folder
 from pipelines.host.spelling import did_you_mean
 from pipelines.report import headline
 from pipelines.report.records import read_run
@@ -27,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     say = (lambda line: None) if options.quiet else _print
     summary = runner.run(loaded, folder, in_process=options.in_process, quiet=options.quiet, say=say)
     if not options.quiet:
-        _print("\n".join(["", *headline.lines(summary, registry.reports()), ""]))
+        _print("")
+        _say_results(folder, summary)
     _print(f"report: {folder / 'report.html'}")
     return 0
 
@@ -68,13 +73,13 @@ def report(options: argparse.Namespace) -> int:
     for of_seed in read_run(options.run_folder).parts:
         runner.write_results(of_seed.folder)
     summary = runner.write_results(options.run_folder)
-    _print("\n".join(headline.lines(summary, registry.reports())))
+    _say_results(options.run_folder, summary)
     _print(f"report: {options.run_folder / 'report.html'}")
     return 0
 
 
 def list_workflows(options: argparse.Namespace) -> int:
-    """`list`: the shipped workflows with their first comment."""
+    """`list`: the shipped workflows, each with the first sentence of its comment."""
     shipped = shipped_workflows()
     width = max(map(len, shipped), default=0)
     for name, path in shipped.items():
@@ -107,15 +112,32 @@ def run_folder(options: argparse.Namespace, loaded: LoadedWorkflow) -> Path:
     return options.out or Path("runs") / loaded.workflow.name
 
 
+def _say_results(folder: Path, summary: dict[str, Any]) -> None:
+    """The figures of a run, and where the model lies that it was for."""
+    _print("\n".join([*headline.lines(summary, registry.reports()), ""]))
+    seed = summary["seed"] if "seeds" in summary else None
+    for name in reversed(summary["stages"]):
+        # Of several seeds the first one's: the figures of the sections of the report are those too.
+        for place in (stage_folder(folder, name, seed), stage_folder(folder, name, None)):
+            if (place / "model").is_dir():
+                _print(f"model:  {place / 'model'}")
+                return
+
+
 def _load(options: argparse.Namespace) -> LoadedWorkflow:
     return load(options.file, options.set, options.backend, options.seeds, options.seeds_from)
 
 
 def _description(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    line = first.removeprefix("#").strip() if first.startswith("#") else ""
+    """The first sentence of the comment that a workflow begins with; cut where a terminal has no room."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("#").strip() for line in comment)
+    # Not at the dot of an abbreviation before a year.
+    sentence = re.split(r"(?<=\.)\s+(?=[A-Z])", text, maxsplit=1)[0]
     columns = max(40, shutil.get_terminal_size().columns - 30)
-    return line if len(line) <= columns else line[: columns - 3] + "..."
+    if not sys.stdout.isatty() or len(sentence) <= columns:  # whoever reads from a pipe has room
+        return sentence
+    return sentence[: columns - 3] + "..."
 
 
 def _print(text: str) -> None:

@@ -62,6 +62,9 @@ REWARD_FUNCTIONS: dict[str, Callable[[str, str | None], float]] = {
     "answer_format": answer_format,
 }
 
+JUDGES_OF_RIGHT = frozenset({"exact_answer"})
+"""Those that say whether an answer is right: their mean is a share of right answers."""
+
 
 def reward_function(name: str) -> Callable[[str, str | None], float]:
     """The function registered as `name`.

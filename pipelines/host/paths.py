@@ -1,5 +1,6 @@
 """Where the names in a workflow point: relative paths, model folders, shipped workflows. Imports no Keras."""
 
+import os
 from pathlib import Path
 
 from gemma_keras.checkpoints import peft
@@ -56,6 +57,11 @@ def model_source(name: str) -> str:
     if found is None:
         raise ConfigError(f"{name}: no model there; expected a stage's folder, {MODEL_FILES}")
     return str(found)
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `GEMMA_KERAS_CACHE`, else a folder in the user's cache."""
+    return Path(os.environ.get("GEMMA_KERAS_CACHE") or Path.home() / ".cache" / "gemma_keras")
 
 
 def shipped_workflows() -> dict[str, Path]:

@@ -1,10 +1,11 @@
 """Progress of long work: a bar on a terminal, an occasional line elsewhere, nothing when quiet.
 
 Written to stderr, so that a command's output stays clean. Shows the rate and the time left, both from the time since
-the start.
+the start; before the first step, which compiles, the time that it has taken so far.
 """
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
@@ -13,7 +14,8 @@ import rich.console
 import rich.progress
 import rich.table
 
-PLAIN_SECONDS = 15.0
+from pipelines.host.activity import BEAT_SECONDS, Activity, Beat, LiveText, duration
+
 HEADLINE_METRICS = (
     "loss",
     "eval_loss",
@@ -38,37 +40,54 @@ class Progress:
         stream: where to write, default stderr. seconds_between_lines: between plain lines, where the stream is no
             terminal.
         clock: seconds, monotonic.
+        activity: what is shown before and after; it makes room.
     """
 
     def __init__(
         self, total: int | None, description: str, unit: str = "steps", work_unit: str = "tokens", quiet: bool = False,
-        stream: TextIO | None = None, seconds_between_lines: float = PLAIN_SECONDS, clock: Callable[[],
-            float] = time.monotonic,
+        stream: TextIO | None = None, seconds_between_lines: float = BEAT_SECONDS, clock: Callable[[],
+            float] = time.monotonic, activity: Activity | None = None,
     ):  # fmt: skip
         self.total, self.description, self.unit, self.work_unit, self.quiet = total, description, unit, work_unit, quiet
         self.done, self.work = 0, 0.0
         self._stream = stream if stream is not None else sys.stderr
         self._seconds_between_lines, self._clock = seconds_between_lines, clock
         self._metrics: dict[str, Any] = {}
+        self._activity = activity
         self._bar: Any = None
         self._task: Any = None
+        self._beat: Beat | None = None
+        self._lock = threading.Lock()
         self._started: float | None = None
         self._last_line = 0.0
+        self._shown = ""
 
     def __enter__(self) -> "Progress":
+        if self._activity is not None:
+            self._activity.pause()
         self._started = self._last_line = self._clock()
-        if not self.quiet and self._stream.isatty():
-            self._bar, self._task = _open_bar(self._stream, self.description, self.total)
+        if self.quiet:
+            return self
+        if self._stream.isatty():
+            self._bar, self._task = _open_bar(self._stream, self.description, self.total, self._live_figures)
+        else:
+            self._beat = Beat(self._write_when_due)
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._beat is not None:
+            self._beat.stop()
+            self._beat = None
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, figures=self.figures())
+            self._shown = self.figures()
+            self._bar.update(self._task, completed=self.done)
             self._bar.stop()
             self._bar = None
         elif not self.quiet and self.done:
             self._write_line()
         self._started = None
+        if self._activity is not None and error == (None, None, None):
+            self._activity.resume("finishing")
 
     def __iter__(self) -> Iterator[int]:
         if self.total is None:
@@ -84,13 +103,10 @@ class Progress:
         self.done += steps
         self.work += work
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, figures=self.figures())
-        elif (
-            not self.quiet
-            and self._started is not None
-            and self._clock() - self._last_line >= self._seconds_between_lines
-        ):
-            self._write_line()
+            self._shown = self.figures()
+            self._bar.update(self._task, completed=self.done)
+        elif self._started is not None:
+            self._write_when_due()
 
     def note(self, **metrics: Any) -> None:
         """Show these figures beside the rate from now on, e.g. the loss."""
@@ -108,6 +124,8 @@ class Progress:
                 parts.append(f"{duration((self.total - self.done) * elapsed / self.done)} left")
             else:
                 parts.append(f"{duration(elapsed)} taken")
+        elif elapsed >= 1:
+            parts.append(f"compiling for the first {self.unit}, {duration(elapsed)}")
         shown = [name for name in HEADLINE_METRICS if name in self._metrics] or list(self._metrics)[:3]
         parts += [f"{name} {self._metrics[name]:.4g}" for name in shown if isinstance(self._metrics[name], int | float)]
         return ", ".join(parts)
@@ -119,6 +137,15 @@ class Progress:
             if self.done == before:  # the caller may have advanced by itself, to count work too
                 self.advance()
 
+    def _live_figures(self) -> str:
+        """Of a bar: as of the last step, so that the time left does not waver within a step; before the first, now."""
+        return self._shown if self.done else self.figures()
+
+    def _write_when_due(self) -> None:
+        with self._lock:  # called by the beat as well
+            if not self.quiet and self._clock() - self._last_line >= self._seconds_between_lines:
+                self._write_line()
+
     def _write_line(self) -> None:
         self._last_line = self._clock()
         of = f"/{self.total} ({100 * self.done // self.total}%)" if self.total else ""
@@ -126,31 +153,24 @@ class Progress:
         self._stream.flush()
 
 
-def duration(seconds: float) -> str:
-    """Seconds as `m:ss` or `h:mm:ss`."""
-    whole = int(seconds + 0.5)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
-
-
 def _short(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _open_bar(
-    stream: TextIO, description: str, total: int | None
+    stream: TextIO, description: str, total: int | None, figures: Callable[[], str]
 ) -> tuple[rich.progress.Progress, rich.progress.TaskID]:
     def column(**options: Any) -> rich.table.Column:
         return rich.table.Column(no_wrap=True, **options)
 
     # Where the terminal is narrow the figures are cut at their end, never the description, the bar or the count.
     bar = rich.progress.Progress(
+        rich.progress.SpinnerColumn(finished_text=" "),
         rich.progress.TextColumn("{task.description}", markup=False, table_column=column(min_width=len(description))),
         rich.progress.BarColumn(bar_width=16, table_column=column(min_width=16)),
         rich.progress.MofNCompleteColumn(table_column=column(min_width=9)),
-        rich.progress.TextColumn("{task.fields[figures]}", markup=False, table_column=column(ratio=1,
-            overflow="ellipsis")),
+        LiveText(figures, table_column=column(ratio=1, overflow="ellipsis")),
         console=rich.console.Console(file=stream), refresh_per_second=4, expand=True,
     )  # fmt: skip
     bar.start()
-    return bar, bar.add_task(description, total=total, figures="")
+    return bar, bar.add_task(description, total=total)

@@ -21,6 +21,7 @@ Interval = tuple[float, float]
 
 ALL_ALIKE = 0.5  # of a group
 FEW, FEW_SHARE = 3.5, 0.35  # values off a bound
+ALIKE = 1e-6  # scores of one response in two batches may differ in their last bits
 ROUNDING = 1e-9  # a sum of weights may be a last bit above its bound
 
 
@@ -77,7 +78,8 @@ def unskewed_t_interval(values: ArrayLike, groups: ArrayLike | None = None, leve
         values, groups, level: as of `score_interval`; nothing is known of the values' bounds.
 
     Returns:
-        (low, high); None with fewer than two groups, as nothing then says how far values spread.
+        (low, high); None with fewer than two groups and where all are alike, as nothing then says how far values
+        spread.
 
     Raises:
         ValueError: no values, or other than one dimension.
@@ -89,8 +91,8 @@ def unskewed_t_interval(values: ArrayLike, groups: ArrayLike | None = None, leve
     if count < 2:
         return None
     spread = float(values.std())
-    if spread == 0:
-        return mean, mean
+    if spread <= ALIKE * max(1.0, abs(mean)):
+        return None
     skewness = float(np.mean(((values - mean) / spread) ** 3))
     error = spread * math.sqrt(count / (count - 1))
     t = _t_quantile((1 + level) / 2, count - 1) / math.sqrt(count)

@@ -8,20 +8,23 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipelines.report import svg
 from pipelines.report.records import StageRecord, is_finite_number
 from pipelines.report.svg import SERIES, identifier
 
-PANEL = (5.2, 2.75)
+PANEL = (4.6, 2.6)
+"""Inches: as wide as a phone, so that letters are there as large as they are written."""
+
 SMOOTH_ABOVE = 60
 
 
 def loss_curve(stage: StageRecord) -> str | None:
     """Training and held-out loss of a stage over its updates; None where it logged no loss."""
     with svg.settings():
-        figure, (axis,) = svg.new_figure(*PANEL)
+        figure, axis = svg.new_figure(*PANEL)
         drawn = draw_series(axis, *stage.series("loss"), color=SERIES[0], label="training")
         steps, values = stage.series("eval_loss")
         if steps:
@@ -35,6 +38,11 @@ def loss_curve(stage: StageRecord) -> str | None:
         return svg.to_svg(
             figure, f"loss-{identifier(stage.name)}", f"Training and held-out loss of {stage.name} by update"
         )
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """The legend under a panel, whose width it would take beside it."""
+    figure.legend(loc="outside lower left", ncols=columns)
 
 
 def series_color(index: int) -> str:

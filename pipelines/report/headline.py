@@ -1,4 +1,4 @@
-"""The few figures that a finished run prints, as aligned lines."""
+"""The few figures that a finished run prints, as aligned lines; where nothing was compared, what was learned."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pipelines.host.progress import duration
 from pipelines.report.parts import Figures, KindReport
 from pipelines.report.records import is_finite_number
-from pipelines.report.words import agreement, over_seeds
+from pipelines.report.words import agreement, compares, loss_words, over_seeds
 
 
 def lines(summary: Figures, reports: Sequence[KindReport]) -> list[str]:
@@ -28,6 +28,8 @@ def lines(summary: Figures, reports: Sequence[KindReport]) -> list[str]:
         rows += [(row["label"], f"{over_seeds(row)}, {_seeds(row)}") for row in shown]
     else:
         rows += [row for report in reports for row in report.lines(summary)]
+        if not compares(summary, reports):
+            rows += [(f"loss of {name}", words) for name, figures in stages if (words := loss_words(figures))]
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{name.ljust(width)}  {value}" for name, value in rows]
 

@@ -10,7 +10,8 @@ What is read, for every folder `stages/<name>/` that holds a `stage.json` (a fin
 
 What is written: `summary.json` with
 - `name`, `seed`, `backend`, `versions`;
-- `stages.<name>.{kind, key, seconds, peak_memory_gib, backend, final}`;
+- `stages.<name>.{kind, key, seconds, peak_memory_gib, backend, loss, final}`; `loss` is `{first, last, heldout_first,
+  heldout_last}` of a stage that was trained by a loss, else null;
 - what the kinds add (`KindReport.summarize`).
 
 Of a run with `seeds` these are the figures of the first seed, and there is
@@ -72,7 +73,21 @@ def _stage_figures(stage: StageRecord) -> Figures:
         "seconds": stage.seconds,
         "peak_memory_gib": stage.peak_memory_gib,
         "backend": stage.backend,
+        "loss": _losses(stage),
         "final": stage.final,
+    }
+
+
+def _losses(stage: StageRecord) -> Figures | None:
+    """The first and the last loss; None where a stage has none, or only one that stands in for a reward."""
+    if not {"train_loss", "eval_loss"} & set(stage.final):
+        return None
+    (_, training), (_, heldout) = stage.series("loss"), stage.series("eval_loss")
+    return {
+        "first": training[0] if training else None,
+        "last": stage.final.get("train_loss") or (training[-1] if training else None),
+        "heldout_first": heldout[0] if len(heldout) > 1 else None,
+        "heldout_last": stage.final.get("eval_loss"),
     }
 
 

@@ -8,7 +8,6 @@ Deterministic: no date, no version comment, and clip paths hashed with a fixed s
 
 import io
 import re
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -33,7 +32,7 @@ _SETTINGS = {
     "svg.id": None,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
+    "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,
@@ -53,7 +52,7 @@ _SETTINGS = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 9.5,
     "legend.labelcolor": INK,
     "axes.unicode_minus": True,
     "path.simplify": True,
@@ -66,25 +65,20 @@ def settings() -> "matplotlib.RcParams":
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS, "backend": "agg"})
 
 
-def new_figure(
-    width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
-) -> tuple[Figure, list[Axes]]:
-    """An empty figure with its axes in reading order.
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of one panel. Several panels are several figures, which the page lays out in as many columns as
+    it has room for.
 
     Args:
-        width: inches; 1 inch is 72 SVG units.
+        width: inches; 1 inch is 72 SVG units, and about as many pixels on a phone.
         height: inches.
-        columns: axes beside each other.
-        rows: axes below each other.
-        **options: passed on to `Figure.subplots`, such as `sharex`.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    for axis in axes.flat:
-        axis.patch.set_alpha(0)
-        axis.tick_params(length=0)
-    return figure, list(axes.flat)
+    axis = figure.subplots()
+    axis.patch.set_alpha(0)
+    axis.tick_params(length=0)
+    return figure, axis
 
 
 def to_svg(figure: Figure, prefix: str, label: str) -> str:

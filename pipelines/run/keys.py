@@ -31,6 +31,7 @@ PRESENTATION = (
     "__main__.py",
     "commands/*",
     "report/*",
+    "host/activity.py",
     "host/progress.py",
     "stages/*/report.py",
     "stages/*/report/*",

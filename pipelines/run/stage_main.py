@@ -19,6 +19,7 @@ from typing import Any
 import pydantic
 
 from pipelines.host import imports
+from pipelines.host.activity import Activity
 from pipelines.host.errors import InternalError, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.process_memory import peak_memory_gib
@@ -41,16 +42,18 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
     about = read_json(output / "stage.json")
     if about["kind"] not in registry.KINDS:
         raise InternalError(f"no stage kind {about['kind']!r}; known: {', '.join(registry.KINDS)}")
-    config = registry.KINDS[about["kind"]].model_validate(about["config"])
-    context = StageContext(
-        name=about["name"], output=output, seed=about["seed"], model=_MODEL.validate_python(about["model"]),
-        inputs={stage: Path(os.path.normpath(output.parent / folder)) for stage, folder in about["inputs"].items()},
-        base_folder=Path(about["base_folder"]), quiet=quiet,
-    )  # fmt: skip
     started = time.perf_counter()
-    with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
-        function = registry.stage_function(about["kind"])
-    final = function(config, context)
+    config = registry.KINDS[about["kind"]].model_validate(about["config"])
+    with Activity(f"  {about['name']}", quiet) as activity:
+        activity.say(f"loading {about['backend']}")
+        context = StageContext(
+            name=about["name"], output=output, seed=about["seed"], model=_MODEL.validate_python(about["model"]),
+            inputs={stage: Path(os.path.normpath(output.parent / folder)) for stage, folder in about["inputs"].items()},
+            base_folder=Path(about["base_folder"]), quiet=quiet, activity=activity,
+        )  # fmt: skip
+        with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
+            function = registry.stage_function(about["kind"])
+        final = function(config, context)
     write_json(output / "final.json", {**final, "warnings": context.warnings} if context.warnings else final)
     about["seconds"] = round(time.perf_counter() - started, 3)
     about["peak_memory_gib"] = round(peak_memory_gib(), 3)

@@ -13,7 +13,7 @@ from pathlib import Path
 from gemma_keras import backend_choice
 from pipelines.host.errors import DiskError, InternalError, Stopped
 from pipelines.host.files import read_json
-from pipelines.host.paths import PACKAGE
+from pipelines.host.paths import PACKAGE, cache_folder
 from pipelines.host.run_folder import run_of
 from pipelines.run import stage_main
 from pipelines.run.stage_errors import ERROR_FILE, from_record, known_error
@@ -180,9 +180,8 @@ def set_environment(backend: str) -> None:
 def environment(backend: str) -> dict[str, str]:
     """Environment of a stage: its backend, shared compile cache, quiet logs, repeatable arithmetic. What the user has
     set stands."""
-    cache = Path(os.environ.get("GEMMA_KERAS_CACHE") or Path.home() / ".cache" / "gemma_keras")
     defaults = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+        "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -12,6 +12,7 @@ from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.data.examples import load_examples
 from pipelines.data.heldout import Split, split_heldout
 from pipelines.data.rejects import Rejects
+from pipelines.host.activity import Activity
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_model, find_path
 from pipelines.host.progress import Progress
@@ -34,6 +35,7 @@ class StageContext:
         base_folder: folder that relative paths start from, that of the YAML file.
         quiet: show no progress.
         warnings: what has been said to `warn`; the runner adds it to the stage's final figures, for the report.
+        activity: shows what is being done where no progress is; None shows nothing.
     """
 
     name: str
@@ -44,6 +46,7 @@ class StageContext:
     base_folder: Path
     quiet: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
+    activity: Activity | None = dataclasses.field(default=None, repr=False)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 
     def model_source(self, from_: str | None) -> str | Path:
@@ -81,6 +84,7 @@ class StageContext:
         Rows that `on_bad_row: lenient` sets aside are never silent: they go into `rejected.jsonl` of the stage's
         folder, their number into the metrics and onto the terminal.
         """
+        self.doing("reading data")
         rejects = Rejects(data.on_bad_row) if isinstance(data, FileData) else Rejects()
         found = load_examples(data, use, self.base_folder, self.inputs, self.seed, rejects)
         if rejects.count:
@@ -138,6 +142,12 @@ class StageContext:
         if not self.quiet:
             print(f"  {self.name}: {message}", file=sys.stderr)
 
+    def doing(self, what: str) -> None:
+        """Say on the terminal what is being done until the next of these or the next progress, such as "loading
+        weights"."""
+        if self.activity is not None:
+            self.activity.say(what)
+
     def _left_after(self, examples: list, data: FileData) -> list:
         """Examples without those whose prompts `data.disjoint_from` have learned from."""
         known = SeenPrompts()
@@ -166,5 +176,7 @@ class StageContext:
     def progress(self, total: int | None, description: str, unit: str = "steps", work_unit: str = "tokens") -> Progress:
         """Progress of the stage's work: `with context.progress(100, "training") as bar: bar.advance(work=tokens)`, or
         iterate it."""
-        self._progress = Progress(total, f"  {self.name}: {description}", unit, work_unit, quiet=self.quiet)
+        self._progress = Progress(
+            total, f"  {self.name}: {description}", unit, work_unit, quiet=self.quiet, activity=self.activity
+        )
         return self._progress

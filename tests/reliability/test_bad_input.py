@@ -209,17 +209,19 @@ def test_a_published_name_without_a_network_names_what_would_be_fetched(place):
     (place / "w.yaml").write_text(WORKFLOW.replace("MODEL", "gemma_2b"))
     said = "google/gemma-2b on the hub", "revision main", "hf download google/gemma-2b --revision main"
     assert_refused(run(place), 65, *said)
-    assert_refused(command(place, "generate", "gemma_2b", "--prompt", "x", "--backend", "jax"), 65, *said)
-    assert_refused(command(place, "convert", "gemma_2b@v1", "converted"), 65, "google/gemma-2b on the hub", "v1")
+    assert_refused(command(place, "generate", "gemma_2b", "--quiet", "--prompt", "x", "--backend", "jax"), 65, *said)
+    assert_refused(
+        command(place, "convert", "--quiet", "gemma_2b@v1", "converted"), 65, "google/gemma-2b on the hub", "v1"
+    )
 
 
 def test_an_interrupted_conversion_leaves_nothing(place):
     (place / "model" / "tokenizer.model").write_bytes(b"junk")
     before = sorted(path.name for path in place.iterdir())
-    assert_refused(command(place, "convert", "model", "converted"), 65, "tokenizer.model")
+    assert_refused(command(place, "convert", "--quiet", "model", "converted"), 65, "tokenizer.model")
     weights = place / "model" / "model.safetensors"
     (place / "model" / "tokenizer.model").unlink()
     (place / "model" / "tokenizer.json").unlink()
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert_refused(command(place, "convert", "model", "converted"), 65, "model.safetensors")
+    assert_refused(command(place, "convert", "--quiet", "model", "converted"), 65, "model.safetensors")
     assert sorted(path.name for path in place.iterdir()) == before

@@ -46,6 +46,7 @@ def run(config: BestOfN, context: StageContext) -> dict:
     Raises:
         DataError: no chosen answer came to an end.
     """
+    context.doing("loading weights")
     model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     prompts = encode_prompts(
         model.tokenizer, context.examples(config.data, "prompt"), config.max_length, config.max_new_tokens

@@ -157,4 +157,5 @@ def _write_samples(results: dict[str, PolicyResult], prompts: Prompts, count: in
 
 
 def _load(name: str, config: Evaluation, context: StageContext) -> GemmaCausalLM:
+    context.doing("loading weights")
     return GemmaCausalLM.from_preset(context.model_source(name), dtype=config.dtype)

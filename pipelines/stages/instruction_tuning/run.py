@@ -22,15 +22,19 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
     """
     rows = context.examples(config.data, "instruction")
     source = context.model_source(config.from_)
+    context.doing("loading weights")
     model = GemmaCausalLM.from_preset(source, dtype=config.dtype)
     attach(model, config.lora, context.seed)
+    context.doing("tokenizing")
     encoded = encode_instructions(model.tokenizer, rows, config.max_length, config.overlong)
     prompts = [prompt_hashes(rows[i]) for i in encoded.rows]
     seen = context.seen_before(config)
     split = context.hold_out(prompts, config.heldout_fraction, seen)
     training = [encoded.examples[i] for i in split.training]
     heldout = [encoded.examples[i] for i in split.heldout]
+    context.doing("compiling")
     figures = train_language_model(model, training, heldout, config, context)
+    context.doing("saving the model")
     save_trained(model, context.output, source)
     (seen | SeenPrompts.of(prompts[i] for i in split.training)).write(context.output / "model")
     return {

@@ -72,6 +72,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         `reward_source`, counts, `ratio_deviation_token` (of the step where it was largest), and `adapter_figures`.
     """
     source = context.model_source(config.from_)
+    context.doing("loading weights")
     policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
     attach(policy, config.lora, context.seed)
     if config.lora is None:
@@ -95,6 +96,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     )
     evaluations, deviation = _train(players, evaluation, training_rows, config, context)
     first, last = evaluations[0], evaluations[-1]
+    context.doing("saving the model")
     save_trained(policy, context.output, source)
     (seen | SeenPrompts.of(hashes[i] for i in training_rows)).write(context.output / "model")
     golds = [figures["eval_gold"] for figures in evaluations] if config.gold else []
@@ -122,6 +124,7 @@ def _train(
     players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext
 ) -> tuple[list[dict[str, float]], float]:
     """The loop. Returns the figures of each evaluation, and the largest `ratio_deviation_token`."""
+    context.doing("measuring the policy before it learns")
     evaluations = [evaluation.measure(0)]
     largest = 0.0
     context.log(0, **evaluations[0])

@@ -53,6 +53,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
         better answer, pairs of equal scores by half) and what it is on average, `ceiling`, both over the pairs written;
         `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, and of people `unrated_pairs`.
     """
+    context.doing("loading weights")
     model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
     examples = context.examples(config.data, "prompt")
     prompts = encode_prompts(model.tokenizer, examples, config.max_length, config.max_new_tokens)

@@ -34,15 +34,19 @@ def run(config: Pretraining, context: StageContext) -> dict:
     hashes = [prompt_hashes(text) for text in texts]
     seen = context.seen_before(config)
     split = context.hold_out(hashes, config.heldout_fraction, seen)
+    context.doing("loading weights" if config.from_ or isinstance(context.model, str) else "training a tokenizer")
     model, source = starting_model(config, context, [texts[i].text for i in split.training])
     attach(model, config.lora, context.seed)
+    context.doing("tokenizing")
     encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
     is_heldout = set(split.heldout.tolist())
     parts: tuple[list, list] = ([], [])
     for example, row in zip(encoded.examples, encoded.rows, strict=True):
         parts[row in is_heldout].append(example)
     training, heldout = (pack(part, config.max_length) for part in parts)
+    context.doing("compiling")
     figures = train_language_model(model, training, heldout, config, context)
+    context.doing("saving the model")
     save_trained(model, context.output, source)
     (seen | SeenPrompts.of(hashes[i] for i in split.training)).write(context.output / "model")
     return {

@@ -40,7 +40,9 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     """
     rows = context.examples(config.data, "preference")
     source = context.model_source(config.from_)
+    context.doing("loading weights")
     tuned = GemmaCausalLM.from_preset(source, dtype=config.dtype)
+    context.doing("tokenizing")
     encoded = encode_preferences(tuned.tokenizer, rows, config.max_length, config.overlong)
     prompts = [prompt_hashes(rows[i]) for i in encoded.rows]
     seen = context.seen_before(config)
@@ -52,6 +54,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     training = [encoded.examples[i] for i in split.training]
     heldout = [encoded.examples[i] for i in split.heldout]
 
+    context.doing("sampling for the normalization")
     # Sampled before training, which changes the tuned model's weights in place.
     if isinstance(config.data, str):
         collected = read_responses(context.inputs[config.data])
@@ -63,9 +66,11 @@ def run(config: RewardModeling, context: StageContext) -> dict:
 
     model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=context.seed)
     attach(model, config.lora, context.seed)
+    context.doing("compiling")
     figures = train_on_pairs(model, training, heldout, config, context)
     scorer = SequenceScorer(model)
     set_normalization(model, scorer, samples)
+    context.doing("saving the model")
     save_trained(model, context.output, source)
     (seen | SeenPrompts.of(prompts[i] for i in split.training)).write(context.output / "model")
     return {

@@ -166,6 +166,34 @@ def test_list_and_copy(tmp_path, monkeypatch, capsys):
     assert cli.main(["copy", "quick", "--force"]) == 0 and (tmp_path / "quick.yaml").read_text() != "mine"
 
 
+def test_list_is_whole_in_a_pipe_and_cut_on_a_terminal(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "long.yaml"
+    file.write_text(f"# {'From scratch ' * 10}and so on (Gao et al.\n# 2022). Starts from nothing.\nname: long\n# x\n")
+    monkeypatch.setattr(commands, "shipped_workflows", lambda: {"long": file})
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out == f"long  {'From scratch ' * 10}and so on (Gao et al. 2022).\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(["list"]) == 0
+    line = capsys.readouterr().out
+    assert line == f"long  {('From scratch ' * 10)[:47]}...\n"
+
+
+def test_help_says_what_to_do_first(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    said = capsys.readouterr().out
+    steps = said[said.index("first steps:") : said.index("exit codes:")].split("\n")
+    names = ("copy", "validate", "show", "run", "chat")
+    assert [line.split()[:2] for line in steps[1:6]] == [["gemma-keras", name] for name in names]
+
+
+def test_every_option_is_described():
+    for name, command in cli._parser()._subparsers._group_actions[0].choices.items():
+        for action in command._actions:
+            assert action.help or name in ("report", "copy"), f"{name}: {action.dest}"
+
+
 def test_shipped_workflows_are_found_in_the_wheel_and_in_the_checkout(tmp_path, monkeypatch):
     package = tmp_path / "pipelines"
     for folder in (package / "workflows", tmp_path / "workflows"):

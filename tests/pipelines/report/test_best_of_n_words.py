@@ -51,13 +51,14 @@ def test_controls_stand_beside_it_with_interval_kl_and_their_own_start():
         "On the prompts of the evaluation gold is, with the KL a response: sft 0.730 [0.720, 0.740] at 0 nats, "
         "chosen 0.880 [0.870, 0.890] at 1.57 nats.",
     ]
-    assert all(f">{label}<" in shown["drawing"] for label in ("chosen, evaluated", "policy, in training"))
-    assert "silent" not in shown["drawing"]
+    gold = shown["drawings"][-1]
+    assert all(f">{label}<" in gold for label in ("chosen, evaluated", "policy, in training"))
+    assert "silent" not in "".join(shown["drawings"])
 
 
 def test_a_kl_to_another_model_is_not_drawn_along_the_same_axis():
     shown = section(BEST, POLICY, evaluation("pretrained", chosen=CHOSEN))
-    assert "chosen" not in shown["drawing"]
+    assert "chosen" not in "".join(shown["drawings"])
     assert shown["findings"][1:] == ["policy ended at 0.880 [0.840, 0.910] and 2.00 nats, on its own held-out prompts."]
 
 
@@ -70,4 +71,10 @@ def test_without_gold_there_is_nothing_to_say():
 def test_a_run_is_read_with_its_controls(tmp_path):
     run = read_run(fixture.write_run(tmp_path))
     shown = REPORT.sections[0].values(run, REPORT.summarize(run))
-    assert "control, evaluated" in shown["drawing"]
+    assert "control, evaluated" in "".join(shown["drawings"])
+
+
+def test_where_all_rewards_are_alike_points_have_no_interval():
+    curve = [{**point, "reward": {"mean": 0.0, "ci95": None}} for point in CURVE]
+    best = StageRecord("best", kind="best_of_n", config={"from": "sft"}, final={"curve": curve})
+    assert len(section(best, POLICY, evaluation(sft=SFT))["drawings"]) == 2

@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import report_fixture as fixture
 from report_page import Page, written
 
+from pipelines.measures.judges import compare, difference_with_interval, mean_with_interval
 from pipelines.report import headline
 from pipelines.report.records import StageRecord
 from pipelines.stages.evaluation.report.judge import judge_sentence, trained_on
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.no_backend
             "the reward model “third”",
             "Judged by the reward model “third”.",
         ),
-        ("exact_answer", "the function “exact_answer”", "Judged by the function “exact_answer”."),
+        ("function:answer_format", "the function “answer_format”", "Judged by the function “answer_format”."),
     ],
 )
 def test_it_is_said_whose_judge_a_win_rate_is(tmp_path, judge, named, said):
@@ -86,3 +88,76 @@ def test_prompts_seen_in_training_are_named(tmp_path, seen, words):
     file.write_text(json.dumps(found), encoding="utf-8")
     said = Page(written(folder)).section_text["win_rates"]
     assert words in said and ("trained on" in said) == bool(words)
+
+
+def judged_by_right(folder, changes=None):
+    """The made-up run with another judge, and changes in its `evaluation.json`."""
+    folder = fixture.write_run(folder)
+    file = folder / "stages" / "evaluation" / "evaluation.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    found["judge"] = "exact_answer"
+    for policy in found["policies"].values():
+        del policy["gold"], policy["gold_parts"]
+    for pair in found["pairs"]:
+        del pair["difference"]["gold"], pair["difference"]["gold_parts"]
+    if changes:
+        changes(found)
+    file.write_text(json.dumps(found), encoding="utf-8")
+    page = Page(written(folder))
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return page, headline.lines(summary, reports()), summary
+
+
+def test_of_a_judge_that_says_what_is_right_the_shares_of_right_answers_are_the_headline(tmp_path):
+    page, lines, _ = judged_by_right(tmp_path / "run")
+    assert page.heading == (
+        "policy is level with sft in right answers: 73.0 % [70.0, 76.0] to 71.0 % [68.0, 74.0] of 512 prompts; "
+        "difference +0.020 [−0.001, 0.043]"
+    )
+    assert "Judged by whether the answer is right" in page.section_text["win_rates"]
+    shares = [line for line in lines if line.startswith("right answers")]
+    assert shares[0].split(None, 2)[2] == "policy 73.0 % [70.0, 76.0], sft 71.0 % [68.0, 74.0] of 512 prompts"
+    assert any(
+        line.startswith("difference") and line.endswith("+0.020 [−0.001, 0.043], policy against sft") for line in lines
+    )
+    assert not any("win rate" in line for line in lines)
+    shown = [item["data-path"] for item in page.data][:8]
+    assert "/evaluation/policies/policy/accuracy_ci95" in shown and "/evaluation/difference/accuracy/ci95" in shown
+    assert "/evaluation/win_rate" not in shown
+
+
+@pytest.mark.parametrize(
+    ("ends", "relation"), [([0.01, 0.03], "beats"), ([-0.03, -0.01], "loses to"), (None, "against")]
+)
+def test_the_difference_on_the_same_prompts_decides_who_is_more_often_right(tmp_path, ends, relation):
+    def change(found):
+        for pair in found["pairs"]:
+            pair["difference"]["accuracy"]["ci95"] = ends
+
+    page, *_ = judged_by_right(tmp_path / "run", change)
+    assert page.heading.startswith(f"policy {relation} sft in right answers: ")
+
+
+def test_without_right_answers_the_win_rate_stays_the_headline(tmp_path):
+    def change(found):
+        found["policies"]["sft"]["accuracy"] = None
+
+    page, lines, _ = judged_by_right(tmp_path / "run", change)
+    assert page.heading.startswith("policy beats sft, judged by the function “exact_answer”: 71 % [68, 74]")
+    assert any(line.startswith("win rate") for line in lines)
+
+
+def test_four_ties_have_no_interval_without_width():
+    """Two policies that are both wrong four times, under each kind of judge."""
+    same, groups = np.zeros(4), np.arange(4)
+    rates = compare(same, same, groups, 3, "evaluation")
+    shares = mean_with_interval(same, groups, (0.0, 1.0))
+    difference = difference_with_interval(same, same, groups, (0.0, 1.0))
+    # Wilson's interval of 0 of 4, and of 4 halves, where what is not seen lies at both bounds.
+    z = 1.959964
+    assert rates["win_rate_ci95"] == pytest.approx([0.5 / (1 + z**2 / 4), 1 - 0.5 / (1 + z**2 / 4)], abs=1e-6)
+    assert shares["ci95"] == pytest.approx([0.0, 1 - 1 / (1 + z**2 / 4)], abs=1e-6)
+    assert difference["ci95"] == pytest.approx([1 / (1 + z**2 / 4) - 1, 1 - 1 / (1 + z**2 / 4)], abs=1e-6)
+    for noise in (0.0, 1e-7):
+        scores = np.array([0.3, -0.2, 1.0, 0.0]) + noise * np.arange(4)
+        assert difference_with_interval(scores, scores + noise * np.arange(4), groups, None)["ci95"] is None

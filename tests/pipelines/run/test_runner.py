@@ -220,6 +220,7 @@ SHOWS = (
     "cli.py",
     "commands/talk.py",
     "report/page.py",
+    "host/activity.py",
     "host/progress.py",
     "stages/evaluation/report/figures.py",
     "stages/toy/report.py",

@@ -33,7 +33,7 @@ def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
     return {
         "curve": curve,
         "findings": [words for words in (best, *beside) if words] if best else [],
-        "drawing": draw.against_kl(curve, trained, evaluated),
+        "drawings": draw.against_kl(curve, trained, evaluated),
     }
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from pipelines.report import svg
-from pipelines.report.figures import series_color
+from pipelines.report.figures import PANEL, legend_below, series_color
 from pipelines.report.format import short_names
 from pipelines.report.records import StageRecord, is_finite_number
 from pipelines.report.svg import INK
@@ -17,9 +16,9 @@ PANELS = (("reward", "training reward: what chooses"), ("gold", "gold reward: wh
 
 def against_kl(
     curve: Sequence[dict[str, Any]], trained: Sequence[StageRecord], evaluated: Mapping[str, dict[str, Any]]
-) -> str | None:
+) -> list[str]:
     """Reward and gold reward over the KL: of best of n, of policies in training, and gold of what an evaluation
-    compared; None without a curve.
+    compared; a panel each, none without a curve.
 
     Args:
         curve: points as `curve_of` gives them.
@@ -27,13 +26,12 @@ def against_kl(
         evaluated: by name, policies with `kl_sequence` and `gold`.
     """
     panels = [(name, title) for name, title in PANELS if any(name in point for point in curve)]
-    if not panels:
-        return None
     everyone = dict.fromkeys([*(stage.name for stage in trained), *evaluated])
     colors = {name: series_color(index) for index, name in enumerate(everyone)}
+    drawings = []
     with svg.settings():
-        figure, axes = svg.new_figure(4.6 * len(panels), 2.7, len(panels), 1)
-        for axis, (name, title) in zip(np.ravel(axes), panels, strict=True):
+        for name, title in panels:
+            figure, axis = svg.new_figure(PANEL[0], 3.4)
             _draw_curve(axis, curve, name)
             for stage in trained:
                 _draw_training(axis, stage, name, colors[stage.name])
@@ -41,15 +39,18 @@ def against_kl(
                 _draw_evaluated(axis, evaluated, colors)
             axis.set_title(title)
             axis.set_xlabel("KL to the starting model, nats a response")
-        np.ravel(axes)[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        return svg.to_svg(figure, "best-of-n", "Best of n, training and what was evaluated, by KL")
+            legend_below(figure, columns=2)
+            drawings.append(svg.to_svg(figure, f"best-of-n-{name}", f"Best of n, training and evaluated, {name} by KL"))
+    return drawings
 
 
 def _draw_curve(axis: Axes, curve: Sequence[dict[str, Any]], name: str) -> None:
     points = [point for point in curve if name in point]
     along, means = [point["kl_bound"] for point in points], [point[name]["mean"] for point in points]
     axis.plot(along, means, color=INK, marker="s", markersize=4, label="best of n")
-    axis.vlines(along, *zip(*(point[name]["ci95"] for point in points), strict=True), color=INK, linewidth=1.0)
+    for point, x in zip(points, along, strict=True):
+        if point[name]["ci95"]:
+            axis.vlines([x], *point[name]["ci95"], color=INK, linewidth=1.0)
     for point, x, y in zip(points, along, means, strict=True):
         axis.annotate(str(point["n"]), (x, y), xytext=(-5, 2), textcoords="offset points", ha="right")
 

@@ -39,8 +39,15 @@ from pipelines.report.parts import Figures, KindReport, Section, Tile, look_up
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.evaluation.report import figures as draw
 from pipelines.stages.evaluation.report.judge import judge_sentence, judge_words, trained_on
-from pipelines.stages.evaluation.report.over_seeds import over_seeds
-from pipelines.stages.evaluation.report.words import overlap_words, part_words, verdict
+from pipelines.stages.evaluation.report.over_seeds import POLICIES, over_seeds
+from pipelines.stages.evaluation.report.words import (
+    counts_right_answers,
+    difference_words,
+    overlap_words,
+    part_words,
+    share_words,
+    verdict,
+)
 from pipelines.stages.registry import KINDS
 
 KIND = "evaluation"
@@ -117,8 +124,8 @@ def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
         "judge_sentence": judge_sentence(found["judge"], found["trained_on_judge"]),
         "policy_columns": _policy_columns(found),
         "difference_columns": _difference_columns(found),
-        "rates_drawing": draw.win_rates(found["pairs"]),
-        "gold_drawing": draw.gold_parts(found["gold_parts"], totals),
+        "rates_drawings": draw.win_rates(found["pairs"]),
+        "gold_drawings": draw.gold_parts(found["gold_parts"], totals),
     }
 
 
@@ -149,6 +156,17 @@ def _tiles(figures: Figures) -> list[Tile]:
     if found["policy"]:
         pair = ", {} vs {}".format(*short_names([str(found["policy"]), str(found["baseline"])]).values())
     gold = ("evaluation", "difference", "gold")
+    if counts_right_answers(found):
+        names = short_names([found["policy"], found["baseline"]])
+        right = ("evaluation", "difference", "accuracy")
+        return [
+            *(
+                Tile(f"right answers, {short}", "percent", (*POLICIES, name, "accuracy"),
+                    (*POLICIES, name, "accuracy_ci95"))
+                for name, short in names.items()
+            ),
+            Tile(f"difference{pair}", "signed", (*right, "mean"), (*right, "ci95")),
+        ]  # fmt: skip
     return [
         Tile(f"gold{pair}", "signed", (*gold, "mean"), (*gold, "ci95")),
         Tile(f"win rate{pair}", "percent", ("evaluation", "win_rate"), ("evaluation", "win_rate_ci95")),
@@ -160,6 +178,13 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
     if not is_finite_number(found["win_rate"]):
         return []
     pair = f"{found['policy']} against {found['baseline']}"
+    if counts_right_answers(found):
+        shares = (f"{name} {share_words(found, name)}" for name in (found["policy"], found["baseline"]))
+        prompts = f" of {found['prompts']:,} prompts" if found["prompts"] else ""
+        return [
+            ("right answers", f"{', '.join(shares)}{prompts}"),
+            ("difference", f"{difference_words(found, 'accuracy')}, {pair}"),
+        ]
     judge = judge_words(found["judge"], found["trained_on_judge"].get(found["policy"]), found["policy"])
     lines = [("win rate", f"{found['win_rate']:.3f}{interval(found['win_rate_ci95'])}, {pair}, judged by {judge}")]
     gold = (found["difference"] or {}).get("gold") or {}

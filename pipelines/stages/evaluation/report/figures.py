@@ -9,49 +9,50 @@ from matplotlib.ticker import MaxNLocator
 
 from pipelines.report import format as report_format
 from pipelines.report import svg
-from pipelines.report.figures import interval_point, series_color, share_axis
+from pipelines.report.figures import PANEL, interval_point, series_color, share_axis
 from pipelines.report.records import is_finite_number
 from pipelines.report.svg import BAD, GOOD, GRID, INK, MUTED, TIE, identifier
 
+SMALL_PANEL = 2.75  # inches wide
 
-def win_rates(pairs: Sequence[dict[str, Any]]) -> str | None:
-    """Win rate with its interval and the shares of wins, ties and losses, a row a pair; None without pairs.
+
+def win_rates(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    """Win rate with its interval, and beside it the shares of wins, ties and losses, a row a pair; nothing without
+    pairs.
 
     Args:
         pairs: `evaluation.pairs` of the summary.
     """
     rows = [pair for pair in pairs if is_finite_number(pair.get("win_rate"))]
     if not rows:
-        return None
+        return []
     with svg.settings():
-        figure, (rates, shares) = svg.new_figure(10.4, 0.95 + 0.52 * len(rows), 2, sharey=True)
-        share_axis(rates, "frame-win-rate")
-        share_axis(shares, "frame-shares")
-        rates.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        rates, shares = (svg.new_figure(PANEL[0], 0.95 + 0.4 * len(rows)) for _ in range(2))
+        share_axis(rates[1], "frame-win-rate")
+        share_axis(shares[1], "frame-shares")
+        rates[1].axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         for row, pair in enumerate(rows):
-            low = (pair.get("win_rate_ci95") or [None])[0]
-            high = (pair.get("win_rate_ci95") or [None])[-1]
-            color = (
-                GOOD if is_finite_number(low) and low > 0.5 else BAD if is_finite_number(high) and high < 0.5 else MUTED
-            )
             name = identifier(str(pair["policy"]), str(pair["baseline"]))
-            interval_point(rates, pair["win_rate"], pair.get("win_rate_ci95"), row, color, f"win-rate-{name}")
-            _stacked_shares(shares, pair, row, name)
+            bounds = pair.get("win_rate_ci95")
+            interval_point(rates[1], pair["win_rate"], bounds, row, _side_color(bounds), f"win-rate-{name}")
+            _stacked_shares(shares[1], pair, row, name)
         short = report_format.short_names(str(pair[side]) for pair in rows for side in ("baseline", "policy"))
-        rates.set_yticks(
-            range(len(rows)), [f"{short[str(pair['policy'])]} vs {short[str(pair['baseline'])]}" for pair in rows]
-        )
-        rates.tick_params(axis="y", labelcolor=INK)
-        rates.set_ylim(len(rows) - 0.45, -0.55)
-        rates.set_title("win rate (wins + half of the ties)")
-        shares.set_title("share of prompts: won, tied, lost")
-        for axis in (rates, shares):
+        labels = [f"{short[str(pair['policy'])]} vs {short[str(pair['baseline'])]}" for pair in rows]
+        for _, axis in (rates, shares):
+            axis.set_yticks(range(len(rows)), labels)
+            axis.tick_params(axis="y", labelcolor=INK)
+            axis.set_ylim(len(rows) - 0.45, -0.55)
             axis.grid(axis="y", visible=False)
-        return svg.to_svg(figure, "win-rates", "Win rates of the compared policies with 95 % intervals")
+        rates[1].set_title("win rate (wins + half of the ties)")
+        shares[1].set_title("share of prompts: won, tied, lost")
+        return [
+            svg.to_svg(rates[0], "win-rates", "Win rates of the compared policies with 95 % intervals"),
+            svg.to_svg(shares[0], "win-shares", "Shares of prompts that were won, tied and lost"),
+        ]
 
 
-def gold_parts(parts: dict[str, dict[str, Any]], totals: dict[str, Any]) -> str | None:
-    """The gold reward and its parts for each policy, with intervals; None without parts.
+def gold_parts(parts: dict[str, dict[str, Any]], totals: dict[str, Any]) -> list[str]:
+    """The gold reward and its parts for each policy, with intervals; a panel each, none without parts.
 
     Args:
         parts: `evaluation.gold_parts` of the summary, policy to part to `{"mean", "ci95"}`.
@@ -59,37 +60,37 @@ def gold_parts(parts: dict[str, dict[str, Any]], totals: dict[str, Any]) -> str 
     """
     names = list(dict.fromkeys(part for policy in parts.values() for part in policy))
     if not names:
-        return None
+        return []
     policies = list(parts)
     labels = list(report_format.short_names(policies).values())
+    shown = {"gold": totals, **{part: {policy: parts[policy].get(part) for policy in policies} for part in names}}
+    limits = _equal_spans([[figures for figures in by_policy.values() if figures] for by_policy in shown.values()])
+    drawings = []
     with svg.settings():
-        figure, axes = svg.new_figure(
-            10.4, 1.0 + 0.2 * max(len(policies), 2) * 2, min(len(names) + 1, 5), -(-(len(names) + 1) // 5)
-        )
-        for axis in axes[len(names) + 1 :]:
-            axis.set_visible(False)
-        shown = {"gold": totals, **{part: {policy: parts[policy].get(part) for policy in policies} for part in names}}
-        limits = _equal_spans([[figures for figures in by_policy.values() if figures] for by_policy in shown.values()])
-        for axis, (part, by_policy), limit in zip(axes, shown.items(), limits, strict=False):
+        for (part, by_policy), limit in zip(shown.items(), limits, strict=True):
+            figure, axis = svg.new_figure(SMALL_PANEL, 0.7 + 0.3 * max(len(policies), 2))
             for row, policy in enumerate(policies):
                 figures = by_policy.get(policy)
                 if figures and is_finite_number(figures.get("mean")):
-                    interval_point(
-                        axis,
-                        figures["mean"],
-                        figures.get("ci95"),
-                        row,
-                        series_color(row),
-                        f"gold-{identifier(policy, part)}",
-                    )
-            axis.set_title("gold, whole" if part == "gold" else part)
+                    name = f"gold-{identifier(policy, part)}"
+                    interval_point(axis, figures["mean"], figures.get("ci95"), row, series_color(row), name)
+            title = "gold, whole" if part == "gold" else part
+            axis.set_title(title)
             axis.set_xlim(limit)
             axis.set_ylim(len(policies) - 0.4, -0.6)
-            axis.set_yticks(range(len(policies)), labels if axis in axes[::5] else [""] * len(policies))
+            axis.set_yticks(range(len(policies)), labels)
             axis.tick_params(axis="y", labelcolor=INK)
             axis.xaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
             axis.patch.set_gid(f"frame-{identifier(part)}")
-        return svg.to_svg(figure, "gold-parts", "Gold reward and its parts for each policy")
+            drawings.append(svg.to_svg(figure, f"gold-parts-{identifier(part)}", f"{title}, for each policy"))
+    return drawings
+
+
+def _side_color(bounds: Sequence[float] | None) -> str:
+    """The colour of a win rate: good or bad where its interval lies on one side of a half."""
+    if not bounds or not all(map(is_finite_number, bounds)):
+        return MUTED
+    return GOOD if bounds[0] > 0.5 else BAD if bounds[-1] < 0.5 else MUTED
 
 
 def _equal_spans(groups: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[float, float]]:
@@ -119,5 +120,5 @@ def _stacked_shares(axis: Axes, pair: dict[str, Any], row: int, name: str) -> No
         if share >= 0.07:
             ink = INK if color == TIE else GRID
             label = report_format.percent(share, 0)
-            axis.text(left + share / 2, row, label, ha="center", va="center", color=ink, fontsize=8.5)
+            axis.text(left + share / 2, row, label, ha="center", va="center", color=ink, fontsize=9.5)
         left = math.fsum((left, share))

@@ -3,6 +3,7 @@ more."""
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.graders.answers import JUDGES_OF_RIGHT
 from pipelines.report import format as report_format
 from pipelines.report.records import StageRecord
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX, ROLES, references
@@ -34,6 +35,11 @@ def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord
     return {policy: is_trained(policy) for policy in policies}
 
 
+def says_what_is_right(judge: str | None) -> bool:
+    """True for a judge whose scores are right and wrong, so that shares of right answers are what it found."""
+    return judge is not None and judge.removeprefix(FUNCTION_PREFIX) in JUDGES_OF_RIGHT
+
+
 def judge_words(judge: str | None, is_trained: bool | None, *policies: str) -> str:
     """A judge for readers, behind "judged by".
 
@@ -54,6 +60,8 @@ def judge_words(judge: str | None, is_trained: bool | None, *policies: str) -> s
 
 def judge_sentence(judge: str | None, trained: Mapping[str, bool | None]) -> str:
     """Whose judge an evaluation's win rates are. `trained`: of `trained_on`."""
+    if says_what_is_right(judge):
+        return "Judged by whether the answer is right: a win is a right answer where the other one is wrong."
     own = [policy for policy, is_trained in trained.items() if is_trained]
     if own:
         words = judge_words(judge, True, *report_format.short_names(own).values())

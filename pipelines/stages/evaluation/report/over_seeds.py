@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.report.format import short_names
 from pipelines.report.parts import Figures, SeedFigure
+from pipelines.stages.evaluation.report.words import counts_right_answers
 
 POLICIES = ("evaluation", "policies")
 PARTS = ("evaluation", "gold_parts")
@@ -30,9 +31,13 @@ def _pair(number: int, pair: dict[str, Any], found: dict[str, Any], short: dict[
     for part in () if is_other else found["gold_parts"].get(policy, ()):
         paths = [(*PARTS, name, part, "mean") for name in (policy, baseline)]
         yield SeedFigure(f"{names}: gold, {part}", "number", stage, paths[0], paths[1], 0.0, is_detail=True)
+    is_of_right = counts_right_answers(found)
+    if is_of_right:
+        right = [(*POLICIES, name, "accuracy") for name in (policy, baseline)]
+        yield SeedFigure(f"{names}: right answers", "number", stage, right[0], right[1], 0.0, is_other)
     label = f"{short[policy]} against {short[baseline]}: win rate"
     path = ("evaluation", "pairs", number, "win_rate")
-    yield SeedFigure(label, "percent", stage, path, middle=0.5, is_detail=is_other)
+    yield SeedFigure(label, "percent", stage, path, middle=0.5, is_detail=is_other or is_of_right)
 
 
 def _policy(name: str, found: dict[str, Any], short: str) -> Iterator[SeedFigure]:

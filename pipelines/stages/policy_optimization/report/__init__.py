@@ -46,7 +46,7 @@ def _overoptimization(run: RunRecord, figures: Figures) -> dict[str, Any]:
     policies = run.of_kind(KIND)
     return {
         "findings": [words for words in map(overoptimization_words, policies) if words],
-        "drawing": draw.overoptimization(policies),
+        "drawings": draw.overoptimization(policies),
         "gold_drawings": [drawing for drawing in map(draw.gold_part_curves, policies) if drawing],
     }
 

@@ -7,9 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.report import svg
-from pipelines.report.figures import PANEL, draw_series, finish_steps, series_color
+from pipelines.report.figures import PANEL, draw_series, finish_steps, legend_below, series_color
 from pipelines.report.records import StageRecord, is_finite_number
 from pipelines.report.svg import INK, SERIES, identifier
+
+REWARDS = (("eval_reward", "training reward: what RL maximises"), ("eval_gold", "gold reward: what is wanted"))
+ALONG = (("step", "step"), ("eval_kl_sequence", "KL to the starting model, nats a response"))
+"""Metric and what it is called."""
 
 
 def policy_curve(stages: Sequence[StageRecord], metric: str, label: str, held_out: str | None = None) -> str | None:
@@ -22,7 +26,7 @@ def policy_curve(stages: Sequence[StageRecord], metric: str, label: str, held_ou
         held_out: name of the same metric on held-out prompts, drawn with points.
     """
     with svg.settings():
-        figure, (axis,) = svg.new_figure(*PANEL)
+        figure, axis = svg.new_figure(*PANEL)
         drawn = False
         alone = len(stages) == 1
         for index, stage in enumerate(stages):
@@ -48,9 +52,9 @@ def policy_curve(stages: Sequence[StageRecord], metric: str, label: str, held_ou
         return svg.to_svg(figure, f"policy-{identifier(metric)}", f"{label} by step")
 
 
-def overoptimization(stages: Sequence[StageRecord]) -> str | None:
-    """Training reward above, gold reward below, over steps at the left and over the KL at the right; None without
-    held-out rewards.
+def overoptimization(stages: Sequence[StageRecord]) -> list[str]:
+    """Training reward and below it gold reward, each over steps and beside it over the KL; a panel each, none without
+    held-out rewards. Panels of one reward have one range of it, those over one quantity one range of that.
 
     Args:
         stages: policy-optimization stages with `eval_reward`, and `eval_gold` and `eval_kl_sequence` where they were
@@ -58,30 +62,29 @@ def overoptimization(stages: Sequence[StageRecord]) -> str | None:
     """
     stages = [stage for stage in stages if stage.series("eval_reward")[0]]
     if not stages:
-        return None
-    has_gold = any(stage.series("eval_gold")[0] for stage in stages)
-    has_kl = any(stage.series("eval_kl_sequence")[0] for stage in stages)
-    rows, columns = 1 + has_gold, 1 + has_kl
+        return []
+    rewards = [reward for reward in REWARDS if any(stage.series(reward[0])[0] for stage in stages)]
+    along = [one for one in ALONG if any(stage.series(one[0])[0] for stage in stages)]
     with svg.settings():
-        figure, axes = svg.new_figure(5.2 * columns, 0.4 + 2.3 * rows, columns, rows, sharex="col", sharey="row")
-        grid = np.array(axes).reshape(rows, columns)
-        for index, stage in enumerate(stages):
-            for row, metric in enumerate(("eval_reward", "eval_gold")[:rows]):
-                for column, against in enumerate(("step", "eval_kl_sequence")[:columns]):
-                    _draw_with_band(grid[row, column], stage, metric, against, series_color(index))
-        grid[0, 0].set_title("training reward: what RL maximises")
-        grid[0, 0].set_ylabel("reward")
-        if has_gold:
-            grid[1, 0].set_title("gold reward: what is wanted")
-            grid[1, 0].set_ylabel("gold reward")
-        grid[-1, 0].set_xlabel("step")
-        grid[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-        if has_kl:
-            grid[-1, 1].set_xlabel("KL to the starting model, nats a response")
-            grid[-1, 1].xaxis.set_major_locator(MaxNLocator(nbins=6))
-        if len(stages) > 1:
-            grid[0, 0].legend(loc="best")
-        return svg.to_svg(figure, "overoptimization", "Training and gold reward by step and by KL")
+        panels = {(reward, one): svg.new_figure(PANEL[0], 2.5) for reward in rewards for one in along}
+        for (reward, one), (_, axis) in panels.items():
+            for index, stage in enumerate(stages):
+                _draw_with_band(axis, stage, reward[0], one[0], series_color(index))
+            axis.set_title(reward[1])
+            axis.set_xlabel(one[1])
+            axis.xaxis.set_major_locator(MaxNLocator(integer=one is ALONG[0], nbins=6))
+            if len(stages) > 1:
+                axis.legend(loc="best")
+        for reward in rewards:
+            _share([panels[reward, one][1] for one in along], "ylim")
+        for one in along:
+            _share([panels[reward, one][1] for reward in rewards], "xlim")
+        return [
+            svg.to_svg(
+                figure, f"overoptimization-{identifier(reward[0], one[0])}", f"{reward[1]}; horizontally {one[1]}"
+            )
+            for (reward, one), (figure, _) in panels.items()
+        ]
 
 
 def gold_part_curves(stage: StageRecord) -> str | None:
@@ -97,16 +100,23 @@ def gold_part_curves(stage: StageRecord) -> str | None:
     if not parts:
         return None
     with svg.settings():
-        figure, (axis,) = svg.new_figure(*PANEL)
+        figure, axis = svg.new_figure(*PANEL)
         for index, part in enumerate(parts):
             steps, values = stage.series(prefix + part)
             axis.plot(steps, values, color=series_color(index), marker="o", markersize=3.5, label=part)
         axis.set_title(f"parts of the gold reward, {stage.name}")
         finish_steps(axis)
-        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        legend_below(figure, columns=3)
         return svg.to_svg(
             figure, f"gold-part-curves-{identifier(stage.name)}", f"Parts of the gold reward of {stage.name} by step"
         )
+
+
+def _share(axes: Sequence[Axes], limits: str) -> None:
+    """Give axes one range, `xlim` or `ylim`, that holds all of theirs."""
+    ends = [getattr(axis, f"get_{limits}")() for axis in axes]
+    for axis in axes:
+        axis.set(**{limits: (min(low for low, _ in ends), max(high for _, high in ends))})
 
 
 def _draw_with_band(axis: Axes, stage: StageRecord, metric: str, against: str, color: str) -> None:

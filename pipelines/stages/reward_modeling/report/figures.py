@@ -23,7 +23,7 @@ def reward_model_accuracy(figures: dict[str, Any], name: str) -> str | None:
     if not is_finite_number(accuracy):
         return None
     with svg.settings():
-        figure, (axis,) = svg.new_figure(PANEL[0], 1.75)
+        figure, axis = svg.new_figure(PANEL[0], 1.75)
         share_axis(axis, "frame-accuracy")
         interval_point(axis, accuracy, bounds, 0, SERIES[0], "accuracy")
         axis.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
@@ -62,7 +62,7 @@ def margin_calibration(buckets: Sequence[dict[str, Any]], name: str) -> str | No
     if not buckets:
         return None
     with svg.settings():
-        figure, (axis,) = svg.new_figure(*PANEL)
+        figure, axis = svg.new_figure(*PANEL)
         highest = max(bucket["margin_to"] for bucket in buckets)
         margins = np.linspace(0, highest, 100)
         axis.plot(
@@ -116,7 +116,7 @@ def margin_histogram(histogram: dict[str, Any] | None, name: str) -> str | None:
         return None
     edges, counts = histogram["edges"], histogram["counts"]
     with svg.settings():
-        figure, (axis,) = svg.new_figure(*PANEL)
+        figure, axis = svg.new_figure(*PANEL)
         for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True):
             axis.bar(
                 left,
