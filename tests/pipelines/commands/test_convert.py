@@ -46,7 +46,10 @@ def test_folder_to_gguf_and_back(source, tmp_path, capsys):
     file, back = tmp_path / "model.gguf", tmp_path / "back"
     assert cli.main(["convert", str(source), str(file), "--dtype", "float32"]) == 0
     assert cli.main(["convert", str(file), str(back)]) == 0
-    assert "float32" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "float32" in captured.out
+    doing = [("opening", source), ("writing", file), ("opening", file), ("writing", back)]
+    assert captured.err.splitlines() == [f"convert: {what} {place}" for what, place in doing]
     theirs, ours = load_file(source / "model.safetensors"), load_file(back / "model.safetensors")
     assert set(theirs) == set(ours)
     for name, values in theirs.items():
@@ -100,7 +103,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(arguments, message, tmp
 def test_a_place_that_cannot_be_written_is_named(source, name, tmp_path, capsys):
     (tmp_path / "file").write_text("no folder")
     for target in (tmp_path / "file" / name, tmp_path / ("x" * 300 + name)):
-        assert cli.main(["convert", str(source), str(target)]) == 2
+        assert cli.main(["convert", "--quiet", str(source), str(target)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"error: {tmp_path}") and line.endswith("Name another place")
 

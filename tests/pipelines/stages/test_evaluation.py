@@ -45,8 +45,11 @@ def test_twenty_wins_of_twenty_leave_room_for_a_loss():
 def test_differences_are_paired():
     """Scores that differ by 0.1 on every prompt and by 0.5 from prompt to prompt: the first is known well."""
     baseline = np.tile([0.2, 0.7], 30)
-    found = difference_with_interval(baseline + 0.1, baseline, np.arange(60), None)
-    assert found["mean"] == pytest.approx(0.1) and found["ci95"] == pytest.approx([0.1, 0.1])
+    nearly = baseline + np.repeat([0.09, 0.11], 30)
+    found = difference_with_interval(nearly, baseline, np.arange(60), None)
+    half = 2.0010 * 0.01 / 59**0.5  # Student's, of 59 degrees of freedom
+    assert found["mean"] == pytest.approx(0.1) and found["ci95"] == pytest.approx([0.1 - half, 0.1 + half], abs=1e-5)
+    assert difference_with_interval(baseline + 0.1, baseline, np.arange(60), None)["ci95"] is None
     bounded = difference_with_interval(baseline + 0.1, baseline, np.arange(60), (0.0, 1.0))
     assert bounded["ci95"] == pytest.approx(list(score_interval([0.1] * 60, (-1.0, 1.0))))
     wider = difference_with_interval(baseline + 0.1, baseline, np.arange(60), (-1.0, 2.0))
