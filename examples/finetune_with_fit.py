@@ -30,7 +30,7 @@ tokenizer = GemmaTokenizer.train(
     [f"user model {row['prompt']} {row['completion']}" for row in examples] * 4, vocabulary_size=320
 )
 config = GemmaConfig(
-    vocabulary_size=tokenizer.vocabulary_size,
+    vocabulary_size=tokenizer.vocabulary_size(),
     num_layers=2,
     num_query_heads=4,
     num_key_value_heads=1,  # one head of keys and values for all queries, as in Gemma 2B

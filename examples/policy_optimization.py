@@ -31,7 +31,7 @@ QUESTIONS = [f"do you like {thing}?" for thing in ("tea", "rain", "cats", "jazz"
 
 tokenizer = GemmaTokenizer.train([f"user model {question} yes no" for question in QUESTIONS] * 8, vocabulary_size=304)
 config = GemmaConfig(
-    vocabulary_size=tokenizer.vocabulary_size,
+    vocabulary_size=tokenizer.vocabulary_size(),
     num_layers=1,
     num_query_heads=2,
     num_key_value_heads=1,

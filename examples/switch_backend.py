@@ -25,7 +25,7 @@ def losses_here() -> list[float]:
 
     tokenizer = GemmaTokenizer.train(TEXTS * 8, vocabulary_size=304)
     config = GemmaConfig(
-        vocabulary_size=tokenizer.vocabulary_size,
+        vocabulary_size=tokenizer.vocabulary_size(),
         num_layers=2,
         num_query_heads=2,
         num_key_value_heads=1,

@@ -51,7 +51,7 @@ pairs = [draw_pair() for _ in range(96)]
 training, heldout = pairs[:64], pairs[64:]
 tokenizer = GemmaTokenizer.train([" ".join(("user model", *pair)) for pair in training], vocabulary_size=400)
 config = GemmaConfig(
-    vocabulary_size=tokenizer.vocabulary_size,
+    vocabulary_size=tokenizer.vocabulary_size(),
     num_layers=1,
     num_query_heads=2,
     num_key_value_heads=1,

@@ -7,7 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from gemma_keras import presets
+from gemma_keras.checkpoints.keras_hub_config import config_of_arguments
 from gemma_keras.config import GemmaConfig
+from gemma_keras.distribution import layout_map
 from gemma_keras.initializers import FirstWeights, RandomWeights
 from gemma_keras.layers.decoder_block import DecoderBlock
 from gemma_keras.layers.direct_call import direct_call
@@ -25,9 +28,9 @@ class GemmaBackbone(AdapterHost, keras.Model):
     """Gemma 1, 2 or 3 (text) up to the final norm.
 
     Args:
-        config: `GemmaConfig`.
-        dtype: a Keras dtype or policy name; default Keras' global policy. "mixed_bfloat16" computes in bfloat16 over
-            float32 weights.
+        config: `GemmaConfig`; or None, with the arguments of KerasHub's `GemmaBackbone` or `Gemma3Backbone` by name.
+        dtype: a Keras dtype, policy or policy map; default Keras' global policy. "mixed_bfloat16" computes in bfloat16
+            over float32 weights.
         seed: of random initial weights, the same numbers on every backend; None for zeros.
         weights: where initial weights come from otherwise, e.g. `LoadedWeights` of a checkpoint.
 
@@ -42,6 +45,9 @@ class GemmaBackbone(AdapterHost, keras.Model):
     In decoding also
         cache: list of (keys, values) a layer, each (b, s, k, h), from `empty_cache`.
         cache_index: slot of the first of these tokens in the cache.
+    And for looking inside
+        layer_intercept_fn: a function (states float (b, t, d), index) → states to go on with, called on the embeddings
+            before they are scaled, index -1, and on what each block returns.
     Returns hidden states float (b, t, d) in the compute dtype, with a cache a pair of them and the updated cache; rows
     of padding hold no meaning.
 
@@ -49,28 +55,44 @@ class GemmaBackbone(AdapterHost, keras.Model):
     """
 
     def __init__(
-        self, config: GemmaConfig, dtype=None, seed: int | None = 0, weights: FirstWeights | None = None, **kwargs
-    ):
-        super().__init__(dtype=dtype, **kwargs)
+        self, config: GemmaConfig | None = None, dtype=None, seed: int | None = 0, weights: FirstWeights | None = None,
+        **kwargs,
+    ):  # fmt: skip
+        layer_options = {name: kwargs.pop(name) for name in ("name", "trainable") if name in kwargs}
+        super().__init__(dtype=dtype, **layer_options)
+        if config is None or kwargs:
+            if config is not None:
+                raise TypeError(f"Pass a GemmaConfig or KerasHub's arguments, not both. Received: {', '.join(kwargs)}")
+            config = config_of_arguments(kwargs)
         self.config = config
         self._start_without_adapters()
         policy = self.dtype_policy
         weights = RandomWeights(seed) if weights is None else weights
         self.token_embedding = TokenEmbedding(
-            config.vocabulary_size, config.hidden_dim, weights, dtype=policy, name="token_embedding"
-        )
+            config.vocabulary_size, config.hidden_dim, weights, config.final_logit_soft_cap, dtype=policy,
+            name="token_embedding",
+        )  # fmt: skip
         self.blocks = []
         for i in range(config.num_layers):
             # Keras on torch registers parameters by path: equal paths would hide all layers but one from zero_grad()
             # and state_dict().
             with keras.name_scope(f"layers_{i}"):
-                self.blocks.append(DecoderBlock(config, i, weights, dtype=policy, name=f"block_{i}"))
+                self.blocks.append(DecoderBlock(config, i, weights, dtype=policy, name=f"decoder_block_{i}"))
         first = weights.initializer("final_norm", 0.0)
         self.final_norm = RMSNorm(config.hidden_dim, config.norm_epsilon, first, dtype=policy, name="final_norm")
         self.built = True
 
-    def call(self, inputs, cache=None, cache_index=None, training=None):
-        token_ids = inputs["token_ids"]
+    @classmethod
+    def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaBackbone":
+        """The backbone of what `GemmaCausalLM.from_preset` opens, with the same arguments and errors."""
+        loaded = presets.read(preset, load_weights)
+        backbone = cls(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed))
+        if loaded.adapter is not None:
+            presets.read_adapter(loaded.adapter, backbone, "default")
+        return backbone
+
+    def call(self, inputs, cache=None, cache_index=None, training=None, layer_intercept_fn=None):
+        token_ids = ops.cast(inputs["token_ids"], "int32")
         padding_mask = inputs.get("padding_mask")
         padding_mask = (
             ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
@@ -93,7 +115,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
         dropout_keys = inputs.get("dropout_keys")
         if dropout_keys is None and training:
             dropout_keys = self.next_dropout_keys(ops.shape(token_ids)[0])
-        x = direct_call(self.token_embedding, token_ids)
+        intercept = _unchanged if layer_intercept_fn is None else layer_intercept_fn
+        x = intercept(direct_call(self.token_embedding, token_ids), -1) * self.token_embedding.input_scale()
         new_cache = []
         for index, block in enumerate(self.blocks):
             block_rotary, block_visible = (local_rotary, local_visible) if block.is_local else (rotary, visible)
@@ -107,9 +130,15 @@ class GemmaBackbone(AdapterHost, keras.Model):
                 cache_index=cache_index,
                 dropout_keys=dropout_keys,
             )
+            x = intercept(x, index)
             new_cache.append(block_cache)
         hidden = direct_call(self.final_norm, x)
         return hidden if cache is None else (hidden, new_cache)
+
+    @property
+    def transformer_layers(self) -> list[DecoderBlock]:
+        """The blocks, under KerasHub's name."""
+        return self.blocks
 
     def empty_cache(self, batch: int, slots: int):
         """Zeros for `slots` tokens a row: list of (keys, values) a layer, each (b, s, k, h)."""
@@ -157,23 +186,54 @@ class GemmaBackbone(AdapterHost, keras.Model):
         """Every projection under its full name, e.g. "layers.0.q_proj"."""
         return {name: layer for name, layer in self.named_layers().items() if isinstance(layer, Projection)}
 
+    def save_lora_weights(self, filepath, name: str | None = None) -> None:
+        """Write one adapter, and nothing of the base, as one `.safetensors` file.
+
+        Args:
+            name: default the active one.
+
+        Raises:
+            ValueError: no such adapter, or another ending.
+        """
+        presets.write_lora_file(filepath, self, name)
+
+    def load_lora_weights(self, filepath, name: str = "default") -> None:
+        """Take the adapter of a file of `save_lora_weights`, or of KerasHub's `.lora.h5` (which needs the extra
+        `keras-hub`), and make it the active one. `enable_lora` need not have been called.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: a damaged file, or one of another base model.
+            ValueError: an adapter `name` of another rank, scale or place is there.
+        """
+        presets.read_lora_file(filepath, self, name)
+
+    @staticmethod
+    def get_layout_map(device_mesh, model_parallel_dim_name: str = "model", data_parallel_dim_name: str = "batch"):
+        """`distribution.layout_map`, under KerasHub's name."""
+        return layout_map(device_mesh, model_parallel_dim_name, data_parallel_dim_name)
+
     def get_config(self):
         adapters = {name: dataclasses.asdict(options) for name, options in self.adapters.items()}
         return {
             "config": self.config.to_dict(),
-            "dtype": self.dtype_policy.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "adapters": adapters,
             "active": self.active_adapter,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        backbone = cls(GemmaConfig(**config["config"]), dtype=config["dtype"])
+        policy = keras.dtype_policies.get(config["dtype"])
+        backbone = cls(GemmaConfig(**config["config"]), dtype=policy)
         for name, options in config["adapters"].items():
             backbone.add_adapter(name, LoraOptions(**options))
         if config["adapters"]:
             backbone.set_adapter(config["active"])
         return backbone
+
+
+def _unchanged(x, index):
+    return x
 
 
 def _weight_of(layer: keras.layers.Layer) -> keras.Variable:

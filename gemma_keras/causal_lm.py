@@ -1,33 +1,32 @@
 """The language model: `fit`, `generate`, token log-probabilities."""
 
-import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from gemma_keras import presets
+from gemma_keras import presets, text_generation
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
-from gemma_keras.generation import generate_tokens
 from gemma_keras.head import full_logits, target_log_probs
-from gemma_keras.inputs import fit_data, prompt_data
+from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
+from gemma_keras.keras_files import export_options
 from gemma_keras.lora import AdaptedModel
-from gemma_keras.losses import next_token_loss
-from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
-from gemma_keras.text.infilling import infilling_stop_token_ids
-
-_STEP_MULTIPLE = 8  # of decoding steps, so that few loops are compiled
+from gemma_keras.text.tokenizer import GemmaTokenizer
+from gemma_keras.text_training import TextTraining
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
-class GemmaCausalLM(AdaptedModel, keras.Model):
+class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
     """A Gemma with its head, the transposed embedding.
 
     Args:
         backbone: `GemmaBackbone`.
         tokenizer: `GemmaTokenizer`, or None; then only ids go in and out.
+        preprocessor: `GemmaCausalLMPreprocessor`, a tokenizer and the length that `fit` and `generate` go by; default
+            one of 1024 positions over `tokenizer`.
 
     Call: the dict of `GemmaBackbone` →
         logits float32 (b, t, v); or, with
@@ -42,13 +41,29 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         print(model.generate("Knock knock.", max_length=64))
     """
 
-    def __init__(self, backbone: GemmaBackbone, tokenizer=None, **kwargs):
+    def __init__(
+        self,
+        backbone: GemmaBackbone,
+        tokenizer: GemmaTokenizer | None = None,
+        preprocessor: GemmaCausalLMPreprocessor | None = None,
+        **kwargs,
+    ):
         super().__init__(dtype=backbone.dtype_policy, **kwargs)
         self.backbone = backbone
-        self.tokenizer = tokenizer
+        self.preprocessor = GemmaCausalLMPreprocessor(tokenizer) if preprocessor is None else preprocessor
         self.sampler = Sampler()
-        self._uses_own_loss = True
+        self._calls = 0
+        self._start_uncompiled()
         self.built = True
+
+    @property
+    def tokenizer(self) -> Any:
+        """The preprocessor's `GemmaTokenizer`, or None."""
+        return self.preprocessor.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: GemmaTokenizer | None) -> None:
+        self.preprocessor.tokenizer = tokenizer
 
     @property
     def config(self):
@@ -63,18 +78,45 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
             self.backbone(inputs, training=training), self._output_matrix(), self.config.final_logit_soft_cap
         )
 
-    def score(self, inputs, temperature: float = 1.0, with_entropy: bool = False, training=None):
-        """Differentiable log-probabilities of `inputs["target_ids"]` under `softmax(logits / temperature)`.
+    def score(
+        self, inputs=None, temperature: float = 1.0, with_entropy: bool = False, training=None, *, token_ids=None,
+        padding_mask=None, scoring_mode: str = "logits", layer_intercept_fn=None, target_ids=None,
+    ):  # fmt: skip
+        """Differentiable log-probabilities of `inputs["target_ids"]` under `softmax(logits / temperature)`; or, given
+        arrays and no dict, what KerasHub's `score` gives.
 
         Args:
             inputs: as the call, with `target_ids` and perhaps `target_positions`, int (b, m).
             temperature: float > 0, the sampling temperature.
             with_entropy: also return the entropy at each position, float32 (b, m) in nats, without gradient.
             training: True lets adapters drop inputs without `dropout_keys`.
+            token_ids, padding_mask: int and bool (b, t), in place of `inputs`.
+            scoring_mode: with `token_ids`: "logits" for float32 (b, t, v), or "loss" for the negative log-probability
+                of `target_ids` int (b, t), each the token after its position, float32 (b, t).
+            layer_intercept_fn: with `token_ids`: see `GemmaBackbone`. KerasHub drops what it returns for the
+                embeddings; here the model goes on with it.
 
         Returns:
-            float32 (b, m), or a pair of them.
+            float32 (b, m), or a pair of them; or as `scoring_mode` says.
+
+        Raises:
+            ValueError: another `scoring_mode`, or "loss" without targets.
         """
+        if token_ids is None and isinstance(inputs, Mapping):
+            return self._target_scores(inputs, temperature, with_entropy, training)
+        token_ids = inputs if token_ids is None else token_ids
+        if scoring_mode not in ("logits", "loss"):
+            raise ValueError(f"`scoring_mode` must be 'logits' or 'loss'. Received: scoring_mode={scoring_mode!r}")
+        if scoring_mode == "loss" and target_ids is None:
+            raise ValueError("scoring_mode='loss' needs `target_ids` (b, t), the token after each position")
+        given = {"token_ids": token_ids, "padding_mask": padding_mask}
+        hidden = self.backbone(given, training=training, layer_intercept_fn=layer_intercept_fn)
+        cap, matrix = self.config.final_logit_soft_cap, self._output_matrix()
+        if scoring_mode == "logits":
+            return full_logits(hidden, matrix, cap)
+        return -target_log_probs(hidden, matrix, target_ids, cap, with_entropy=False)[0]
+
+    def _target_scores(self, inputs, temperature, with_entropy, training):
         hidden = self.backbone(inputs, training=training)
         if inputs.get("target_positions") is not None:
             # Only positions that bear loss reach the head.
@@ -108,118 +150,18 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
     def _output_matrix(self):
         return self.backbone.token_embedding.as_output_matrix()
 
-    # --- training with Keras
-
-    def compile(
-        self, optimizer="auto", loss="auto", *, sampler="random", metrics=None, weighted_metrics=None, **kwargs
-    ):
-        """Keras' `compile`, with defaults for a language model.
-
-        Args:
-            optimizer: default AdamW at 2e-5 without weight decay.
-            loss: "auto" for the mean negative log-probability of the loss-bearing tokens, which never stores the full
-                logits. Any other loss, and any metric, gets logits (b, t, v) and the next token ids (b, t), with sample
-                weights (b, t), 1 where the token bears loss; `metrics` see every position, `weighted_metrics` the
-                loss-bearing ones.
-            sampler: for `generate`: "greedy", "random", "top_k", "top_p" or a `gemma_keras.Sampler`.
-        """
-        if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = keras.optimizers.AdamW(2e-5, weight_decay=0.0)
-        self.sampler = Sampler.from_name(sampler)
-        self._uses_own_loss = isinstance(loss, str) and loss == "auto" and not metrics and not weighted_metrics
-        if not self._uses_own_loss:
-            warnings.warn(
-                "A user's loss or metric needs the logits of the whole vocabulary: training will take far more memory "
-                "than `loss='auto'`.",
-                stacklevel=2,
-            )
-        if isinstance(loss, str) and loss in ("auto", "sparse_categorical_crossentropy"):
-            # Keras would cast token ids to its float type (bfloat16 has no 771), divide by padding, and take logits for
-            # probabilities.
-            own = keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, reduction="mean_with_sample_weight", dtype="float32"
-            )
-            loss = None if self._uses_own_loss else own
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
-
-    def fit(
-        self, x=None, y=None, batch_size=None, *, max_length: int = 1024, validation_data=None, shuffle=True, **kwargs
-    ):
-        """Keras' `fit` on text, conversations, prompt and response pairs, or ids.
-
-        Args:
-            x: strings (bos + text + eos, no template); lists of `{"role", "content"}` (turn format); dicts, or a dict
-                of lists, with "prompt" and "completion" or "prompts" and "responses" (loss on the response only); a
-                `datasets.Dataset`, a `tf.data.Dataset` or a PyTorch `DataLoader` of these; or a dict of arrays with
-                "token_ids", "padding_mask" and perhaps "is_target" (bool (b, t), True where a token bears loss).
-            batch_size: default 32, or the batch size that a `tf.data.Dataset` or `DataLoader` comes with.
-            max_length: tokens a row; longer ones are an error that names the row.
-            validation_data: the same kinds as x.
-
-        Raises:
-            ValueError: data of another kind, rows that are too long or bear no loss, or text without a tokenizer.
-        """
-        if not self.compiled:
-            self.compile()
-        if self.backbone.token_embedding.embeddings.dtype in ("bfloat16", "float16"):
-            warnings.warn(
-                "Weights in half precision lose small updates to rounding, and Keras' Adam does nothing to them at "
-                "all. Load the model with dtype='mixed_bfloat16': it computes in bfloat16 over float32 weights.",
-                stacklevel=2,
-            )
-        if y is not None:
-            raise ValueError(
-                "`y` is made from `x`, by shifting it. Received: y. Pass only x, with 'is_target' to choose the "
-                "loss-bearing tokens"
-            )
-        features, targets, weights, batch = self._training_arrays(x, max_length, batch_size)
-        if validation_data is not None:
-            validation_data = self._training_arrays(validation_data, max_length, batch_size)[:3]
-        return super().fit(
-            features,
-            targets,
-            batch_size=batch,
-            sample_weight=weights,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            **kwargs,
-        )
-
-    def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, **kwargs):
-        """Keras' `evaluate` on the same kinds of data as `fit`; once prepared arrays with their `y` are given they pass
-        through."""
-        if y is None:
-            x, y, kwargs["sample_weight"], batch_size = self._training_arrays(x, max_length, batch_size)
-        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
-
-    def _training_arrays(self, data, max_length, batch_size):
-        config = self.config
-        features, targets, weights, own_batch_size = fit_data.prepare(
-            data, self.tokenizer, max_length, config.pad_token_id, config.vocabulary_size
-        )
-        if self._uses_own_loss:
-            positions, targets, weights = fit_data.loss_positions(targets, weights)
-            features["target_ids"] = targets
-            if positions is not None:
-                features["target_positions"] = positions
-        return features, targets, weights, batch_size or own_batch_size
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean negative log-probability of the loss-bearing tokens of the batch: sum over tokens / their number."""
-        if not self._uses_own_loss:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        return next_token_loss(y_pred, ops.cast(sample_weight, "float32") > 0)
-
     # --- generation
 
     def generate(
         self,
         inputs,
-        max_length: int = 256,
+        max_length: int | None = None,
         stop_token_ids="auto",
-        seed: int = 0,
+        seed: int | None = None,
         strip_prompt: bool = False,
         sampler=None,
+        stop=None,
+        num_return_sequences: int = 1,
     ):
         """Continue prompts.
 
@@ -228,79 +170,79 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
                 conversations, a dict of texts "prefix" and "suffix" to fill in between (CodeGemma) or a list of them, a
                 list of id lists, or a dict of arrays with "token_ids" and "padding_mask". Strings are continued as they
                 are, after bos; conversations are put into the turn format.
-            max_length: tokens of prompt and answer together.
+            max_length: tokens of prompt and answer together; default the width of the arrays where those have room,
+                else `preprocessor.sequence_length`.
             stop_token_ids: "auto" for end of sequence and end of turn, with a prefix and a suffix the infilling marks
                 too; a list of ids; or None to stop only at `max_length`.
-            seed: of the draws; row i of the call draws the same numbers whatever the batch.
+            seed: of the draws; row i of the call draws the same numbers whatever the batch. Default: the sampler's seed
+                and the number of the call, or where it has none new draws each time, which
+                `keras.utils.set_random_seed` makes repeatable.
             strip_prompt: return the continuation alone.
             sampler: default that of `compile`.
+            stop: a string or strings that end an answer, and are cut off.
+            num_return_sequences: answers a prompt, one after the other in the result.
 
         Returns:
             Text for text, one string for one of them; of conversations the answer alone, of infilling the middle alone;
-            for ids a dict with "token_ids" int32 and "padding_mask" bool, both (b, prompt + new), prompts padded on the
-            left.
+            for ids a dict with "token_ids" int32 and "padding_mask" bool, both (b, max_length), padded on the right,
+            with `strip_prompt` (b, new).
 
         Raises:
-            ValueError: text without a tokenizer, or a prompt that leaves no room below `max_length`.
+            ValueError: text without a tokenizer, a prompt that leaves no room below `max_length`, or `stop` with ids.
         """
-        prompts, kind = prompt_data.encode(inputs, self.tokenizer, self.config.vocabulary_size)
-        longest = max(len(prompt) for prompt in prompts)
-        if longest >= max_length:
-            raise ValueError(
-                f"The longest prompt has {longest} tokens and leaves no room. Received: max_length={max_length}"
-            )
-        sampler = self.sampler if sampler is None else Sampler.from_name(sampler)
-        new_tokens = max_length - longest
-        token_ids, is_token = prompt_data.left_padded(prompts, self.config.pad_token_id)
-        # A few steps too many cost less than compiling a loop for every length.
-        steps = -(-new_tokens // _STEP_MULTIPLE) * _STEP_MULTIPLE
-        draws = np.stack([uniforms(seed, "generate", row, shape=steps) for row in range(len(prompts))])
-        stops = self._stop_token_ids(stop_token_ids, kind)
-        generated = generate_tokens(self.backbone, token_ids, is_token, steps, draws, sampler, stops).shortened(
-            new_tokens
+        asked = text_generation.request(
+            self, inputs, max_length, stop_token_ids, seed, sampler, num_return_sequences=num_return_sequences
         )
-        if kind == "ids":
-            if strip_prompt:
-                return {"token_ids": generated.token_ids, "padding_mask": generated.response_mask}
-            return {
-                "token_ids": np.concatenate([token_ids, generated.token_ids], axis=1),
-                "padding_mask": np.concatenate([is_token, generated.response_mask], axis=1),
-            }
-        answers = generated.responses()
-        if kind in ("text", "texts") and not strip_prompt:
-            answers = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        texts = [self.tokenizer.decode(answer) for answer in answers]
-        return texts[0] if kind in ("text", "conversation", "infilling") else texts
+        return text_generation.answer(self, asked, strip_prompt, stop)
 
-    def _stop_token_ids(self, stop_token_ids, kind):
-        if stop_token_ids is None:
-            return ()
-        if isinstance(stop_token_ids, str) and kind in ("infilling", "infillings"):
-            return infilling_stop_token_ids(self.tokenizer)
-        if isinstance(stop_token_ids, str):
-            return self.tokenizer.stop_token_ids if self.tokenizer is not None else (self.config.eos_token_id,)
-        return tuple(stop_token_ids)
+    def count_call(self) -> int:
+        """How often a sampler's own seed has been drawn by before; 0 again after `compile`."""
+        self._calls += 1
+        return self._calls - 1
+
+    def stream(
+        self, inputs, max_length: int | None = None, stop_token_ids="auto", seed: int | None = None, sampler=None,
+        stop=None,
+    ) -> Iterator[str]:  # fmt: skip
+        """The answer to one prompt, piece by piece as it is sampled: joined, what `generate` returns with
+        `strip_prompt`.
+
+        Args: as `generate`, of one text, conversation, or prefix and suffix.
+
+        Yields:
+            Text, never empty, without the prompt; no part of a character, and nothing that `stop` cuts off.
+
+        Raises:
+            ValueError: as `generate`; several prompts, or ids.
+        """
+        asked = text_generation.request(self, inputs, max_length, stop_token_ids, seed, sampler)
+        return text_generation.pieces(self, asked, stop)
 
     # --- disk
 
     @classmethod
     def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaCausalLM":
-        """A model from a Hugging Face folder, a hub id, a `.gguf` file, or, with `load_weights=False`, a published size
-        by name.
+        """A model from a Hugging Face folder, a `.gguf` file, a KerasHub preset, a hub id, a published name, or the
+        folder of an adapter, which gives its base with the adapter active.
 
         Args:
-            preset: path, id or name.
+            preset: path; "owner/name", also behind `hf://` and before `@revision`; `kaggle://` handle of KerasHub; or a
+                name of ours or of KerasHub's, such as "gemma2_instruct_2b_en", which is fetched from the Hugging Face
+                hub, or with `load_weights=False` is a size alone, without a tokenizer.
             dtype: Keras dtype or policy name of the result, default Keras' global policy; weights are cast on the way.
             load_weights: False gives random weights, keyed by `seed`.
 
         Raises:
             gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, incomplete or of another
-            architecture.
+            architecture, or a hub that cannot be reached.
         """
         loaded = presets.read(preset, load_weights)
-        return cls(
+        model = cls(
             GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed)), loaded.tokenizer
         )
+        if loaded.adapter is not None:
+            model.load_adapter(loaded.adapter)
+        return model
 
     @classmethod
     def from_keras_hub(cls, model, dtype=None) -> "GemmaCausalLM":
@@ -352,9 +294,25 @@ class GemmaCausalLM(AdaptedModel, keras.Model):
         """
         presets.read_adapter(folder, self.backbone, name)
 
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """Keras' `export`; the model need not have been called before.
+
+        Args:
+            input_signature: default `token_ids` int32 (b, t) and `padding_mask` bool (b, t), b and t free.
+
+        Raises:
+            ValueError: on PyTorch a SavedModel, or format "torch" without fixed shapes.
+        """
+        super().export(filepath, verbose=verbose, **export_options(format, input_signature, kwargs))
+
     def get_config(self):
-        return {"backbone": keras.saving.serialize_keras_object(self.backbone)}
+        backbone = keras.saving.serialize_keras_object(self.backbone)
+        return {"backbone": backbone, "preprocessor": self.preprocessor.get_config()}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(keras.saving.deserialize_keras_object(config["backbone"]))
+        preprocessor = config.get("preprocessor")  # files of before 0.2 have none
+        return cls(
+            keras.saving.deserialize_keras_object(config["backbone"]),
+            preprocessor=None if preprocessor is None else GemmaCausalLMPreprocessor.from_config(preprocessor),
+        )

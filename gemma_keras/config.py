@@ -181,8 +181,12 @@ _ALIAS_STEMS = {
     "gemma_1.1_instruct_2b": "gemma_2b", "gemma_1.1_instruct_7b": "gemma_7b", "gemma_instruct_2b": "gemma_2b",
     "gemma_instruct_7b": "gemma_7b", "code_gemma_2b": "gemma_2b", "code_gemma_1.1_2b": "gemma_2b",
     "code_gemma_7b": "gemma_7b", "code_gemma_instruct_7b": "gemma_7b", "code_gemma_1.1_instruct_7b": "gemma_7b",
-    **{f"gemma2_instruct_{s}": f"gemma2_{s}" for s in ("2b", "9b", "27b")},
+    **{f"{stem}_{s}": f"gemma2_{s}" for stem in ("gemma2_instruct", "shieldgemma") for s in ("2b", "9b", "27b")},
+    **{f"c2s_scale_gemma_2_{s}": f"gemma2_{s}" for s in ("2b", "27b")},
     **{f"gemma3_instruct_{s}": f"gemma3_{s}" for s in ("270m", "1b", "4b", "12b", "27b")},
+    **{f"translategemma_{s}_it": f"gemma3_{s}" for s in ("4b", "12b", "27b")},
+    "function_gemma_instruct_270m": "gemma3_270m", "medgemma_4b": "gemma3_4b", "medgemma_instruct_4b": "gemma3_4b",
+    "medgemma_1.5_instruct_4b": "gemma3_4b", "medgemma_instruct_27b": "gemma3_27b",
 }  # fmt: skip
 
 

@@ -17,8 +17,8 @@ def next_token_loss(
     Args:
         log_probs: float (b, t). Log-probability of each target token.
         is_target: bool (b, t). True where the position bears loss.
-        target_count: float () or None. Loss-bearing tokens of the whole batch; default those of this call.
-            A batch without any gives 0, not 0/0.
+        target_count: float () or None. Loss-bearing tokens of the whole batch, or the sum of their weights where the
+            log-probabilities come weighted; default those of this call. A batch without any gives 0, not 0/0.
 
     Returns:
         float (), in nats a token.
@@ -26,7 +26,8 @@ def next_token_loss(
     total = -ops.sum(ops.where(is_target, log_probs, 0))
     if target_count is None:
         target_count = ops.sum(ops.cast(is_target, total.dtype))
-    return total / ops.maximum(ops.cast(target_count, total.dtype), 1)
+    count = ops.cast(target_count, total.dtype)
+    return total / ops.where(count > 0, count, 1)
 
 
 def bradley_terry_loss(

@@ -1,6 +1,7 @@
 """Where a model comes from and goes to: the formats of `checkpoints/` joined with the tokenizer, for every task
 model."""
 
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Iterable
@@ -8,32 +9,29 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from gemma_keras.checkpoints import formats, peft, resolve
+from gemma_keras.checkpoints import formats, keras_hub_lora, peft, resolve
 from gemma_keras.checkpoints.format import StoredModel
 from gemma_keras.checkpoints.hugging_face_writer import publish
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.config import GemmaConfig, size_name
-from gemma_keras.errors import InputError
 from gemma_keras.initializers import FirstWeights, LoadedWeights, RandomWeights
 
 
 def read(preset, load_weights: bool = True) -> StoredModel:
-    """Open `preset`: a published size by name (without weights), a path or handle of any format in
-    `checkpoints/formats.py`, or a hub id.
+    """Open `preset`: a path or handle of any format in `checkpoints/formats.py`, a hub id, a published name such as
+    "gemma2_2b" or KerasHub's "gemma2_2b_en", or the folder of an adapter, which gives its base and says so in
+    `adapter` where weights are wanted.
+
+    A published name with `load_weights=False` is a size alone: no tokenizer, and nothing is fetched.
 
     Raises:
-        InputError: a published size with `load_weights=True`; its weights lie in a folder or on the hub.
-        CheckpointError: nothing there, or a damaged or foreign model.
+        CheckpointError: nothing there, a damaged or foreign model, or a hub that cannot be reached.
     """
     name = str(preset)
-    if size_name(name) and not pathlib.Path(name).exists():
-        if load_weights:
-            raise InputError(
-                f"{name!r} is a size without weights. Pass load_weights=False for random ones, or name a hub id or "
-                f"{formats.MODEL_FILES}"
-            )
+    if not load_weights and size_name(name) and not pathlib.Path(name).exists():
         return StoredModel(GemmaConfig.from_name(name), None, None)
-    return resolve.open_model(name, with_weights=load_weights)
+    stored = resolve.open_parts(name, with_weights=load_weights)
+    return stored if load_weights else dataclasses.replace(stored, adapter=None)
 
 
 def first_weights(stored: StoredModel, seed: int) -> FirstWeights:
@@ -80,13 +78,47 @@ def write_adapter(folder, backbone, name: str | None, base: str | None = None, s
         ValueError: no such adapter.
     """
     name = backbone.active_adapter if name is None else name
-    if name not in backbone.adapters:
-        raise ValueError(f"There is no adapter {name!r} to save. Known: {', '.join(backbone.adapters) or 'none'}")
-    paths = ((full_name, projection.adapter(name)) for full_name, projection in backbone.projections().items())
-    pairs = ((full_name, _host(path.a), _host(path.b)) for full_name, path in paths if path is not None)
-    peft.write_adapter(
-        folder, backbone.config, backbone.adapters[name], pairs, base, None if score is None else _host(score)
-    )
+    options, pairs = _options_of(backbone, name), _pairs_of(backbone, name)
+    peft.write_adapter(folder, backbone.config, options, pairs, base, None if score is None else _host(score))
+
+
+def write_lora_file(file, backbone, name: str | None) -> None:
+    """Write one adapter of a backbone as one safetensors file.
+
+    Raises:
+        ValueError: no such adapter, or a file that is not named `.safetensors`.
+    """
+    if not str(file).endswith(".safetensors"):
+        raise ValueError(
+            f"An adapter's file must end in .safetensors; KerasHub's .lora.h5 is read, not written. Received: {file}"
+        )
+    name = backbone.active_adapter if name is None else name
+    peft.write_file(file, backbone.config, _options_of(backbone, name), _pairs_of(backbone, name))
+
+
+def read_lora_file(file, backbone, name: str) -> None:
+    """Give a backbone the adapter of one file: `write_lora_file`'s, or KerasHub's `.lora.h5`. It becomes the active
+    one.
+
+    Raises:
+        CheckpointError: a file that is damaged, of another kind, or of another base model.
+        ValueError: the backbone has an adapter `name` of another rank, scale or place.
+    """
+    reader = keras_hub_lora if str(file).endswith(".lora.h5") else peft
+    options, pairs = reader.read_file(file, backbone.config)
+    present = backbone.adapters.get(name)
+    if present is None:
+        backbone.add_adapter(name, options)
+    elif (present.scale, present.rank, present.targets, present.layers) != (
+        options.scale, options.rank, options.targets, options.layers,
+    ):  # fmt: skip
+        raise ValueError(
+            f"{file}: its adapter differs from {name!r}, which the model has. Expected {present}, received {options}. "
+            "Call delete_adapter first, or load it under another name"
+        )
+    else:
+        backbone.set_adapter(name)
+    _assign(backbone, name, pairs)
 
 
 def read_adapter(folder, backbone, name: str) -> np.ndarray | None:
@@ -101,12 +133,27 @@ def read_adapter(folder, backbone, name: str) -> np.ndarray | None:
     """
     options, pairs, score = peft.read_adapter(folder, backbone.config)
     backbone.add_adapter(name, options)
+    _assign(backbone, name, pairs)
+    return score
+
+
+def _options_of(backbone, name):
+    if name not in backbone.adapters:
+        raise ValueError(f"There is no adapter {name!r} to save. Known: {', '.join(backbone.adapters) or 'none'}")
+    return backbone.adapters[name]
+
+
+def _pairs_of(backbone, name):
+    paths = ((full_name, projection.adapter(name)) for full_name, projection in backbone.projections().items())
+    return ((full_name, _host(path.a), _host(path.b)) for full_name, path in paths if path is not None)
+
+
+def _assign(backbone, name, pairs):
     projections = backbone.projections()
     for full_name, (a, b) in pairs.items():
         path = projections[full_name].adapter(name)
         path.a.assign(a)
         path.b.assign(b)
-    return score
 
 
 def _host(variable) -> np.ndarray:

@@ -10,7 +10,10 @@ from gemma_keras import presets
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.initializers import KeyedNormal
+from gemma_keras.inputs import pair_data
+from gemma_keras.keras_files import compile_again
 from gemma_keras.lora import AdaptedModel
+from gemma_keras.text.tokenizer import GemmaTokenizer
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
@@ -24,7 +27,11 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
 
     Call: a dict with `token_ids` int (b, t), `padding_mask` bool (b, t), and perhaps `reward_positions` int (b,), the
     index of the last response token; default the last real token of the row, on whichever side the padding is. Returns
-    raw scores float32 (b,).
+    raw scores float32 (b,). Arrays (b, 2, t), the chosen and the rejected response of each pair, give scores (b, 2).
+
+    Example:
+        model = GemmaRewardModel.from_preset("path/to/folder")
+        model.fit([{"prompt": "Knock knock.", "chosen": "Who's there?", "rejected": "No."}])
 
     Attributes:
         reward_mean, reward_std: of raw scores on samples of the instruction-tuned model; `normalized(raw)` applies
@@ -58,12 +65,69 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         return self.backbone.config
 
     def call(self, inputs, training=None):
+        if len(inputs["token_ids"].shape) == 3:
+            rows, width = ops.shape(inputs["token_ids"])[0], inputs["token_ids"].shape[-1]
+            flat = {name: ops.reshape(inputs[name], (-1, width)) for name in ("token_ids", "padding_mask")}
+            return ops.reshape(self.call(flat, training=training), (rows, 2))
         hidden = self.backbone(inputs, training=training)
         positions = inputs.get("reward_positions")
         if positions is None:
             positions = last_token_positions(inputs["token_ids"], inputs.get("padding_mask"))
         last = ops.take_along_axis(hidden, ops.cast(positions, "int32")[:, None, None], axis=1)[:, 0]
         return self.score(ops.cast(last, "float32"))[:, 0]
+
+    def compile(self, optimizer="auto", loss="auto", *, metrics=None, **kwargs):
+        """Keras' `compile`, with defaults for preferences.
+
+        Args:
+            optimizer: default AdamW at 1e-5 without weight decay.
+            loss: "auto" for `-log sigmoid(chosen - rejected - margin)`; any other gets the margins (b,) and the scores
+                (b, 2).
+            metrics: default the share of pairs whose chosen response scores higher, "accuracy".
+        """
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.AdamW(1e-5, weight_decay=0.0)
+        loss = pair_loss if isinstance(loss, str) and loss == "auto" else loss
+        if metrics is None:
+            metrics = [keras.metrics.MeanMetricWrapper(pair_accuracy, name="accuracy")]
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        """As Keras', which leaves a model with a `compile` of its own uncompiled."""
+        compile_again(self, config)
+
+    def fit(self, x=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, validation_data=None,
+            **kwargs):  # fmt: skip
+        """Keras' `fit` on preferences.
+
+        Args:
+            x: rows `{"prompt", "chosen", "rejected"}` and perhaps "margin", a dict of lists of these, or a data set,
+                see `inputs/pair_data.py`.
+            batch_size: pairs, default 32, or what a data set comes with.
+            max_length, truncate: tokens a row, and whether longer ones are cut at their end; otherwise they are an
+                error.
+            validation_data: the same kinds as x.
+
+        Raises:
+            ValueError: data of another kind, rows that are too long, or no tokenizer.
+        """
+        if not self.compiled:
+            self.compile()
+        features, margins, own_batch_size = self._pairs(x, max_length, truncate)
+        if validation_data is not None:
+            validation_data = self._pairs(validation_data, max_length, truncate)[:2]
+        batch_size = batch_size or own_batch_size
+        return super().fit(features, margins, batch_size=batch_size, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, **kwargs):
+        """Keras' `evaluate` on the same kinds of data as `fit`."""
+        if y is None:
+            x, y, own_batch_size = self._pairs(x, max_length, truncate)
+            batch_size = batch_size or own_batch_size
+        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
+
+    def _pairs(self, data, max_length, truncate):
+        return pair_data.prepare(data, self.tokenizer, max_length, self.config.pad_token_id, truncate)
 
     def normalized(self, raw):
         """Raw scores shifted and scaled to mean 0 and std 1 on samples of the instruction-tuned model."""
@@ -76,7 +140,7 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
     @classmethod
     def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaRewardModel":
         """As `GemmaCausalLM.from_preset`; a language model's folder gives its backbone under a fresh head keyed by
-        `seed`."""
+        `seed`; the folder of a reward model's adapter gives the head that lies in it."""
         loaded = presets.read(preset, load_weights)
         backbone = GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed))
         model = cls(backbone, loaded.tokenizer, seed=seed)
@@ -84,6 +148,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             model.reward_mean, model.reward_std = loaded.reward["reward_mean"], loaded.reward["reward_std"]
             if isinstance(loaded.weights, StoredWeights):
                 model.score.kernel.assign(np.ascontiguousarray(loaded.weights.read("score", "float32")))
+        if loaded.adapter is not None:
+            model.load_adapter(loaded.adapter)
         return model
 
     def save_to_preset(self, folder, dtype: str = "float32") -> None:
@@ -106,13 +172,33 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
 
     def get_config(self):
         backbone = keras.saving.serialize_keras_object(self.backbone)
-        return {"backbone": backbone, "reward_mean": self.reward_mean, "reward_std": self.reward_std}
+        tokenizer = None if self.tokenizer is None else self.tokenizer.get_config()
+        normalization = {"reward_mean": self.reward_mean, "reward_std": self.reward_std}
+        return {"backbone": backbone, "tokenizer": tokenizer, **normalization}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        model = cls(keras.saving.deserialize_keras_object(config["backbone"]))
+        tokenizer = config.get("tokenizer")
+        tokenizer = None if tokenizer is None else GemmaTokenizer.from_config(tokenizer)
+        model = cls(keras.saving.deserialize_keras_object(config["backbone"]), tokenizer)
         model.reward_mean, model.reward_std = config["reward_mean"], config["reward_std"]
         return model
+
+
+@keras.saving.register_keras_serializable(package="gemma_keras")
+def pair_loss(margins, scores):
+    """The loss of each pair, float32 (b,), of margins (b,) and scores (b, 2), the chosen response's first.
+
+    Source: see `losses.bradley_terry_loss`, which is its mean.
+    """
+    return ops.softplus(ops.reshape(ops.cast(margins, "float32"), (-1,)) - scores[:, 0] + scores[:, 1])
+
+
+@keras.saving.register_keras_serializable(package="gemma_keras")
+def pair_accuracy(margins, scores):
+    """1 where the chosen response scores higher, 0.5 where both score the same, else 0: float32 (b,)."""
+    difference = scores[:, 0] - scores[:, 1]
+    return 0.5 * (ops.cast(ops.sign(difference), "float32") + 1.0)
 
 
 def last_token_positions(token_ids, padding_mask=None):

@@ -13,6 +13,7 @@ from gemma_keras.checkpoints.formats import FORMATS, MODEL_FILES
 from pipelines.commands import workflows as commands
 from pipelines.commands.backend import use_backend
 from pipelines.commands.convert import convert
+from pipelines.commands.show import show
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
 from pipelines.run.stage_errors import known_error
 
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--in-process", action="store_true", help="run the stages in this process, for debugging"
             )
             command.add_argument("--quiet", action="store_true", help="no progress")
+    _add_show(subparsers)
     command = subparsers.add_parser("report", help="build a run's summary and report again")
     command.set_defaults(function=commands.report)
     command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
@@ -102,6 +104,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="replace an existing file")
     _add_model_commands(subparsers)
     return parser
+
+
+def _add_show(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "show rows of a stage as it will encode them"
+    command = subparsers.add_parser("show", help=text, description=text, epilog=EXIT_CODES)
+    command.set_defaults(function=show)
+    command.add_argument("file", type=Path, metavar="FILE", help="workflow (YAML)")
+    command.add_argument("stage", metavar="STAGE", help="name of a stage in it")
+    command.add_argument("--rows", type=int, default=3, metavar="N", help="rows shown, default 3")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as of `run`")
+    command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -127,7 +140,9 @@ def _add_model_commands(subparsers: "argparse._SubParsersAction[argparse.Argumen
     generate.add_argument("--raw", action="store_true", help="continue the text itself, without turns")
     generate.add_argument("--suffix", metavar="TEXT", help="fill in between the prompt and this text, with a CodeGemma")
     for command in (chat, generate):
-        command.add_argument("model", metavar="DIR", help="model or stage folder, model file or hub id")
+        command.add_argument(
+            "model", metavar="DIR", help="model, adapter or stage folder, model file, hub id or published name"
+        )
         command.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
         command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy")
         command.add_argument("--top-k", type=int, default=None, metavar="K")
@@ -135,7 +150,7 @@ def _add_model_commands(subparsers: "argparse._SubParsersAction[argparse.Argumen
         command.add_argument("--seed", type=int, default=0, metavar="N")
     converter = subparsers.add_parser("convert", help=f"write a model in another format: {', '.join(FORMATS)}")
     dtypes = dict.fromkeys(dtype for form in FORMATS.values() for dtype in form.dtypes)
-    converter.add_argument("model", metavar="SRC", help=f"hub id, {MODEL_FILES}")
+    converter.add_argument("model", metavar="SRC", help=f"published name, hub id, an adapter, {MODEL_FILES}")
     converter.add_argument("destination", type=Path, metavar="DST", help="folder or file to write; must not exist")
     converter.add_argument("--format", choices=tuple(FORMATS), default=None, help="default by the name of DST")
     converter.add_argument("--keras-hub", action="store_true", help="the same as --format keras_hub")

@@ -28,6 +28,7 @@ class StoredModel:
         tokenizer: None where the source has none.
         dtype: of the stored weights, one of `FLOAT_DTYPES`; "float32" where they are quantized.
         reward: {"reward_mean", "reward_std"} of a reward model, None for a language model.
+        adapter: folder of the PEFT adapter that named this model as its base, and is not in its weights; else None.
     """
 
     config: GemmaConfig
@@ -35,6 +36,7 @@ class StoredModel:
     tokenizer: GemmaTokenizer | None
     dtype: str = "float32"
     reward: Mapping[str, float] | None = None
+    adapter: Path | None = None
 
 
 class Format(Protocol):

@@ -9,6 +9,8 @@ Needs the extra `keras-hub`. Our code opens neither its HDF5 files nor its JSON:
 by KerasHub.
 """
 
+import importlib.util
+import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,8 @@ import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.format import FLOAT_DTYPES, StoredModel
+from gemma_keras.checkpoints.hub_names import hub_id
+from gemma_keras.checkpoints.keras_hub_config import GEMMA3_BASES, WINDOW_PATTERN, config_of_arguments
 from gemma_keras.checkpoints.names import is_norm
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
@@ -32,8 +36,9 @@ _NORMS = {
 _QUERY_KEY_NORMS = {"query_norm": "query_norm", "key_norm": "key_norm"}
 _ATTENTION = {"q_proj": "query_dense", "k_proj": "key_dense", "v_proj": "value_dense", "o_proj": "output_dense"}
 _FEED_FORWARD = {"gate_proj": "gating_ffw", "up_proj": "gating_ffw_2", "down_proj": "ffw_linear"}
-_WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6}
-_GEMMA3_BASES = (1e6, 1e4)
+_HANDLES = ("kaggle://", "hf://keras/")  # what only KerasHub opens: its own presets on Kaggle and on the hub
+TOKENIZER_FILE = "assets/tokenizer/vocabulary.spm"
+"""The SentencePiece model in a preset's folder."""
 
 
 def is_backbone(model: Any) -> bool:
@@ -51,6 +56,52 @@ def is_preset(folder: Path) -> bool:
     )
 
 
+def is_serialized(folder: str | Path) -> bool:
+    """Whether the `config.json` of a folder that came without weights is a KerasHub object's."""
+    file = Path(folder) / "config.json"
+    try:
+        table = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except ValueError:
+        return False
+    name = table.get("registered_name") if isinstance(table, dict) else None
+    return isinstance(name, str) and name.startswith(("keras_hub>", "keras_nlp>"))
+
+
+def check_preset(preset: str | Path) -> None:
+    """Raise where a preset or handle cannot be opened whatever it holds. Nothing is fetched.
+
+    Raises:
+        CheckpointError: the handle is KerasHub's of a model that is not read here.
+        ModuleNotFoundError: the extra `keras-hub` is not installed.
+    """
+    # The preset's name is a part of its handle; one of a relative is refused before anything is fetched.
+    named = str(preset).split("/")[2:] if str(preset).startswith(_HANDLES) else []
+    twins = [repository for repository in map(hub_id, named) if repository is not None]
+    if importlib.util.find_spec("keras_hub") is None:
+        instead = f", or name {twins[0]} on the Hugging Face hub, which has the same weights" if twins else ""
+        raise ModuleNotFoundError(
+            f"{preset} is opened by KerasHub. Run: pip install 'gemma-keras[keras-hub]'{instead}", name="keras_hub"
+        )
+
+
+def open_tokenizer(preset: str | Path) -> GemmaTokenizer:
+    """The tokenizer of a preset, through KerasHub; no weights are fetched.
+
+    Raises:
+        CheckpointError: KerasHub cannot open it.
+        ModuleNotFoundError: the extra `keras-hub` is not installed.
+    """
+    check_preset(preset)
+    import keras_hub
+
+    try:
+        return GemmaTokenizer(keras_hub.models.Tokenizer.from_preset(str(preset)).proto)
+    except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{preset}: KerasHub cannot open this preset's tokenizer: {_first_line(error)}"
+        ) from error
+
+
 def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
     """KerasHub's backbone and the tokenizer's SentencePiece model (None where the preset has none).
 
@@ -61,14 +112,13 @@ def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
         CheckpointError: KerasHub cannot open it, or it is no Gemma text model.
         ModuleNotFoundError: the extra `keras-hub` is not installed.
     """
+    check_preset(preset)
     import keras_hub
 
     try:
         backbone = keras_hub.models.Backbone.from_preset(str(preset))
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise CheckpointError(
-            f"{preset}: KerasHub cannot open this preset: {str(error).splitlines()[0][:300]}"
-        ) from error
+        raise CheckpointError(f"{preset}: KerasHub cannot open this preset: {_first_line(error)}") from error
     if not is_backbone(backbone):
         raise CheckpointError(
             f"{preset}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {type(backbone).__name__}"
@@ -126,42 +176,13 @@ def config_of(backbone: Any) -> GemmaConfig:
     """
     theirs = backbone.get_config()
     is_gemma3 = type(backbone).__name__ == "Gemma3Backbone"
-    if getattr(backbone, "vision_encoder", None) is not None or theirs.get("use_bidirectional_attention"):
-        raise CheckpointError(
-            f"{type(backbone).__name__}: only the text decoder is read; this one has images or looks both ways"
-        )
-    if theirs.get("local_rope_scaling_factor", 1.0) != 1.0:
-        raise CheckpointError(
-            f"{type(backbone).__name__}: local_rope_scaling_factor={theirs['local_rope_scaling_factor']!r} has no such "
-            "Gemma"
-        )
-    family = "gemma3" if is_gemma3 else "gemma2" if theirs["use_post_ffw_norm"] else "gemma"
-    layers, windows = theirs["num_layers"], theirs["use_sliding_window_attention"]
-    scale = (
-        theirs["head_dim"] if theirs["query_head_dim_normalize"] else theirs["hidden_dim"] / theirs["num_query_heads"]
-    )
-    return GemmaConfig(
-        family=family,
-        vocabulary_size=theirs["vocabulary_size"],
-        num_layers=layers,
-        num_query_heads=theirs["num_query_heads"],
-        num_key_value_heads=theirs["num_key_value_heads"],
-        head_dim=theirs["head_dim"],
-        hidden_dim=theirs["hidden_dim"],
-        intermediate_dim=theirs["intermediate_dim"] if is_gemma3 else theirs["intermediate_dim"] // 2,
-        query_scale=scale**-0.5,
-        use_post_norms=bool(theirs["use_post_ffw_norm"]),
-        use_query_key_norm=bool(theirs.get("use_query_key_norm", False)),
-        attention_logit_soft_cap=theirs["attention_logit_soft_cap"],
-        final_logit_soft_cap=theirs["final_logit_soft_cap"],
-        sliding_window=theirs["sliding_window_size"] if windows else None,
-        local_layers=every_nth_global(layers, _WINDOW_PATTERN[family]) if windows else (),
-        rope_theta=_GEMMA3_BASES[0] if is_gemma3 else 1e4,
-        local_rope_theta=_GEMMA3_BASES[1] if is_gemma3 else None,
-        rope_scale=theirs.get("global_rope_scaling_factor", 1.0),
-        norm_epsilon=theirs["layer_norm_epsilon"],
-        context_length=131_072 if is_gemma3 else 8192,
-    )
+    if getattr(backbone, "vision_encoder", None) is not None:
+        raise CheckpointError(f"{type(backbone).__name__}: only the text decoder is read; this one has images")
+    theirs = {name: value for name, value in theirs.items() if name not in ("name", "trainable", "dtype")}
+    try:
+        return config_of_arguments(theirs, is_gemma3)
+    except (CheckpointError, TypeError) as error:
+        raise CheckpointError(f"{type(backbone).__name__}: {error}") from error
 
 
 def build(config: GemmaConfig, dtype: str = "float32") -> Any:
@@ -172,15 +193,15 @@ def build(config: GemmaConfig, dtype: str = "float32") -> Any:
     """
     import keras_hub
 
-    pattern = _WINDOW_PATTERN.get(config.family)
+    pattern = WINDOW_PATTERN.get(config.family)
     windows = any(config.local_layers)
     by_head, by_width = config.head_dim**-0.5, (config.hidden_dim / config.num_query_heads) ** -0.5
     rules = {
         "query_scale": math.isclose(config.query_scale, by_head) or math.isclose(config.query_scale, by_width),  # type: ignore[arg-type]
         "local_layers": not windows
         or (pattern is not None and config.local_layers == every_nth_global(config.num_layers, pattern)),
-        "rope_theta": config.rope_theta == (_GEMMA3_BASES[0] if config.family == "gemma3" else 1e4),
-        "local_rope_theta": not windows or config.family != "gemma3" or config.local_rope_theta == _GEMMA3_BASES[1],
+        "rope_theta": config.rope_theta == (GEMMA3_BASES[0] if config.family == "gemma3" else 1e4),
+        "local_rope_theta": not windows or config.family != "gemma3" or config.local_rope_theta == GEMMA3_BASES[1],
         "rope_scale": config.rope_scale == 1.0 or config.family == "gemma3",
     }
     for name, holds in rules.items():
@@ -218,7 +239,7 @@ def weights_of(backbone: Any) -> StoredWeights:
     def reader(name: str, layer: Any, shape: tuple[int, int]) -> Reader:
         def read(dtype: np.dtype | None) -> np.ndarray:
             # EinsumDense's `kernel` is the sum with its LoRA, so it is asked for only now.
-            values = np.asarray(_host(getattr(layer, _attribute(name))))
+            values = np.asarray(host_array(getattr(layer, _attribute(name))))
             return _to_two_axes(name, values, shape).astype(dtype or values.dtype, copy=False)
 
         return read
@@ -296,7 +317,12 @@ def _to_three_axes(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.
     return values.reshape(width, heads, head_dim).transpose(1, 0, 2)
 
 
-def _host(variable: Any) -> Any:
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def host_array(variable: Any) -> Any:
+    """A variable of KerasHub's as a numpy array."""
     import keras
 
     return keras.ops.convert_to_numpy(variable)
@@ -320,8 +346,8 @@ class KerasHub:
     needs_keras = True
 
     def recognizes(self, source: str | Path) -> bool:
-        """A preset's folder, or a `kaggle://` handle."""
-        return str(source).startswith("kaggle://") or is_preset(Path(source))
+        """A preset's folder, or the handle of one on Kaggle or of KerasHub's own on the Hugging Face hub."""
+        return str(source).startswith(_HANDLES) or is_preset(Path(source))
 
     def open(self, source: str | Path, dtype: str | None = None, with_weights: bool = True) -> StoredModel:
         """See `Format.open`; KerasHub loads the weights in any case."""

@@ -21,6 +21,7 @@ from gemma_keras.files import write_text
 from gemma_keras.lora_options import TARGETS, LoraOptions
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+_METADATA_KEY = "adapter_config"
 _PREFIX = "base_model.model."
 _SCORE = f"{_PREFIX}score.weight"
 # Variants of LoRA that change the formula, and what they are when absent.
@@ -57,20 +58,59 @@ def write_adapter(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _write_weights(folder / WEIGHTS_FILE, config, options, pairs, score)
+    write_text(folder / CONFIG_FILE, json.dumps(_config_table(options, base, score is not None), indent=2) + "\n")
+
+
+def write_file(
+    file: str | Path, config: GemmaConfig, options: LoraOptions, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]]
+) -> None:
+    """Write an adapter as one safetensors file: the tensors that `write_adapter` writes, and what would be
+    `adapter_config.json` in the header.
+
+    Args, errors: as `write_adapter`.
+    """
+    table = json.dumps(_config_table(options, None, False))
+    _write_weights(Path(file), config, options, pairs, None, {_METADATA_KEY: table})
+
+
+def read_file(file: str | Path, config: GemmaConfig) -> tuple[LoraOptions, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Read what `write_file` wrote; returns and errors as `read_adapter`, without a head."""
+    file = Path(file)
+    text = st.read_metadata(file).get(_METADATA_KEY)
+    if text is None:
+        raise CheckpointError(
+            f"{file}: its header holds no {_METADATA_KEY}. Expected a file of save_lora_weights; of a folder that PEFT "
+            "wrote, call load_adapter(folder)."
+        )
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: {_METADATA_KEY} in its header is not valid JSON: {error}.") from error
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{file}: {_METADATA_KEY} in its header must be an object. Received: {text[:100]}")
+    options, arrays, _ = _read_weights(file, table, file, config)
+    return options, arrays
+
+
+def _write_weights(file, config, options, pairs, score=None, metadata=None) -> None:
     shapes = {}
     for full_name, (inputs, outputs) in _adapted_shapes(config, options).items():
         first, second = _tensor_names(full_name, config)
         shapes[first], shapes[second] = (options.rank, inputs), (outputs, options.rank)
     if score is not None:
         shapes[_SCORE] = (1, config.hidden_dim)
-    with st.SafetensorsWriter(folder / WEIGHTS_FILE, shapes, "float32") as writer:
+    with st.SafetensorsWriter(file, shapes, "float32", metadata) as writer:
         for full_name, a, b in pairs:
             for name, values in zip(_tensor_names(full_name, config), (a, b), strict=True):
                 writer.write(name, values.T)
         if score is not None:
             writer.write(_SCORE, score.T)
+
+
+def _config_table(options: LoraOptions, base: str | None, has_score: bool) -> dict[str, Any]:
     alpha = options.alpha or options.rank
-    table: dict[str, Any] = {
+    return {
         "auto_mapping": None,
         "base_model_name_or_path": base,
         "bias": "none",
@@ -81,16 +121,37 @@ def write_adapter(
         "layers_to_transform": None if options.layers is None else list(options.layers),
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         "lora_dropout": options.dropout,
-        "modules_to_save": None if score is None else ["score"],
+        "modules_to_save": ["score"] if has_score else None,
         "peft_type": "LORA",
         "r": options.rank,
         "revision": None,
         "target_modules": list(options.targets),
-        "task_type": "CAUSAL_LM" if score is None else "SEQ_CLS",
+        "task_type": "SEQ_CLS" if has_score else "CAUSAL_LM",
         "use_dora": False,
         "use_rslora": options.rank_stabilized,
     }
-    write_text(folder / CONFIG_FILE, json.dumps(table, indent=2) + "\n")
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    return (Path(folder) / CONFIG_FILE).is_file() and not (Path(folder) / "config.json").is_file()
+
+
+def base_of(folder: str | Path) -> tuple[str, str | None]:
+    """The base model that an adapter's folder names, and its revision on the hub, None for the newest.
+
+    Raises:
+        CheckpointError: it names none.
+    """
+    file = Path(folder) / CONFIG_FILE
+    table = read_json(file)
+    base, revision = table.get("base_model_name_or_path"), table.get("revision")
+    if not isinstance(base, str) or not base:
+        raise CheckpointError(
+            f"{file}: `base_model_name_or_path` names no base model. Received: {str(base)[:100]!r}. Write it there, or "
+            "open the base model and give it this adapter with load_adapter."
+        )
+    return base, revision if isinstance(revision, str) and revision else None
 
 
 def read_adapter(
@@ -118,6 +179,10 @@ def read_adapter(
     if not weights.is_file():
         pickle = " adapter_model.bin is a pickle and is not opened." if (folder / "adapter_model.bin").exists() else ""
         raise CheckpointError(f"{weights}: missing.{pickle} Save the adapter as safetensors.")
+    return _read_weights(weights, table, file, config)
+
+
+def _read_weights(weights: Path, table: Mapping[str, Any], file: Path, config: GemmaConfig):
     _check_kind(table, file)
     entries = st.read_header(weights)
     found: dict[str, dict[int, st.TensorEntry]] = {}
@@ -133,7 +198,7 @@ def read_adapter(
                 "layers."
             )
         found.setdefault(full_name, {})[side] = entry
-    options = _options(table, file, found, config)
+    options = _options(table, file, weights, found, config)
     wanted = _adapted_shapes(config, options)
     for full_name, (inputs, outputs) in wanted.items():
         sides = found.get(full_name, {})
@@ -178,9 +243,11 @@ def _check_kind(table: Mapping[str, Any], file: Path) -> None:
         )
 
 
-def _options(table: Mapping[str, Any], file: Path, found: Mapping[str, Any], config: GemmaConfig) -> LoraOptions:
+def _options(
+    table: Mapping[str, Any], file: Path, weights: Path, found: Mapping[str, Any], config: GemmaConfig
+) -> LoraOptions:
     if not found:
-        raise CheckpointError(f"{file.with_name(WEIGHTS_FILE)}: no LoRA weights in it.")
+        raise CheckpointError(f"{weights}: no LoRA weights in it.")
     layers = {int(name.split(".")[1]) for name in found}
     targets = {name.rsplit(".", 1)[-1] for name in found}
     alpha = table.get("lora_alpha", 8)

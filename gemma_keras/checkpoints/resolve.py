@@ -1,45 +1,25 @@
-"""From what a user names (a folder, a file, a hub id, a published size) to a path on this machine, and to the model
-there."""
+"""From what a user names (a folder, a file, a hub id, a published name, an adapter) to a path on this machine, and to
+the model or the tokenizer there."""
 
-import re
+import dataclasses
 from pathlib import Path
 
+from gemma_keras.checkpoints import hub, keras_hub, merging, peft
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.format import StoredModel
-from gemma_keras.checkpoints.formats import FILE_SUFFIXES, MODEL_FILES, recognize
-
-# No pickles, no HDF5, no other framework's weights: only what is read here.
-_WANTED_FILES = [
-    "config.json", "generation_config.json", "model.safetensors", "model-*-of-*.safetensors",
-    "model.safetensors.index.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-]  # fmt: skip
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
-_SUFFIX = "|".join(map(re.escape, FILE_SUFFIXES))
-_HUB_FILE = re.compile(rf"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/((?:[A-Za-z0-9][\w.-]*/)*[\w.-]+(?:{_SUFFIX}))\Z")
-
-# Our names and KerasHub's → repositories on the Hugging Face hub.
-HUB_IDS = {
-    "gemma_2b": "google/gemma-2b", "gemma_7b": "google/gemma-7b", "gemma_instruct_2b": "google/gemma-2b-it",
-    "gemma_instruct_7b": "google/gemma-7b-it", "gemma_1.1_instruct_2b": "google/gemma-1.1-2b-it",
-    "gemma_1.1_instruct_7b": "google/gemma-1.1-7b-it", "code_gemma_2b": "google/codegemma-2b",
-    "code_gemma_1.1_2b": "google/codegemma-1.1-2b",
-    "code_gemma_7b": "google/codegemma-7b", "code_gemma_instruct_7b": "google/codegemma-7b-it",
-    "code_gemma_1.1_instruct_7b": "google/codegemma-1.1-7b-it",
-    **{f"gemma2_{size}": f"google/gemma-2-{size}" for size in ("2b", "9b", "27b")},
-    **{f"gemma2_instruct_{size}": f"google/gemma-2-{size}-it" for size in ("2b", "9b", "27b")},
-    "gemma3_270m": "google/gemma-3-270m", "gemma3_instruct_270m": "google/gemma-3-270m-it",
-    **{f"gemma3_{size}": f"google/gemma-3-{size}-pt" for size in ("1b", "4b", "12b", "27b")},
-    **{f"gemma3_instruct_{size}": f"google/gemma-3-{size}-it" for size in ("1b", "4b", "12b", "27b")},
-}  # fmt: skip
+from gemma_keras.checkpoints.formats import MODEL_FILES, recognize
+from gemma_keras.checkpoints.tokenizers import checked_tokenizer
+from gemma_keras.text.folder import JSON_FILE, MODEL_FILE
+from gemma_keras.text.tokenizer import GemmaTokenizer
 
 
-def resolve(path_or_id: str | Path) -> Path:
-    """A folder or file on this machine for what the user named; downloads where it is a hub id.
+def resolve(path_or_id: str | Path, with_weights: bool = True) -> Path:
+    """A folder or file on this machine for what the user named; downloads where it is on the hub.
 
     Args:
-        path_or_id: a folder; a model's file; a hub id such as "google/gemma-2b"; a file of a hub repository such as
-            "owner/name/file.gguf"; or a published size such as "gemma_2b" or "gemma_instruct_2b_en".
+        path_or_id: a folder; a model's file; or what `hub.hub_source` knows: a hub id such as "google/gemma-2b", a file
+            of a hub repository such as "owner/name/file.gguf", or a published name such as "gemma_instruct_2b_en".
+        with_weights: False leaves the weights of a repository where they are, if they lie in files of their own.
 
     Raises:
         CheckpointError: nothing of that name, a file of another kind, or the hub cannot be reached or refuses.
@@ -52,18 +32,29 @@ def resolve(path_or_id: str | Path) -> Path:
             return path
         hint = f"; give its folder, {path.parent}" if path.suffix == ".safetensors" else ""
         raise CheckpointError(f"{path}: expected {MODEL_FILES}{hint}.")
-    name = str(path_or_id)
-    name = HUB_IDS.get(name.removesuffix("_text").removesuffix("_en"), name)
-    in_repository = _HUB_FILE.match(name)
-    if in_repository is None and not _HUB_ID.match(name):
-        raise CheckpointError(
-            f"{name}: no such folder or file, and not a hub id such as google/gemma-2b. Check the path."
-        )
-    return _download(in_repository[1], in_repository[2]) if in_repository else _download(name, None)
+    return hub.download(
+        hub.hub_source(str(path_or_id)), hub.MODEL_FILES_OF_HUB if with_weights else hub.TOKENIZER_FILES
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise where a name that is no path can lead to no model. Nothing is fetched.
+
+    Raises:
+        CheckpointError: see `hub.hub_source`.
+    """
+    if recognize(name) is None:
+        hub.hub_source(name)
+    elif recognize(name) is keras_hub.FORMAT:
+        try:
+            keras_hub.check_preset(name)
+        except ModuleNotFoundError as error:
+            raise CheckpointError(str(error)) from error
 
 
 def open_model(source: str | Path, dtype: str | None = None, with_weights: bool = True) -> StoredModel:
-    """Open whatever a user named: a handle or path of any format, a hub id, or a published size on the hub.
+    """Open whatever a user named: a handle or path of any format, a hub id, a published name, or an adapter's folder,
+    which gives the sum of its base and itself.
 
     Args:
         dtype, with_weights: see `Format.open`.
@@ -71,39 +62,82 @@ def open_model(source: str | Path, dtype: str | None = None, with_weights: bool 
     Raises:
         CheckpointError: nothing there, or a damaged or foreign model.
     """
+    return merging.merged(open_parts(source, dtype, with_weights))
+
+
+def open_parts(source: str | Path, dtype: str | None = None, with_weights: bool = True) -> StoredModel:
+    """As `open_model`; but an adapter's folder gives its base, and its own place as `adapter`."""
     found = recognize(source)
     if found is None:
-        source = resolve(source)
+        name = str(source)
+        is_local = Path(source).expanduser().exists()
+        source = resolve(source, with_weights)
+        if peft.is_adapter(source):
+            return _with_base(source, dtype, with_weights)
+        if not is_local and keras_hub.is_serialized(source):
+            # KerasHub fetches its own files: which ones, its JSON says, and that only KerasHub reads.
+            source = f"{hub.PREFIX}{hub.hub_source(name).repository}"
+            return keras_hub.FORMAT.open(source, dtype, with_weights)
         found = recognize(source)
     if found is None:
-        raise CheckpointError(f"{source}: no model there; expected {MODEL_FILES}")
+        raise CheckpointError(f"{source}: no model there; expected {MODEL_FILES}, or an adapter that names its base")
     return found.open(source, dtype, with_weights)
 
 
-def _download(repository: str, file: str | None) -> Path:
-    """Downloads, or finds in the hub's cache, one file or the files we read."""
-    # Imported here: a local folder needs no hub, and this import takes a third of a second.
-    import huggingface_hub
-    from huggingface_hub import errors
+def open_tokenizer(source: str | Path) -> GemmaTokenizer:
+    """The tokenizer of whatever a user named, or of a folder that has nothing else; no weights are fetched or read.
 
+    Raises:
+        CheckpointError: nothing there, no tokenizer there, or a damaged one.
+    """
+    found = recognize(source)
+    tokenizer: GemmaTokenizer | None
+    if found is keras_hub.FORMAT and not Path(source).exists():
+        tokenizer = keras_hub.open_tokenizer(source)
+    else:
+        path = Path(source) if found is not None else resolve(source, with_weights=False)
+        tokenizer = _tokenizer_at(path)
+    if tokenizer is None:
+        raise CheckpointError(
+            f"{source}: no tokenizer there; expected {MODEL_FILE} or {JSON_FILE}, or a model's file that holds one."
+        )
+    return tokenizer
+
+
+def _tokenizer_at(path: Path) -> GemmaTokenizer | None:
+    pieces = path / keras_hub.TOKENIZER_FILE
+    if pieces.is_file():
+        return checked_tokenizer(pieces, lambda: GemmaTokenizer.from_file(pieces))
+    if recognize(path) is not None and recognize(path) is not keras_hub.FORMAT:
+        return open_parts(path, with_weights=False).tokenizer
+    if _has_tokenizer(path):
+        return checked_tokenizer(path, lambda: GemmaTokenizer.from_folder(path))
+    return open_parts(path, with_weights=False).tokenizer if peft.is_adapter(path) else None
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in (MODEL_FILE, JSON_FILE))
+
+
+def _with_base(folder: Path, dtype: str | None, with_weights: bool) -> StoredModel:
+    """The base of an adapter, with the adapter's own tokenizer where it came with one."""
+    file = folder / peft.CONFIG_FILE
+    named, revision = peft.base_of(folder)
+    beside = folder / named
+    base: str | Path = beside if beside.exists() else named
+    if not Path(base).expanduser().exists() and revision is not None and "@" not in named:
+        base = f"{named}@{revision}"
     try:
-        if file is not None:
-            return Path(huggingface_hub.hf_hub_download(repository, file))
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=_WANTED_FILES))
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{repository}: accept its licence first, at https://huggingface.co/{repository}; then `hf auth login`."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{repository}: no such folder here, and no such public repository on the hub. Check the spelling, or `hf "
-            "auth login`."
-        ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise CheckpointError(
-            f"{repository}: no such folder here, not in the hub's cache, and the hub cannot be reached. "
-            "Check the path, or download it where there is a network and give the folder."
-        ) from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(f"{repository}: the hub answered with an error: {reason[0]}") from error
+        found = recognize(base)
+        if found is keras_hub.FORMAT or (found is None and peft.is_adapter(resolve(base, with_weights=False))):
+            raise CheckpointError(
+                f"{base}: is no plain base model. Open that model, and give it this adapter with load_adapter"
+            )
+        model = open_parts(base, dtype, with_weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: the base model that `base_model_name_or_path` names: {error}") from error
+    tokenizer = model.tokenizer
+    if _has_tokenizer(folder):
+        rows = model.config.vocabulary_size
+        tokenizer = checked_tokenizer(folder, lambda: GemmaTokenizer.from_folder(folder, model.config.family, rows))
+    return dataclasses.replace(model, tokenizer=tokenizer, adapter=folder)

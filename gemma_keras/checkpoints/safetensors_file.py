@@ -74,6 +74,28 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         CheckpointError: the file is missing, cut short, or its header is malformed (lengths, offsets, overlaps, holes,
             dtypes, shapes).
     """
+    table, first, total = _header(file)
+    table.pop("__metadata__", None)
+    entries = [_entry(file, name, value, first, total) for name, value in table.items()]
+    entries.sort(key=lambda entry: (entry.start, entry.size))
+    _check_layout(file, entries, first, total)
+    return {entry.name: entry for entry in entries}
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """The strings that a file's header keeps beside its tensors.
+
+    Raises:
+        CheckpointError: as `read_header`.
+    """
+    metadata = _header(file)[0].get("__metadata__", {})
+    return (
+        {key: value for key, value in metadata.items() if isinstance(value, str)} if isinstance(metadata, dict) else {}
+    )
+
+
+def _header(file: Path) -> tuple[dict, int, int]:
+    """The header's table, where the data begin, and the bytes of the file."""
     try:
         total = file.stat().st_size
         with open(file, "rb") as stream:
@@ -98,12 +120,7 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: the safetensors header is not valid JSON: {error}.") from error
-    table.pop("__metadata__", None)
-    first = 8 + length
-    entries = [_entry(file, name, value, first, total) for name, value in table.items()]
-    entries.sort(key=lambda entry: (entry.start, entry.size))
-    _check_layout(file, entries, first, total)
-    return {entry.name: entry for entry in entries}
+    return table, 8 + length, total
 
 
 def without_duplicates(pairs: list) -> dict:
@@ -219,17 +236,21 @@ class SafetensorsWriter:
         file: the final name. The bytes go to a temporary name beside it, are synced, and renamed by `close`.
         shapes: tensor name → shape, all tensors of the file.
         dtype: "float32", "bfloat16" or "float16", for all tensors.
+        metadata: strings to keep in the header.
 
     As a context manager it closes on success and removes the temporary file on an error. `close` raises CheckpointError
     where a tensor is missing.
     """
 
-    def __init__(self, file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str):
+    def __init__(
+        self, file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, metadata: Mapping[str, str] | None = None
+    ):
         self.file = Path(file)
         self.dtype = float_dtype(dtype)
         self._temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.partial")
         self._missing = dict(shapes)
-        header: dict[str, object] = {"__metadata__": {"format": "pt"}}  # transformers refuses a file without this
+        # transformers refuses a file without a format
+        header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
         position, starts = 0, {}
         for name, shape in shapes.items():
             size = math.prod(shape) * self.dtype.itemsize

@@ -31,6 +31,12 @@ class StoredWeights:
         for name in self._readers:
             yield name, self.read(name)
 
+    def replaced(self, readers: Mapping[str, Reader]) -> "StoredWeights":
+        """These weights with others in place of some, or beside them."""
+        other = StoredWeights(self.origin, {**self._readers, **readers})
+        other._dtype = self._dtype
+        return other
+
     def read(self, name: str, dtype: str | None = None) -> np.ndarray:
         """One weight, cast on the way.
 

@@ -1,19 +1,25 @@
 """Whatever a user hands to `fit`, as padded arrays."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
 
 from gemma_keras.inputs.padding import padded, round_up
+from gemma_keras.inputs.triples import elements_of, is_data_set, is_triple, joined
 from gemma_keras.text import chat
 from gemma_keras.text.chat import EncodedExample
+from gemma_keras.text.marked_text import texts_in, warn_of_marks
 
 _LENGTH_MULTIPLE = 16  # fewer distinct shapes, so fewer compilations
 _PAIR_COLUMNS = (("prompt", "completion"), ("prompts", "responses"), ("prompt", "response"))
 _BATCHED_COLUMNS = ("prompt", "prompts", "text", "messages", "token_ids")
 
 
-def prepare(data, tokenizer, max_length: int, pad_token_id: int, vocabulary_size: int | None = None):
+def prepare(
+    data, tokenizer, max_length: int, pad_token_id: int, vocabulary_size: int | None = None, truncate: bool = False,
+    most_elements: int | None = None,
+):  # fmt: skip
     """Arrays for `keras.Model.fit`.
 
     Args:
@@ -23,6 +29,8 @@ def prepare(data, tokenizer, max_length: int, pad_token_id: int, vocabulary_size
         max_length: tokens a row at most; arrays are taken as wide as they are.
         pad_token_id: fills rows up on the right.
         vocabulary_size: ids must lie below it; None does not check.
+        truncate: cut longer rows at their end instead of refusing them.
+        most_elements: of a data set, as it has no end or more than will be used.
 
     Returns:
         features: {"token_ids": int32 (b, t), "padding_mask": bool (b, t)}.
@@ -37,10 +45,18 @@ def prepare(data, tokenizer, max_length: int, pad_token_id: int, vocabulary_size
     if isinstance(data, np.ndarray) and np.issubdtype(data.dtype, np.integer):
         data = {"token_ids": data}
     batch_size = None
+    if is_data_set(data):
+        data = elements_of(data, most_elements)
+        first = next(data, None)
+        data = itertools.chain(() if first is None else [first], data)
+        if is_triple(first):
+            features, targets, weights, batch_size = joined(data, pad_token_id)
+            check_vocabulary(features["token_ids"], vocabulary_size)
+            return features, targets, weights, batch_size
     if not (isinstance(data, dict) and "token_ids" in data):
-        data, batch_size = _padded_rows(data, tokenizer, max_length, pad_token_id)
+        data, batch_size = _padded_rows(data, tokenizer, max_length, pad_token_id, truncate)
     features, targets, weights = _from_arrays(data)
-    _check_vocabulary(features["token_ids"], vocabulary_size)
+    check_vocabulary(features["token_ids"], vocabulary_size)
     if not weights.any():
         raise ValueError("No token bears loss: 'is_target' and 'padding_mask' leave none, or rows are one token long")
     return features, targets, weights, batch_size
@@ -65,22 +81,41 @@ def loss_positions(targets, weights):
     return positions, np.take_along_axis(targets, positions, axis=1), np.take_along_axis(weights, positions, axis=1)
 
 
-def _padded_rows(data, tokenizer, max_length, pad_token_id):
-    """Arrays "token_ids", "padding_mask", "is_target" of a sequence of examples, and the batch size it came in."""
-    rows, batch_size = _rows(data)
+def encoded_rows(data, tokenizer, max_length: int, truncate: bool = False) -> list[EncodedExample]:
+    """Every example of any kind of data but arrays, encoded; one warning where control pieces are written out in text.
+
+    Args and errors: as `prepare`.
+    """
+    return _encoded_rows(data, tokenizer, max_length, truncate)[0]
+
+
+def _encoded_rows(data, tokenizer, max_length, truncate):
+    rows, batch_size = rows_of(data)
     if not rows:
         raise ValueError("The training data is empty: expected at least one example")
+    warn_of_marks(texts_in(rows))
     examples = [_encode(row, tokenizer, number) for number, row in enumerate(rows)]
     for number, example in enumerate(examples):
         if len(example.token_ids) > max_length:
-            raise ValueError(
-                f"Example {number} has {len(example.token_ids)} tokens, more than max_length={max_length}. Raise it or "
-                "cut the text"
-            )
+            if not truncate:
+                raise ValueError(
+                    f"Example {number} has {len(example.token_ids)} tokens, more than max_length={max_length}. Raise "
+                    "it, cut the text, or pass truncate=True"
+                )
+            example = EncodedExample(example.token_ids[:max_length], example.is_target[:max_length])
+            examples[number] = example
         if not any(example.is_target[1:]):
+            cut = f" in its first {max_length} tokens" if truncate else ""
             raise ValueError(
-                f"Example {number} bears no loss: nothing in it is to be predicted. Received: {rows[number]!r:.200}"
+                f"Example {number} bears no loss: nothing in it{cut} is to be predicted. Received: "
+                f"{rows[number]!r:.200}"
             )
+    return examples, batch_size
+
+
+def _padded_rows(data, tokenizer, max_length, pad_token_id, truncate):
+    """Arrays "token_ids", "padding_mask", "is_target" of a sequence of examples, and the batch size it came in."""
+    examples, batch_size = _encoded_rows(data, tokenizer, max_length, truncate)
     longest = max(len(example.token_ids) for example in examples)
     width = min(round_up(longest, _LENGTH_MULTIPLE), max_length)
     token_ids, padding_mask = padded([example.token_ids for example in examples], pad_token_id, width)
@@ -107,7 +142,8 @@ def _from_arrays(arrays):
     return {"token_ids": token_ids, "padding_mask": padding_mask}, targets, weights
 
 
-def _check_vocabulary(token_ids, vocabulary_size):
+def check_vocabulary(token_ids, vocabulary_size: int | None) -> None:
+    """Raise ValueError where an id is no row of the embedding."""
     if vocabulary_size is None or not token_ids.size:
         return
     # JAX and TensorFlow read rows outside a table without a word.
@@ -119,7 +155,7 @@ def _check_vocabulary(token_ids, vocabulary_size):
         )
 
 
-def _rows(data):
+def rows_of(data) -> tuple[list, int | None]:
     """A flat list of examples, and the batch size of a data set that came in batches."""
     if isinstance(data, str):
         raise ValueError(f"`x` must be a list of examples, not one string. Received: {data!r:.80}")
@@ -129,15 +165,9 @@ def _rows(data):
         data = data.tolist()
     if isinstance(data, (list, tuple)):
         return [_plain(row) for row in data], None
-    try:
-        elements = iter(data)
-    except TypeError as error:
-        raise ValueError(
-            f"`x` must be a list, a dict of columns, arrays, or a data set. Received: {type(data).__name__}"
-        ) from error
     # datasets.Dataset, tf.data.Dataset, DataLoader, generators: one pass over them, batches taken apart again.
     rows, batch_size = [], None
-    for element in elements:
+    for element in elements_of(data):
         batch = _batch_rows(_plain(element))
         if batch is None:
             rows.append(_plain(element))
@@ -165,12 +195,12 @@ def _batch_rows(element):
     if isinstance(element, dict):
         columns = [value for key, value in element.items() if key in _BATCHED_COLUMNS]
         # One example holds a string, a conversation, or ids; a batch holds a list of those.
-        one = not columns or not isinstance(columns[0], list) or _is_conversation(columns[0])
+        one = not columns or not isinstance(columns[0], list) or is_conversation(columns[0])
         one = one or ("token_ids" in element and not isinstance(element["token_ids"][0], list))
         return None if one else _rows_of_columns(element)
     if not isinstance(element, list):
         return None
-    if _is_conversation(element):
+    if is_conversation(element):
         if isinstance(element[0]["role"], str):
             return None
         # PyTorch's default collation turns a batch of conversations inside out.
@@ -178,7 +208,8 @@ def _batch_rows(element):
     return element
 
 
-def _is_conversation(value):
+def is_conversation(value) -> bool:
+    """Whether a value is a list of `{"role", ...}`."""
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "role" in value[0]
 
 
@@ -201,12 +232,12 @@ def _encode(row, tokenizer, number) -> EncodedExample:
     try:
         if isinstance(row, str):
             return chat.encode_text(tokenizer, row)
-        if _is_conversation(row):
+        if is_conversation(row):
             return chat.encode_conversation(tokenizer, row)
         if isinstance(row, dict):
             for prompt, response in _PAIR_COLUMNS:
                 if prompt in row and response in row:
-                    return chat.encode_pair(tokenizer, row[prompt], _response_text(row[response]))
+                    return chat.encode_pair(tokenizer, row[prompt], response_text(row[response]))
             if "messages" in row:
                 return chat.encode_conversation(tokenizer, row["messages"])
             if "text" in row:
@@ -219,9 +250,9 @@ def _encode(row, tokenizer, number) -> EncodedExample:
     )
 
 
-def _response_text(response):
+def response_text(response):
     """The text of a response; TRL's conversational columns hold it as a list of one message."""
-    if _is_conversation(response) and len(response) == 1:
+    if is_conversation(response) and len(response) == 1:
         response = response[0]["content"]
     if not isinstance(response, str):
         raise TypeError(f"a response must be a string. Received: {response!r:.80}")

@@ -4,8 +4,12 @@ import numpy as np
 
 from gemma_keras.inputs.padding import padded, round_up
 from gemma_keras.text import chat, infilling
+from gemma_keras.text.marked_text import texts_in, warn_of_marks
 
 _WIDTH_MULTIPLE = 16  # few prompt widths, so that few shapes are compiled
+
+SINGLE_KINDS = ("text", "conversation", "infilling")
+"""Kinds of one prompt that came without a list around it."""
 
 NO_TOKENIZER = (
     "This model has no tokenizer: its folder holds no tokenizer.model. Pass token ids, or set `model.tokenizer`"
@@ -33,6 +37,7 @@ def encode(inputs, tokenizer, vocabulary_size: int):
         mask = np.asarray(inputs.get("padding_mask", np.ones(ids.shape)), bool)
         prompts, kind = [row[real].tolist() for row, real in zip(ids, mask, strict=True)], "ids"
     else:
+        warn_of_marks(texts_in(inputs))
         prompts, kind = _encode_rows(inputs, tokenizer)
     if not prompts:
         raise ValueError("`inputs` is empty: expected at least one prompt")
@@ -45,6 +50,11 @@ def encode(inputs, tokenizer, vocabulary_size: int):
                 f"{prompt!r:.100}"
             )
     return prompts, kind
+
+
+def width_of_arrays(inputs) -> int | None:
+    """t of `{"token_ids": (b, t)}`, None for other inputs."""
+    return np.asarray(inputs["token_ids"]).shape[1] if isinstance(inputs, dict) and "token_ids" in inputs else None
 
 
 def _encode_rows(inputs, tokenizer):

@@ -6,11 +6,13 @@ what text produces, and writes the folder that `transformers` opens. It imports 
 Source: the Gemma paper, arXiv:2403.08295, section 2; `sentencepiece` 0.2.
 """
 
+import base64
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import sentencepiece
 
 from gemma_keras.text import export as tokenizer_export
@@ -47,7 +49,6 @@ class GemmaTokenizer:
         template_file: the chat template came in a file of its own, `chat_template.jinja`; `save` writes that too.
 
     Attributes:
-        vocabulary_size: v, pieces in all.
         pad_token_id, eos_token_id, bos_token_id, unknown_token_id: int.
         start_of_turn_id, end_of_turn_id: int, or None where the model has no turn marks.
         infilling_marks: `InfillingMarks`, None but for CodeGemma.
@@ -81,7 +82,7 @@ class GemmaTokenizer:
             raise ValueError(
                 f"SentencePiece does not load the tokenizer: {error}. Use the tokenizer of a Gemma model."
             ) from error
-        self.vocabulary_size: int = self._processor.get_piece_size()
+        self._size: int = self._processor.get_piece_size()
         self.pad_token_id: int = self._processor.pad_id()
         self.eos_token_id: int = self._processor.eos_id()
         self.bos_token_id: int = self._processor.bos_id()
@@ -99,7 +100,7 @@ class GemmaTokenizer:
             )
         self.start_of_turn_id = self._find(tokenizer_files.START_OF_TURN)
         self.end_of_turn_id = self._find(tokenizer_files.END_OF_TURN)
-        stops = (self.eos_token_id, self.end_of_turn_id, *(i for i in more_stop_ids if 0 <= i < self.vocabulary_size))
+        stops = (self.eos_token_id, self.end_of_turn_id, *(i for i in more_stop_ids if 0 <= i < self._size))
         self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(i for i in stops if i is not None))
         marks = [i for i in map(self._find, tokenizer_files.INFILLING_MARKS) if i is not None]
         self.infilling_marks = InfillingMarks(*marks) if len(marks) == len(tokenizer_files.INFILLING_MARKS) else None
@@ -110,6 +111,20 @@ class GemmaTokenizer:
     def _find(self, piece: str) -> int | None:
         i: int = self._processor.piece_to_id(piece)
         return None if i == self.unknown_token_id else i
+
+    @classmethod
+    def from_preset(cls, preset: str | pathlib.Path) -> "GemmaTokenizer":
+        """The tokenizer of what `GemmaCausalLM.from_preset` opens, or of a folder with a tokenizer alone.
+
+        No weights are read, and of a repository on the hub none are fetched. Keras is loaded for a handle alone that
+        only KerasHub opens.
+
+        Raises:
+            gemma_keras.checkpoints.errors.CheckpointError: nothing there, no tokenizer there, or a damaged one.
+        """
+        from gemma_keras import open_tokenizer
+
+        return open_tokenizer(preset)
 
     @classmethod
     def from_file(cls, file: str | pathlib.Path, family: str | None = None, **options: Any) -> "GemmaTokenizer":
@@ -188,6 +203,10 @@ class GemmaTokenizer:
         `tokenizer_training.train_model`."""
         return cls(tokenizer_training.train_model(texts, vocabulary_size), family)
 
+    def vocabulary_size(self) -> int:
+        """v, pieces in all."""
+        return self._size
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without bos and eos, never one of `control_ids`."""
         if not isinstance(text, str):
@@ -212,9 +231,9 @@ class GemmaTokenizer:
             ValueError: an id outside the vocabulary.
         """
         ids = [int(i) for i in token_ids]
-        outside = [i for i in ids if not 0 <= i < self.vocabulary_size]
+        outside = [i for i in ids if not 0 <= i < self._size]
         if outside:
-            raise ValueError(f"Token ids must be from 0 to {self.vocabulary_size - 1}. Received: {outside[0]}")
+            raise ValueError(f"Token ids must be from 0 to {self._size - 1}. Received: {outside[0]}")
         parts: list[str] = []
         run: list[int] = []
         for i in ids:
@@ -224,6 +243,81 @@ class GemmaTokenizer:
                 parts += [self._processor.decode(run), self.piece(i)]
                 run = []
         return "".join([*parts, self._processor.decode(run)])
+
+    # --- under KerasHub's names
+
+    def __call__(self, inputs: Any) -> Any:
+        """`tokenize`."""
+        return self.tokenize(inputs)
+
+    def tokenize(self, inputs: Any) -> Any:
+        """Ids of a text, a list; of several texts a list of lists. Never one of `control_ids`."""
+        return self.encode(inputs) if isinstance(inputs, str) else self.encode_batch(list(inputs))
+
+    def detokenize(self, inputs: Any) -> Any:
+        """The text of ids (t,), or the texts of rows of ids; control pieces are left away."""
+        rows = list(inputs)
+        return [self.decode(row) for row in rows] if rows and np.ndim(rows[0]) else self.decode(rows)
+
+    def token_to_id(self, token: str) -> int:
+        """The id of a piece, a space spelled U+2581; that of unk where there is no such piece. Unlike in text, the name
+        of a control piece is found."""
+        i: int = self._processor.piece_to_id(token)
+        return i
+
+    def id_to_token(self, token_id: int) -> str:
+        """The piece of an id.
+
+        Raises:
+            ValueError: an id outside the vocabulary.
+        """
+        if not 0 <= token_id < self._size:
+            raise ValueError(f"Token ids must be from 0 to {self._size - 1}. Received: {token_id}")
+        return self.piece(token_id)
+
+    def get_vocabulary(self) -> list[str]:
+        """Every piece, in the order of the ids."""
+        return [self.piece(i) for i in range(self._size)]
+
+    @property
+    def start_token(self) -> str:
+        """The piece of bos."""
+        return self.piece(self.bos_token_id)
+
+    @property
+    def end_token(self) -> str:
+        """The piece of eos."""
+        return self.piece(self.eos_token_id)
+
+    @property
+    def pad_token(self) -> str:
+        """The piece of padding."""
+        return self.piece(self.pad_token_id)
+
+    @property
+    def start_token_id(self) -> int:
+        """The id of bos."""
+        return self.bos_token_id
+
+    @property
+    def end_token_id(self) -> int:
+        """The id of eos."""
+        return self.eos_token_id
+
+    def get_config(self) -> dict[str, Any]:
+        """Plain values that `from_config` makes the same tokenizer of; `proto` is the SentencePiece model in base64."""
+        return {
+            "proto": base64.b64encode(self.model_proto).decode("ascii"),
+            "family": self.family,
+            "chat_template": self.chat_template,
+            "more_stop_ids": list(self.stop_token_ids),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "GemmaTokenizer":
+        """The tokenizer that `get_config` was asked of."""
+        others = {name: value for name, value in config.items() if name != "proto"}
+        return cls(base64.b64decode(config["proto"]), **others)
 
     def piece(self, token_id: int) -> str:
         """The piece of one id as SentencePiece spells it, a space as U+2581."""

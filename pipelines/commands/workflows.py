@@ -20,7 +20,7 @@ from pipelines.workflow.loading import LoadedWorkflow, load
 def run(options: argparse.Namespace) -> int:
     """`run FILE`: run the workflow, or continue it; print where the report is."""
     loaded = _load(options)
-    for note in check_data(loaded):
+    for note in check_data(loaded, with_tables=True):
         if not options.quiet:
             _print(note)
     folder = run_folder(options, loaded)

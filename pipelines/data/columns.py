@@ -1,7 +1,9 @@
 """Rows to typed examples: which columns hold what, in plain and conversational form.
 
 The names are TRL's conventions: `text`, `messages`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, and
-`answer`. A data specification may name other columns. Every fault is a `BadRow` with the reason.
+`answer`. A data specification may name other columns; where it names none, ShareGPT's `conversations` and Alpaca's
+`instruction`, `input` and `output` are known too. Every fault is a `BadRow` with the reason. `docs/data.md` shows a
+row of each shape.
 """
 
 import dataclasses
@@ -11,11 +13,11 @@ from typing import Any
 from pipelines.data.hh_rlhf import Message, is_hh_dialogue, parse_dialogue, shared_prompt
 from pipelines.data.jsonl import Row
 from pipelines.data.rejects import BadRow
+from pipelines.data.turns import MODEL_ROLES, check_roles, check_text, read_turns, refuse_beside
 from pipelines.host.spelling import did_you_mean
 from pipelines.tasks.items import TaskItem
 
-MODEL_ROLES = ("assistant", "model")
-ROLES = ("system", "user", *MODEL_ROLES)
+_CONVERSATIONS = ("messages", "conversations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +115,16 @@ def read_text(row: Row, names: dict[str, str]) -> Text:
 
 
 def read_instruction(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Text | Conversation | PromptCompletion:
-    """What a response is learned from: `messages`, `prompt` and `completion`, `text`, or HH-RLHF's chosen dialogue."""
+    """What a response is learned from: a conversation, `prompt` and `completion`, Alpaca's columns, `text`, or
+    HH-RLHF's chosen dialogue."""
     if hh_rlhf:
         messages = parse_dialogue(_value(row, names.get("completion", names.get("chosen", "chosen"))))
-        return Conversation(_check_roles(messages, "the dialogue", ends_with_model=True), row.origin)
-    if "completion" not in names and ("messages" in names or ("messages" in row.values and "prompt" not in names)):
-        return Conversation(_messages(row, _column(row, names, "messages"), ends_with_model=True), row.origin)
+        return Conversation(check_roles(messages, "the dialogue", ends_with_model=True), row.origin)
+    conversation = _conversation_column(row, names)
+    if conversation is not None:
+        return Conversation(_messages(row, conversation, ends_with_model=True), row.origin)
+    if _is_alpaca(row, names) and "output" in row.values and "completion" not in row.values:
+        return PromptCompletion(_alpaca_prompt(row), _text(row, "output"), row.origin)
     if "text" in names or ("text" in row.values and not {"prompt", "completion"} & {*names, *row.values}):
         return read_text(row, names)
     prompt = _prompt(row, _column(row, names, "prompt"))
@@ -135,27 +141,27 @@ def read_instruction(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> 
 
 
 def read_prompt(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Prompt:
-    """A prompt and, where there is one, its known answer."""
+    """A prompt and, where there is one, its known answer; of a conversation what stands before its last response."""
     if hh_rlhf:
         messages = parse_dialogue(_value(row, names.get("prompt", names.get("chosen", "chosen"))))
         while messages and messages[-1]["role"] != "user":
             messages = messages[:-1]
-        return Prompt(_check_roles(messages, "the dialogue", ends_with_model=False), None, row.origin)
+        return Prompt(check_roles(messages, "the dialogue", ends_with_model=False), None, row.origin)
     answer = None
     if "answer" in names or row.values.get("answer") is not None:
         answer = _answer(row, _column(row, names, "answer"))
-    return Prompt(_prompt(row, _column(row, names, "prompt")), answer, row.origin, _item(row))
+    return Prompt(_asked(row, names), answer, row.origin, _item(row))
 
 
 def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Preference:
     """A pair with its explicit prompt, or with the shared beginning as its prompt."""
     columns = {name: _column(row, names, name) for name in ("chosen", "rejected")}
     values = {name: _value(row, column) for name, column in columns.items()}
-    explicit = not hh_rlhf and ("prompt" in names or "prompt" in row.values)
+    explicit = not hh_rlhf and ("prompt" in names or "prompt" in row.values or _is_alpaca(row, names))
     chosen: str | list[Message]
     rejected: str | list[Message]
     if explicit:
-        prompt = _prompt(row, _column(row, names, "prompt"))
+        prompt = _alpaca_prompt(row) if _is_alpaca(row, names) else _prompt(row, _column(row, names, "prompt"))
         is_sampled = (
             row.values.get("chosen_ids") is not None
         )  # a model may sample no text or blanks alone; its ids are what counts
@@ -185,6 +191,46 @@ def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> P
     )
 
 
+def unread_input(row: Row, names: dict[str, str]) -> bool:
+    """True where the named columns leave out an Alpaca row's `input`, without which its instruction says too little."""
+    is_left_out = names.get("prompt") == "instruction" and "input" not in names.values()
+    return is_left_out and bool(str(row.values.get("input") or "").strip())
+
+
+def _conversation_column(row: Row, names: dict[str, str]) -> str | None:
+    """The column with whole conversations; None where the row is meant to be read otherwise."""
+    if "completion" in names or ("prompt" in names and "messages" not in names):
+        return None
+    if "messages" in names:
+        return _column(row, names, "messages")
+    return next((column for column in _CONVERSATIONS if column in row.values), None)
+
+
+def _is_alpaca(row: Row, names: dict[str, str]) -> bool:
+    named = {"prompt", "completion", "messages", "text"} & names.keys()
+    return not named and "instruction" in row.values and "prompt" not in row.values
+
+
+def _alpaca_prompt(row: Row) -> str:
+    """Alpaca's instruction, its input below it."""
+    refuse_beside(row.values, ("system", "history"))
+    instruction, more = _text(row, "instruction"), row.values.get("input")
+    if more is None or (isinstance(more, str) and not more.strip()):
+        return instruction
+    return f"{instruction}\n\n{_text(row, 'input')}"
+
+
+def _asked(row: Row, names: dict[str, str]) -> str | list[Message]:
+    """The prompt, also where a row has it as part of a conversation."""
+    if "prompt" not in names and ("prompt" not in row.values or "messages" in names):
+        conversation = _conversation_column(row, names)
+        if conversation is not None:
+            return _messages(row, conversation, ends_with_model=False, cut_response=True)
+        if _is_alpaca(row, names):
+            return _alpaca_prompt(row)
+    return _prompt(row, _column(row, names, "prompt"))
+
+
 def _column(row: Row, names: dict[str, str], name: str) -> str:
     column = names.get(name, name)
     if column not in row.values:
@@ -203,15 +249,7 @@ def _value(row: Row, column: str) -> Any:
 
 
 def _text(row: Row, column: str) -> str:
-    return _check_text(row.values[column], f"column {column!r}")
-
-
-def _check_text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise BadRow(f"{where}: expected text, got {type(value).__name__}.")
-    if not value.strip():
-        raise BadRow(f"{where}: the text is empty.")
-    return value
+    return check_text(row.values[column], f"column {column!r}")
 
 
 def _prompt(row: Row, column: str) -> str | list[Message]:
@@ -224,48 +262,25 @@ def _response(row: Row, column: str) -> str | list[Message]:
     value = row.values[column]
     if not isinstance(value, list):
         return _text(row, column)
-    messages = [_message(turn, f"column {column!r}, turn {number}") for number, turn in enumerate(value, 1)]
+    messages = read_turns(value, f"column {column!r}")
     if not messages or messages[0]["role"] not in MODEL_ROLES:
         raise BadRow(
             f"column {column!r}: roles out of order: a response starts with 'assistant', got "
             f"{[m['role'] for m in messages]}."
         )
-    return _plain_if_single(_check_roles(messages, f"column {column!r}", ends_with_model=True, first="assistant"))
+    return _plain_if_single(check_roles(messages, f"column {column!r}", ends_with_model=True, first="assistant"))
 
 
 def _plain_if_single(response: str | list[Message]) -> str | list[Message]:
     return response[0]["content"] if isinstance(response, list) and len(response) == 1 else response
 
 
-def _messages(row: Row, column: str, ends_with_model: bool) -> list[Message]:
-    value = row.values[column]
-    if not isinstance(value, list):
-        raise BadRow(f"column {column!r}: expected a list of {{role, content}}, got {type(value).__name__}.")
-    messages = [_message(turn, f"column {column!r}, turn {number}") for number, turn in enumerate(value, 1)]
-    return _check_roles(messages, f"column {column!r}", ends_with_model)
-
-
-def _message(turn: Any, where: str) -> Message:
-    if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
-        raise BadRow(f"{where}: expected {{role, content}}, got {str(turn)[:60]!r}.")
-    if turn["role"] not in ROLES:
-        raise BadRow(f"{where}: unknown role {turn['role']!r}, expected one of {', '.join(ROLES)}.")
-    return {"role": turn["role"], "content": _check_text(turn["content"], where)}
-
-
-def _check_roles(messages: list[Message], where: str, ends_with_model: bool, first: str = "user") -> list[Message]:
-    roles = ["assistant" if message["role"] in MODEL_ROLES else message["role"] for message in messages]
-    turns = roles[1:] if roles[:1] == ["system"] and first == "user" else roles
-    order = ("user", "assistant") if first == "user" else ("assistant", "user")
-    expected = [order[i % 2] for i in range(len(turns))]
-    if not turns or turns != expected:
-        raise BadRow(f"{where}: roles out of order: expected {first} first and then in turn, got {roles}.")
-    if (turns[-1] == "assistant") != ends_with_model:
-        raise BadRow(
-            f"{where}: roles out of order: expected the last turn to be {'assistant' if ends_with_model else 'user'}, "
-            f"got {roles}."
-        )
-    return messages
+def _messages(row: Row, column: str, ends_with_model: bool, cut_response: bool = False) -> list[Message]:
+    messages = read_turns(row.values[column], f"column {column!r}")
+    refuse_beside(row.values, ("tools", "system") if column == "conversations" else ("tools",))
+    if cut_response and messages and messages[-1]["role"] in MODEL_ROLES:
+        messages = messages[:-1]
+    return check_roles(messages, f"column {column!r}", ends_with_model)
 
 
 def _shared_beginning(chosen: str, rejected: str) -> tuple[str, str, str]:
@@ -289,7 +304,7 @@ def _answer(row: Row, column: str) -> str:
         raise BadRow(f"column {column!r}: expected text or a number, got {type(value).__name__}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise BadRow(f"column {column!r}: expected a finite number, got {value}.")
-    return _check_text(str(value), f"column {column!r}")
+    return check_text(str(value), f"column {column!r}")
 
 
 def _number(row: Row, column: str, default: float | None) -> float | None:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gemma_keras.files import write_text
-from pipelines.data.columns import MODEL_ROLES, Conversation, Example, Text, as_messages
+from pipelines.data.columns import Conversation, Example, Text, as_messages
 from pipelines.data.hh_rlhf import Message
+from pipelines.data.turns import MODEL_ROLES
 
 SEEN_FILE = "seen_prompts.txt"
 HASH_DIGITS = 16

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from gemma_keras.text import chat
 from gemma_keras.text.chat import EncodedExample
@@ -11,8 +11,7 @@ from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines.data.columns import Conversation, Preference, PromptCompletion, Text, as_messages
 from pipelines.data.packing import fit_length
 from pipelines.host.errors import ConfigError, DataError
-
-Overlong = Literal["error", "drop", "truncate"]
+from pipelines.schema.base import Overlong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,9 +167,9 @@ def _encode_pair(tokenizer: GemmaTokenizer | None, pair: Preference) -> EncodedP
 
 def _check_vocabulary(tokenizer: GemmaTokenizer | None, *ids: list[int]) -> None:
     highest = max(map(max, ids))
-    if tokenizer is not None and highest >= tokenizer.vocabulary_size:
+    if tokenizer is not None and highest >= tokenizer.vocabulary_size():
         raise ValueError(
-            f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size}. "
+            f"token id {highest} is outside the model's vocabulary of {tokenizer.vocabulary_size()}. "
             "Rows with ids belong to the tokenizer that sampled them; start from that model."
         )
 

@@ -2,18 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from gemma_keras.text.marked_text import mark_in, texts_in
 from pipelines.data.columns import (
     read_instruction,
     read_preference,
     read_prompt,
     read_text,
+    unread_input,
 )
 from pipelines.data.rejects import Rejects
 from pipelines.data.sources import load_rows
 from pipelines.host.errors import DataError
 from pipelines.schema.base import Use
 from pipelines.schema.data import FileData, TaskData
+
+_UNREAD_INPUT = (
+    "column 'input' says more than nothing and is left out. Rows of Alpaca's shape are read whole, `input` below "
+    "`instruction`, where the data specification names no columns"
+)
 
 
 def load_examples(
@@ -31,7 +39,8 @@ def load_examples(
         use: "text" gives Text; "instruction" PromptCompletion, Conversation or Text; "prompt" Prompt; "preference"
             Preference.
         base_folder, inputs, seed: as of `load_rows`.
-        rejects: default as `spec.on_bad_row` says. Hand one in to read `count` and to `write(folder)` afterwards.
+        rejects: default as `spec.on_bad_row` says. Hand one in to read `count` and `notices`, and to
+            `write(folder)` afterwards.
 
     Raises:
         DataError: as `load_rows`, or no usable row.
@@ -46,12 +55,27 @@ def load_examples(
     examples = []
     for row in load_rows(spec, base_folder, inputs, seed, rejects):
         with rejects.guard(row.origin, row.values):
-            examples.append(reader(row))
+            example = reader(row)
+            examples.append(example)
+            _note_marks(example, row.origin, rejects)
+            if unread_input(row, names):
+                rejects.notices.setdefault(_UNREAD_INPUT, row.origin)
     if not examples:
         raise DataError(
             f"{_name(spec)}:1: no usable row; {rejects.count} were bad, the first because: {rejects.rows[0]['reason']}"
         )
     return examples
+
+
+def _note_marks(example: Any, origin: str, rejects: Rejects) -> None:
+    """Say it where a control piece is written out in a text: it stays text, and a chat written so is no chat."""
+    mark = next(filter(None, map(mark_in, texts_in(vars(example)))), None)
+    if mark is not None:
+        rejects.notices.setdefault(
+            f"{mark} is written out in the text, where it is plain text and no control piece. Give such rows as "
+            "`messages`; gemma_keras.from_marked_text(text) turns a text that you trust into them",
+            origin,
+        )
 
 
 def _reader(use: Use, names: dict[str, str], hh_rlhf: bool) -> Callable:

@@ -12,6 +12,8 @@ from typing import Any
 from pipelines.data.rejects import BadRow, Rejects
 from pipelines.host.errors import DataError
 
+_ARRAY = "a JSON array, expected a JSON object a line. Rewrite the file, e.g.: jq -c '.[]' OLD.json > NEW.jsonl"
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -46,6 +48,8 @@ def read_jsonl(path: Path, rejects: Rejects | None = None) -> Iterator[Row]:
                     continue
                 origin = f"{path}:{number}"
                 with rejects.guard(origin, line):
+                    if number == 1 and line.lstrip().startswith(b"["):
+                        raise BadRow(_ARRAY)
                     yield Row(parse_line(line), origin)
     except OSError as error:
         raise DataError(f"{path}:1: cannot be read: {error.strerror or error}. Expected a JSON lines file.") from None

@@ -23,10 +23,12 @@ class Rejects:
     Args:
         mode: "strict" raises at the first bad row, "lenient" collects.
         rows: what was set aside, {"origin", "reason", "row"} each.
+        notices: what is worth saying of rows that were taken: text → the first row's origin.
     """
 
     mode: Literal["strict", "lenient"] = "strict"
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    notices: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def count(self) -> int:

@@ -19,6 +19,11 @@ LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
 PREFERENCES_FILE = "preferences.jsonl"
 DEMONSTRATIONS_FILE = "demonstrations.jsonl"
+_REMEDIES = {
+    (".xlsx", ".xls", ".ods"): " Save the sheet as .csv.",
+    (".gz", ".zst", ".bz2", ".xz", ".zip"): " Unpack it.",
+    (".tsv", ".txt", ".yaml", ".yml", ".md"): ' Write a JSON object a line, such as {"text": "..."}.',
+}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SPLIT = re.compile(r"([\w.-]+)(?:\[(\d*):(\d*)\])?")
 
@@ -60,6 +65,22 @@ def load_rows(
     if not rows:
         raise DataError(f"{spec.path}:1: no rows could be read ({rejects.count} bad ones). Expected at least one row.")
     return _chosen_rows(rows, spec)
+
+
+def needs_datasets(spec: FileData, base_folder: Path) -> bool:
+    """True where rows come through `datasets`, which takes a second to import: parquet, CSV and arrow, folders with
+    them, saved sets and the hub."""
+    path = find_path(spec.path, base_folder)
+    if path is None or not path.is_dir():
+        return path is None or path.suffix in TABLE_SUFFIXES
+    try:
+        return _is_saved(path) or _folder_files(path, spec)[0] in TABLE_SUFFIXES
+    except DataError:
+        return False  # there is nothing to read, by whatever
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def _chosen_rows(rows: list[Row], spec: FileData) -> list[Row]:
@@ -126,28 +147,39 @@ def _file_rows(spec: FileData, base_folder: Path, rejects: Rejects) -> Iterator[
         return read_jsonl(path, rejects)
     if path.suffix in TABLE_SUFFIXES:
         return _tables().table_rows(TABLE_SUFFIXES[path.suffix], [path])
-    known = ", ".join((*LINE_SUFFIXES, *TABLE_SUFFIXES))
-    raise DataError(f"{path}:1: unknown kind of file {path.suffix!r}. Expected one of {known}.")
+    raise DataError(f"{path}:1: {_foreign_file(path.suffix)}")
+
+
+def _foreign_file(suffix: str) -> str:
+    kind = f"unknown kind of file {suffix!r}" if suffix else "a file whose name does not say what it is"
+    remedy = next((text for suffixes, text in _REMEDIES.items() if suffix.lower() in suffixes), "")
+    return f"{kind}. Expected JSON lines ({', '.join(LINE_SUFFIXES)}) or a table ({', '.join(TABLE_SUFFIXES)}).{remedy}"
 
 
 def _folder_rows(folder: Path, spec: FileData, rejects: Rejects) -> Iterator[Row]:
     """A folder with JSON lines or tables, or one that `datasets` saved; a split is a file's or sub-folder's name or its
     beginning."""
-    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
+    if _is_saved(folder):
         return _tables().saved_rows(folder, *_parse_split(spec.split))
+    suffix, files = _folder_files(folder, spec)
+    rows: Iterator[Row]
+    if suffix in TABLE_SUFFIXES:
+        rows = _tables().table_rows(TABLE_SUFFIXES[suffix], files)
+    else:
+        rows = (row for file in files for row in read_jsonl(file, rejects))
+    return islice(rows, *_parse_split(spec.split)[1:])
+
+
+def _folder_files(folder: Path, spec: FileData) -> tuple[str, list[Path]]:
+    """The files of a folder that are read, in order, and a suffix that stands for their kind."""
     folder = folder / spec.config if spec.config else folder
-    name, start, stop = _parse_split(spec.split)
+    name = _parse_split(spec.split)[0]
     for suffixes in (LINE_SUFFIXES[:2], *((suffix,) for suffix in TABLE_SUFFIXES)):
         files = sorted(file for file in folder.rglob("*") if file.suffix in suffixes and file.is_file())
         if name is not None:
             files = [file for file in files if any(part.startswith(name) for part in file.relative_to(folder).parts)]
-        if not files:
-            continue
-        if suffixes == LINE_SUFFIXES[:2]:
-            rows: Iterator[Row] = (row for file in files for row in read_jsonl(file, rejects))
-        else:
-            rows = _tables().table_rows(TABLE_SUFFIXES[suffixes[0]], files)
-        return islice(rows, start, stop)
+        if files:
+            return suffixes[0], files
     wanted = f" whose name starts with {name!r}" if name else ""
     raise DataError(
         f"{folder}:1: no .jsonl, .ndjson, .parquet, .csv or .arrow file{wanted}. Name the file, or another `split`."

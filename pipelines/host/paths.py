@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gemma_keras.checkpoints import peft
 from gemma_keras.checkpoints.formats import MODEL_FILES, recognize
 from pipelines.host.errors import ConfigError
 
@@ -31,8 +32,19 @@ def find_model(path: Path) -> Path | None:
     return next((place for place in (path, path / "model") if recognize(place) is not None), None)
 
 
+def adapter_problem(name: str, path: Path) -> str | None:
+    """What to say of an adapter's folder where a model of its own is needed; None for anything else.
+
+    A stage's result depends on all weights that it starts from, and an adapter names the largest part of them only.
+    """
+    if not peft.is_adapter(path):
+        return None
+    return f"{name!r} is an adapter; add it to its base model first: gemma-keras convert {name} FOLDER"
+
+
 def model_source(name: str) -> str:
-    """What a command's user named: a model's folder or file, a stage's folder; else the name as it is, for the hub.
+    """What a command's user named: a model's folder or file, an adapter's or a stage's folder; else the name as it is,
+    for the hub.
 
     Raises:
         ConfigError: the path exists and holds no model.
@@ -40,7 +52,7 @@ def model_source(name: str) -> str:
     path = Path(name).expanduser()
     if not path.exists():
         return name
-    found = find_model(path)
+    found = path if peft.is_adapter(path) else find_model(path)
     if found is None:
         raise ConfigError(f"{name}: no model there; expected a stage's folder, {MODEL_FILES}")
     return str(found)

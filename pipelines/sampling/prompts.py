@@ -6,6 +6,7 @@ from gemma_keras.text.chat import encode_prompt
 from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines.data.batches import bucket
 from pipelines.data.columns import Prompt
+from pipelines.data.encoding import need_tokenizer
 from pipelines.host.errors import DataError
 
 
@@ -29,12 +30,16 @@ class Prompts:
         return len(self.examples)
 
 
-def encode_prompts(tokenizer: GemmaTokenizer, examples: list[Prompt], max_length: int, max_new_tokens: int) -> Prompts:
+def encode_prompts(
+    tokenizer: GemmaTokenizer | None, examples: list[Prompt], max_length: int, max_new_tokens: int
+) -> Prompts:
     """Prompts in the turn format; those that leave no room for a response within `max_length` are dropped and counted.
 
     Raises:
+        ConfigError: the model has no tokenizer.
         DataError: turns that are out of order, naming the line; or no prompt fits.
     """
+    tokenizer = need_tokenizer(tokenizer)
     kept, token_ids = [], []
     for example in examples:
         try:

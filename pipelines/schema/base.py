@@ -1,6 +1,7 @@
 """What every configuration is made of: strict, frozen settings, and what a stage says about itself."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import pydantic
@@ -17,6 +18,8 @@ DtypePolicy = Literal["float32", "mixed_bfloat16", "bfloat16"]
 Use = Literal["text", "instruction", "prompt", "preference"]
 """What rows of data are read as."""
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+Overlong = Literal["error", "drop", "truncate"]
 
 Problem = tuple[KeyPath, str]
 """Keys below the settings that it is about, and a sentence for the workflow's author."""
@@ -37,6 +40,24 @@ class Settings(pydantic.BaseModel):
         yield from ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How a stage turns its rows into tokens, so that it can be tried before anything runs.
+
+    Args:
+        model: stage, folder or file whose tokenizer it takes; None is the workflow's model.
+        max_length: tokens of a sequence. overlong: what happens to longer ones.
+        room: tokens of `max_length` that are kept for a response, where the stage samples.
+        most_rows: at most so many rows are encoded, the first ones; None for all.
+    """
+
+    model: str | None
+    max_length: int
+    overlong: Overlong = "drop"
+    room: int = 0
+    most_rows: int | None = None
+
+
 class StageConfig(Settings):
     """What every stage has. Abstract: the kinds in `stages/` are final.
 
@@ -44,10 +65,13 @@ class StageConfig(Settings):
         produces: what a stage of the kind leaves behind for others, or None.
         is_headline: True where a policy of the kind is what a run is about: an evaluation of it makes the report's
             headline.
+        elsewhere: what other programs call the kind (small letters, `_`) → what to write here beside `kind`, or "".
+            For hints alone: no workflow may use these names.
     """
 
     produces: ClassVar[Product | None] = None
     is_headline: ClassVar[bool] = False
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     kind: str
     backend: Backend | None = Field(None, description="Backend of this stage only; default the workflow's.")
@@ -55,6 +79,10 @@ class StageConfig(Settings):
     def reads(self) -> tuple[Use, ...]:
         """What the rows of its `data` are read as, so that they can be looked at before anything runs."""
         return ()
+
+    def encoding(self) -> Encoding | None:
+        """How these rows become tokens; None where they do not."""
+        return None
 
     def problems_from_scratch(self) -> Iterator[Problem]:
         """What is wrong where this stage starts from a model of random weights; most kinds cannot."""
@@ -99,6 +127,10 @@ class ModelStage(StageConfig):
     dtype: DtypePolicy = Field("float32", description="Keras dtype policy; weights stay float32 in all but bfloat16.")
     max_length: int = Field(1024, ge=2, description="Tokens a sequence.")
 
+    def encoding(self) -> Encoding | None:
+        """With its model's tokenizer."""
+        return Encoding(self.from_, self.max_length)
+
 
 class OptimizerOptions(ModelStage):
     """What is trained, and AdamW with its schedule. Abstract."""
@@ -128,12 +160,14 @@ class TrainingOptions(OptimizerOptions):
     epochs: float = Field(1.0, gt=0, description="Passes over the data; 0.5 is half of it.")
     max_steps: int | None = Field(None, ge=1, description="At most so many updates.")
     batch_size: int = Field(32, ge=1, description="Sequences an update.")
-    overlong: Literal["error", "drop", "truncate"] = Field(
-        "drop", description="Sequences over max_length; dropped ones are counted."
-    )
+    overlong: Overlong = Field("drop", description="Sequences over max_length; dropped ones are counted.")
     heldout_fraction: float = Field(
         0.05, ge=0, lt=1, description="Share of the prompts held out for the evaluation loss; 0 is none."
     )
+
+    def encoding(self) -> Encoding | None:
+        """As `overlong` says."""
+        return Encoding(self.from_, self.max_length, self.overlong)
 
     def problems(self) -> Iterator[Problem]:
         """Micro-batches larger than the batch."""

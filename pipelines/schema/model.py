@@ -78,4 +78,4 @@ def _model_tag(value: Any) -> str:
 Model = Annotated[
     Annotated[str | None, Tag("<name>")] | Annotated[ScratchModel, Tag("<scratch>")], Discriminator(_model_tag)
 ]
-"""Published size, hub id, folder or file; or a model from scratch."""
+"""Published name, hub id, folder or file; or a model from scratch."""

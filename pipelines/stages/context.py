@@ -54,7 +54,7 @@ class StageContext:
                 the workflow's model.
 
         Returns:
-            A folder or file, or the workflow's published size or hub id.
+            A folder or file, or the workflow's published name or hub id.
 
         Raises:
             ConfigError: nothing of that name, or a model from scratch where weights are needed.
@@ -89,6 +89,8 @@ class StageContext:
             first = f"the first: {rejects.rows[0]['origin']}: {rejects.rows[0]['reason']}"
             rows = "1 bad row" if rejects.count == 1 else f"{rejects.count} bad rows"
             self.warn(f"{rows} set aside, see rejected.jsonl; {first}")
+        for notice, origin in rejects.notices.items():
+            self.warn(f"{origin}: {notice}")
         if isinstance(data, FileData) and data.disjoint_from:
             found = self._left_after(found, data)
         return found

@@ -29,12 +29,30 @@ FOLDERS = (
     "evaluation",
 )
 
+_NOT_YET = ("dpo", "ipo", "kto", "orpo", "simpo", "cpo")
+"""Kinds that others have and people ask for: training on preferences without a reward model."""
+
 StageFunction = Callable[[Any, StageContext], dict[str, Any]]
 
 KINDS: dict[str, type[StageConfig]] = {
     folder: class_in(importlib.import_module(f"pipelines.stages.{folder}.config"), StageConfig) for folder in FOLDERS
 }
 """Kind → its configuration."""
+
+
+def hint_at_kind(name: str) -> str:
+    """What a kind that there is not is called here, as a sentence behind a blank; "" where nothing is known."""
+    asked = name.lower().replace("-", "_")
+    for kind, config in KINDS.items():
+        if asked in config.elsewhere:
+            also = config.elsewhere[asked]
+            return f" Here that is `kind: {kind}`{also and f' with {also}'}."
+    if asked in _NOT_YET:
+        return (
+            f" There is no {asked} yet; what learns from preferences here is a reward model (`kind: reward_modeling`) "
+            "and a policy against it (`kind: policy_optimization` or `best_of_n`)."
+        )
+    return ""
 
 
 def producers(product: str | None) -> list[str]:

@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.formats import FILE_SUFFIXES, MODEL_FILES
-from gemma_keras.config import PUBLISHED_SIZES, size_name
-from pipelines.host.paths import find_model, find_path
+from gemma_keras.checkpoints.resolve import check_name
+from pipelines.host.paths import adapter_problem, find_model, find_path
 from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Problem, Settings, StageConfig
 from pipelines.schema.model import ScratchModel
@@ -68,7 +69,8 @@ def _reference_problems(
     if found is not None and find_model(found) is not None:
         return
     if found is not None:
-        yield path, f"{target!r} has no model: expected config.json, or model/config.json, in {found}"
+        problem = f"{target!r} has no model: expected config.json, or model/config.json, in {found}"
+        yield path, adapter_problem(target, found) or problem
         return
     functions = () if role.is_prefixed else role.functions
     also = f", or a function: {', '.join(functions)}" if functions else ""
@@ -111,18 +113,14 @@ def model_problems(workflow: Workflow, base_folder: Path) -> list[Problem]:
     found = find_path(model, base_folder)
     if found is not None:
         if find_model(found) is None:
-            return [(("model",), f"{model!r} has no model: expected {MODEL_FILES}")]
+            return [(("model",), adapter_problem(model, found) or f"{model!r} has no model: expected {MODEL_FILES}")]
         return []
-    if size_name(model) is not None:
-        hint = "name a hub id such as google/gemma-3-270m, a folder or a file"
-        return [(("model",), f"{model!r} is a size without weights; {hint}")]
-    if model.startswith((".", "/", "~")) or model.endswith(FILE_SUFFIXES):
+    if model.startswith((".", "/", "~")) or model.endswith(FILE_SUFFIXES) and model.count("/") < 2:
         return [(("model",), f"no folder or file {model!r} (relative paths start from {base_folder})")]
-    if model.count("/") != 1:
-        hint = did_you_mean(model, PUBLISHED_SIZES)
-        return [
-            (("model",), f"unknown model {model!r}.{hint} Expected a hub id, {MODEL_FILES}, or {{config: {{...}}}}")
-        ]
+    try:
+        check_name(model)
+    except CheckpointError as error:
+        return [(("model",), str(error))]
     return []
 
 

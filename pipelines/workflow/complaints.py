@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from pipelines.host.spelling import describe, did_you_mean
 from pipelines.schema.roles import KeyPath, is_settings, leaves
-from pipelines.stages.registry import KINDS
+from pipelines.stages.registry import KINDS, hint_at_kind
 from pipelines.workflow.schema import Workflow
 
 _TYPES = {
@@ -47,7 +47,8 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
         return path, False, f"expected a mapping with `kind`, got {describe(received)}"
     if kind == "union_tag_invalid":
         name = context.get("tag", "")
-        return (*path, "kind"), False, f"unknown kind {name!r}.{did_you_mean(name, KINDS)} Known: {', '.join(KINDS)}"
+        hint = hint_at_kind(str(name)) or did_you_mean(name, KINDS)
+        return (*path, "kind"), False, f"unknown kind {name!r}.{hint} Known: {', '.join(KINDS)}"
     if kind == "literal_error":
         return path, False, _literal(path, fields, received, context["expected"])
     if kind in _TYPES:

@@ -1,36 +1,59 @@
 """What can be said about a workflow's data before anything runs: files exist, and every row of them can be read as its
 stage will read it. A bad row must not show after the stages before it have trained for hours."""
 
+import dataclasses
+import functools
 import re
+from collections.abc import Callable
 
 from pipelines.data.examples import load_examples
 from pipelines.data.jsonl import read_jsonl
 from pipelines.data.rejects import Rejects
+from pipelines.data.sources import needs_datasets
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_path
 from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Use
 from pipelines.schema.data import FileData
 from pipelines.schema.roles import KeyPath, LocalFile, blocks, marked, plain
+from pipelines.workflow.encoding_checks import ROWS, check_encoding
 from pipelines.workflow.loading import LoadedWorkflow
+from pipelines.workflow.tokenizers import tokenizer_at_hand, tokenizer_origin
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILE_NAME = re.compile(r"\.(jsonl?|parquet|csv|tsv|txt|gz|zst|arrow)$")
+_FILE_NAME = re.compile(r"\.(jsonl?|ndjson|parquet|csv|tsv|txt|gz|zst|zip|arrow|xlsx?|ods)$")
 
 
-def check_data(loaded: LoadedWorkflow) -> list[str]:
-    """Read every row of the local files that the workflow names; hub data sets are left to the run.
+@dataclasses.dataclass(frozen=True)
+class _Looked:
+    """What reading a file as its stage does brought: problems, notes, and the first examples of so many."""
+
+    problems: list[str]
+    notes: list[str]
+    first: list
+    total: int
+
+
+def check_data(loaded: LoadedWorkflow, with_tables: bool = False) -> list[str]:
+    """Read every row of the local files that the workflow names, and encode the first ones of each, as its stages do.
+
+    Args:
+        with_tables: True reads parquet, CSV and arrow too, for which `datasets` is imported. Sets on the hub are always
+            left to the run.
 
     Returns:
-        What is worth saying: rows that will be set aside, a line for each data specification that has any.
+        What is worth saying: rows that will be set aside or read in part, a line for each data specification that has
+        any; what was not read.
 
     Raises:
-        ConfigError: a part is chosen of what has no parts.
+        ConfigError: a part is chosen of what has no parts; rows are to be encoded with a model without a tokenizer.
         DataError: all that is missing or cannot be read, a line each.
     """
     problems: list[str] = []
     notes: list[str] = []
-    looked_at: set[tuple[str, Use]] = set()
+    unread: list[str] = []
+    looked_at: dict[tuple[str, Use], _Looked] = {}
+    tokenizer = functools.cache(functools.partial(tokenizer_at_hand, loaded.workflow))
     for name, config in loaded.workflow.stages.items():
         for path, block in blocks(config):
             if not isinstance(block, FileData):
@@ -39,22 +62,48 @@ def check_data(loaded: LoadedWorkflow) -> list[str]:
             _check_parts(loaded, where, block)
             missing = _file_problems(loaded, where, block)
             problems += missing
+            if missing:
+                continue
+            if not with_tables and needs_datasets(block, loaded.base_folder):
+                unread.append(block.path)
+                continue
             for use in config.reads():
                 # Stages that read the same rows alike are all told of by the first of them.
                 rows = (block.model_dump_json(), use)
-                if missing or rows in looked_at:
-                    continue
-                looked_at.add(rows)
-                bad, set_aside = _row_problems(loaded, where, block, use)
-                problems += bad
-                notes += set_aside
+                if rows not in looked_at:
+                    looked_at[rows] = _look_at(loaded, where, block, use)
+                    problems += looked_at[rows].problems
+                    notes += looked_at[rows].notes
+                problems += _encoding_problems(loaded, name, use, looked_at[rows], tokenizer, bool(block.disjoint_from))
         for found in marked(type(config), plain(config)):
             must_exist = isinstance(found.mark, LocalFile) and found.mark.must_exist
             if must_exist and found.value is not None and find_path(found.value, loaded.base_folder) is None:
                 problems.append(f"{loaded.where(('stages', name, *found.path))}: no file {found.value!r}")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
+    if unread:
+        notes.append(f"left to `run`, as only JSON lines are read here: {', '.join(dict.fromkeys(unread))}")
     return list(dict.fromkeys(notes))
+
+
+def _encoding_problems(
+    loaded: LoadedWorkflow, stage: str, use: Use, looked: _Looked, tokenizer: Callable, is_disjoint: bool
+) -> list[str]:
+    """What the stage's encoder says against the first rows."""
+    encoding = loaded.workflow.stages[stage].encoding()
+    if encoding is None or not looked.first:
+        return []
+    count = min(looked.total, encoding.most_rows or looked.total)
+    first = looked.first[: encoding.most_rows]
+    origin = tokenizer_origin(loaded.workflow, stage, loaded.base_folder)
+    try:
+        # Which rows `disjoint_from` leaves is known when the stages before have run.
+        check_encoding(use, tokenizer(origin), first, encoding, len(first) == count and not is_disjoint)
+    except DataError as error:
+        return [str(error)]
+    except ConfigError as error:
+        raise ConfigError(f"{loaded.where(('stages', stage))}: {error}") from error
+    return []
 
 
 def _check_parts(loaded: LoadedWorkflow, where: KeyPath, data: FileData) -> None:
@@ -70,24 +119,25 @@ def _check_parts(loaded: LoadedWorkflow, where: KeyPath, data: FileData) -> None
             )
 
 
-def _row_problems(loaded: LoadedWorkflow, where: KeyPath, data: FileData, use: Use) -> tuple[list[str], list[str]]:
-    """What keeps a local file from being read, and what is worth saying of it."""
+def _look_at(loaded: LoadedWorkflow, where: KeyPath, data: FileData, use: Use) -> _Looked:
+    """What keeps a local file from being read, what is worth saying of it, and its first rows."""
     if find_path(data.path, loaded.base_folder) is None:
-        return [], []
+        return _Looked([], [], [], 0)
     rejects = Rejects("lenient")
     try:
         examples = load_examples(data, use, loaded.base_folder, rejects=rejects)
     except DataError as error:
-        return [str(error)], []
+        return _Looked([str(error)], [], [], 0)
+    key = ".".join(map(str, where))
+    notes = [f"{key}: {origin}: {notice}" for notice, origin in rejects.notices.items()]
     if not rejects.count:
-        return [], []
+        return _Looked([], notes, examples[:ROWS], len(examples))
     first = f"{rejects.rows[0]['origin']}: {rejects.rows[0]['reason']}"
     if data.on_bad_row == "lenient":
         count = f"{rejects.count} of {rejects.count + len(examples)} rows are set aside"
-        return [], [f"{'.'.join(map(str, where))}: {count}, the first {first}"]
+        return _Looked([], [f"{key}: {count}, the first {first}", *notes], examples[:ROWS], len(examples))
     more = f" ({rejects.count} rows are bad)" if rejects.count > 1 else ""
-    setting = ".".join(map(str, (*where, "on_bad_row")))
-    return [f"{first}{more} Mend them, or set them aside: --set {setting}=lenient"], []
+    return _Looked([f"{first}{more} Mend them, or set them aside: --set {key}.on_bad_row=lenient"], [], [], 0)
 
 
 def _file_problems(loaded: LoadedWorkflow, where: KeyPath, data: FileData) -> list[str]:

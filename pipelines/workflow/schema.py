@@ -46,7 +46,7 @@ class Workflow(Settings):
     seed: Seed = Field(0, description="Keys every random draw.")
     seeds: Seeds | None = Field(None, description="Several seeds in one run, {values: [17, 18], from: policy}.")
     backend: Backend | None = Field(None, description="jax, tensorflow or torch; default KERAS_BACKEND.")
-    model: Model = Field(None, description="Published size, hub id, folder or file, or {config: {...}} from scratch.")
+    model: Model = Field(None, description="Published name, hub id, folder or file, or {config: {...}} from scratch.")
     stages: dict[StageName, Stage] = Field(min_length=1, description="Stages by name.")
 
     def stages_run_once(self) -> list[str]:

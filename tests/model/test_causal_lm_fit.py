@@ -27,7 +27,7 @@ def tokenizer():
 
 def make_model(tokenizer, dtype="float32", **changes):
     config = GemmaConfig(
-        vocabulary_size=tokenizer.vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=8,
+        vocabulary_size=tokenizer.vocabulary_size(), num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=8,
         hidden_dim=16, intermediate_dim=32,
     )  # fmt: skip
     return GemmaCausalLM(GemmaBackbone(config.replace(**changes), dtype=dtype, seed=3), tokenizer)
@@ -175,7 +175,7 @@ def test_a_users_loss_and_metric_see_full_logits_with_one_warning(tokenizer, pai
     ours = [warning for warning in caught if "logits of the whole vocabulary" in str(warning.message)]
     assert len(ours) == 1 and ours[0].filename == __file__
     width = shapes[0][0][0]
-    assert set(shapes) == {((width,), (width, tokenizer.vocabulary_size))}
+    assert set(shapes) == {((width,), (width, tokenizer.vocabulary_size()))}
     # A weighted metric divides by the loss-bearing tokens; a plain function loss by every position of the batch, as
     # Keras does.
     assert history["crossentropy"][0] == pytest.approx(pair_loss, rel=1e-5)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, Sampler
+from gemma_keras import GemmaBackbone, GemmaCausalLM, Sampler, backends
 from gemma_keras.backends import to_host
 from gemma_keras.generation import Generated, generate_tokens
 from gemma_keras.random import uniforms
@@ -53,6 +53,21 @@ def test_rows_stop_at_their_own_stop_token(tiny_configs):
     np.testing.assert_array_equal(short.log_probs, stopped.log_probs[:, :2])
 
 
+def test_samplers_that_differ_in_their_seed_share_a_program(tiny_configs, monkeypatch):
+    backbone = GemmaBackbone(tiny_configs["gemma"], seed=2)
+    made, compile_forward = [], backends.compile_forward
+
+    def noted(function, layers):
+        made.append(function.__self__.sampler)
+        return compile_forward(function, layers)
+
+    monkeypatch.setattr(backends, "compile_forward", noted)
+    for seed in (None, 1, 2):
+        sampler = Sampler(0.5, seed=seed)
+        generate_tokens(backbone, PROMPTS, IS_TOKEN, 1, np.zeros((2, 1), np.float32), sampler, ())
+    assert made == [Sampler(0.5)]
+
+
 def test_a_single_token_is_the_shortest_response(tiny_configs):
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
     draws = np.zeros((2, 1), np.float32)
@@ -76,6 +91,10 @@ def test_a_response_cut_afterwards_is_finished_only_where_its_stop_token_is_kept
     assert cut.response_mask.sum(axis=1).tolist() == [2, 3, 3, 3] and cut.token_ids.shape == (4, 3)
     assert generated.shortened(2).finished.tolist() == [True, False, False, False]
     assert generated.shortened(4) is generated
+    by_row = generated.limited([4, 2, 1, 3], pad_token_id=5)
+    assert by_row.token_ids.tolist() == [[7, 7, 0, 0], [7, 7, 5, 5], [7, 5, 5, 5], [7, 7, 7, 5]]
+    assert by_row.finished.tolist() == [True, False, False, False]
+    assert by_row.response_mask.sum(axis=1).tolist() == [2, 2, 1, 3] == (by_row.log_probs < 0).sum(axis=1).tolist()
 
 
 def test_a_row_draws_the_same_alone_and_in_a_batch(tiny_configs):
@@ -92,9 +111,14 @@ def test_generate_keeps_or_strips_the_prompt_and_honours_seed_and_length(tiny_co
     whole = model.generate(prompts, max_length=11, seed=4, stop_token_ids=None)
     answer = model.generate(prompts, max_length=11, seed=4, stop_token_ids=None, strip_prompt=True)
     other = model.generate(prompts, max_length=11, seed=5, stop_token_ids=None, strip_prompt=True)
-    assert answer["token_ids"].shape == (2, 6)
-    np.testing.assert_array_equal(whole["token_ids"][:, -6:], answer["token_ids"])
-    assert whole["token_ids"][0][whole["padding_mask"][0]].tolist()[:3] == prompts[0]
+    # The prompt stands at the start of its row, and every row is filled up to the length that was asked for.
+    assert answer["token_ids"].shape == (2, 8) and answer["padding_mask"].sum(axis=1).tolist() == [8, 6]
+    assert whole["token_ids"].shape == (2, 11) and whole["padding_mask"].all()
+    for row, prompt in enumerate(prompts):
+        assert whole["token_ids"][row].tolist() == prompt + answer["token_ids"][row].tolist()[: 11 - len(prompt)]
+    assert answer["token_ids"][1, 6:].tolist() == [0, 0]
+    alone = model.generate(prompts[1:], max_length=11, seed=4, stop_token_ids=None)
+    assert alone["token_ids"][0].tolist()[:5] == prompts[1], "row 0 of its own call, with other draws"
     assert (answer["token_ids"] != other["token_ids"]).any()
 
 

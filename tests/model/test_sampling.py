@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from gemma_keras import Sampler
+from gemma_keras import Sampler, samplers
 from gemma_keras.backends import to_host
 from gemma_keras.random import generator, uniforms
 from gemma_keras.sampling import inverse_transform, sample
@@ -142,6 +142,45 @@ def test_values_out_of_range_are_refused(arguments):
         Sampler(**arguments)
 
 
-def test_unknown_sampler_names_are_refused():
-    with pytest.raises(ValueError, match="greedy"):
-        Sampler.from_name("beam")
+def test_keras_hubs_sampler_classes_are_functions_to_a_sampler():
+    assert samplers.GreedySampler() == Sampler.from_name("greedy") == Sampler(0.0)
+    assert samplers.RandomSampler(seed=3, temperature=0.7) == Sampler(0.7, seed=3)
+    assert samplers.TopKSampler() == Sampler.from_name("top_k") == Sampler(top_k=5)
+    assert samplers.TopKSampler(7, 1, temperature=2.0) == Sampler(2.0, top_k=7, seed=1)
+    assert samplers.TopPSampler() == Sampler(top_p=0.1)
+    assert samplers.TopPSampler(0.5, 40, 2) == Sampler(top_k=40, top_p=0.5, seed=2)
+    with pytest.raises(ValueError, match="`temperature` must be >= 0"):
+        samplers.GreedySampler(temperature=-1.0)
+
+
+def keras_hub_s(name, base=object, module="keras_hub.src.samplers.some_sampler", **attributes):
+    """An object as KerasHub's of that class looks, without KerasHub."""
+    return type(name, (base,), {"__module__": module, **attributes})()
+
+
+def test_keras_hubs_sampler_objects_are_taken():
+    top_k = keras_hub_s("TopKSampler", k=9, seed=4, temperature=0.5)
+    assert Sampler.from_name(top_k) == Sampler(0.5, top_k=9, seed=4)
+    top_p = keras_hub_s("TopPSampler", p=0.3, k=None, seed=None, temperature=1.0)
+    assert Sampler.from_name(top_p) == Sampler(top_p=0.3)
+    assert Sampler.from_name(keras_hub_s("GreedySampler", temperature=0.6)) == Sampler(0.0)
+    assert Sampler.from_name(keras_hub_s("RandomSampler", seed=1, temperature=2.0)) == Sampler(2.0, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        ("beam", "'beam': there is no beam search here. Use 'greedy'; or draw several answers"),
+        (keras_hub_s("BeamSampler"), "'beam': there is no beam search here"),
+        ("contrastive", "no contrastive search here. Use 'top_p' or 'top_k'"),
+        (keras_hub_s("ContrastiveSampler"), "no contrastive search here"),
+        ("speculative", "no drafting model here"),
+        ("nucleus", "one of \\['greedy', 'random', 'top_k', 'top_p'\\].*Received: sampler='nucleus'"),
+        (keras_hub_s("TopKSampler", module="mine", k=5), "no class made from it"),
+        (keras_hub_s("Mine", type(keras_hub_s("TopKSampler", k=5)), "mine"), "no class made from it"),
+        (3, "Received: sampler=3"),
+    ],
+)
+def test_other_samplers_are_refused_with_what_to_use(sampler, message):
+    with pytest.raises(ValueError, match=message):
+        Sampler.from_name(sampler)

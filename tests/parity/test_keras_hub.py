@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer, Sampler, samplers
 from gemma_keras.checkpoints import keras_hub as hub
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.config import GemmaConfig, every_nth_global
@@ -66,7 +66,7 @@ def test_logits_and_weights_go_both_ways(name):
 @pytest.mark.parametrize("name", ["gemma2", "gemma3"])
 def test_presets_go_both_ways(name, tmp_path):
     tokenizer = GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, CONFIGS[name].family)
-    config = CONFIGS[name].replace(vocabulary_size=tokenizer.vocabulary_size)
+    config = CONFIGS[name].replace(vocabulary_size=tokenizer.vocabulary_size())
     ours = shaken(GemmaCausalLM(GemmaBackbone(config, seed=5), tokenizer))
     if name == "gemma3":
         # KerasHub's Gemma 3 tokenizer wants pieces for images, which this one has not.
@@ -135,6 +135,25 @@ def test_our_adapter_is_in_their_kernels_and_theirs_in_ours():
 def test_what_keras_hub_does_not_have_is_refused(name, change, message):
     with pytest.raises(CheckpointError, match=message):
         hub.build(CONFIGS[name].replace(**change))
+
+
+@pytest.mark.parametrize("name", ["GreedySampler", "RandomSampler", "TopKSampler", "TopPSampler"])
+def test_samplers_have_keras_hubs_arguments_and_defaults(name):
+    import keras_hub
+
+    theirs, ours = getattr(keras_hub.samplers, name), getattr(samplers, name)
+    assert Sampler.from_name(theirs()) == ours()
+    options = {"temperature": 0.5} | ({} if name == "GreedySampler" else {"seed": 3})
+    options |= {"TopKSampler": {"k": 7}, "TopPSampler": {"k": 8, "p": 0.4}}.get(name, {})
+    assert Sampler.from_name(theirs(**options)) == ours(**options)
+
+
+def test_searches_of_keras_hub_are_refused():
+    import keras_hub
+
+    for search in (keras_hub.samplers.BeamSampler(), keras_hub.samplers.ContrastiveSampler()):
+        with pytest.raises(ValueError, match="search here. Use"):
+            Sampler.from_name(search)
 
 
 def test_other_models_are_refused():

@@ -73,7 +73,7 @@ def test_what_users_write_opens_no_turn_and_a_file_ends_an_infilling(tmp_path):
     for mark in tokenizer_files.INFILLING_MARKS:
         model.pieces.add(piece=mark, score=0.0, type=tokenizer_files.USER_DEFINED)
     tokenizer = GemmaTokenizer(model.SerializeToString(deterministic=True), "gemma")
-    config, rng = ALL["gemma"].replace(vocabulary_size=tokenizer.vocabulary_size), np.random.default_rng(3)
+    config, rng = ALL["gemma"].replace(vocabulary_size=tokenizer.vocabulary_size()), np.random.default_rng(3)
     weights = {
         name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in names.expected_shapes(config).items()
     }

@@ -205,13 +205,12 @@ def test_backend_that_is_not_installed(place, in_yaml):
     assert not (place / "out").exists()
 
 
-def test_size_without_weights_names_what_to_give(place):
+def test_a_published_name_without_a_network_names_what_would_be_fetched(place):
     (place / "w.yaml").write_text(WORKFLOW.replace("MODEL", "gemma_2b"))
-    assert_refused(run(place), 2, "'gemma_2b' is a size without weights", "a folder")
-    assert not (place / "out").exists()
-    assert_refused(
-        command(place, "generate", "gemma_2b", "--prompt", "x", "--backend", "jax"), 2, "size without weights"
-    )
+    said = "google/gemma-2b on the hub", "revision main", "hf download google/gemma-2b --revision main"
+    assert_refused(run(place), 65, *said)
+    assert_refused(command(place, "generate", "gemma_2b", "--prompt", "x", "--backend", "jax"), 65, *said)
+    assert_refused(command(place, "convert", "gemma_2b@v1", "converted"), 65, "google/gemma-2b on the hub", "v1")
 
 
 def test_an_interrupted_conversion_leaves_nothing(place):

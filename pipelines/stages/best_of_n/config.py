@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import Bits, ModelStage, Problem, Use, response_room_problems
+from pipelines.schema.base import Bits, Encoding, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Names, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
@@ -16,6 +16,7 @@ class BestOfN(ModelStage):
     training, and demonstrations for more tuning."""
 
     produces: ClassVar[Product] = "demonstrations"
+    elsewhere = dict.fromkeys(("rejection_sampling", "raft", "bon"), "")
 
     kind: Literal["best_of_n"]
     reward: Annotated[str, Names("reward")] = Field(description="Stage, model folder or function that chooses.")
@@ -34,6 +35,10 @@ class BestOfN(ModelStage):
     def reads(self) -> tuple[Use, ...]:
         """Prompts."""
         return ("prompt",)
+
+    def encoding(self) -> Encoding | None:
+        """Prompts that leave room for a response."""
+        return Encoding(self.from_, self.max_length, room=self.max_new_tokens)
 
     def problems(self) -> Iterator[Problem]:
         """A reward that cannot score these data."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import Bits, DtypePolicy, Problem, StageConfig, Use, response_room_problems
+from pipelines.schema.base import Bits, DtypePolicy, Encoding, Problem, StageConfig, Use, response_room_problems
 from pipelines.schema.data import Data, FileData
 from pipelines.schema.roles import Names
 from pipelines.schema.scoring import scorer_problems
@@ -13,6 +13,8 @@ from pipelines.schema.scoring import scorer_problems
 
 class Evaluation(StageConfig):
     """Two or more policies side by side on held-out prompts."""
+
+    elsewhere = dict.fromkeys(("eval", "evaluate", "judge"), "")
 
     kind: Literal["evaluation"]
     compare: list[Annotated[str, Names("policy")]] = Field(
@@ -40,6 +42,11 @@ class Evaluation(StageConfig):
         """Prompts, and their responses where there are any, for the perplexity."""
         has_responses = not isinstance(self.data, FileData) or self.data.has_responses
         return ("prompt", "instruction") if has_responses else ("prompt",)
+
+    def encoding(self) -> Encoding | None:
+        """Prompts that leave room for a response, with the reference's tokenizer."""
+        model = self.reference or self.compare[0]
+        return Encoding(model, self.max_length, room=self.max_new_tokens, most_rows=self.prompts)
 
     def problems(self) -> Iterator[Problem]:
         """A judge that cannot judge these data, or a policy that is named twice."""

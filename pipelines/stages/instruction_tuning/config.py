@@ -13,6 +13,7 @@ class InstructionTuning(TrainingOptions):
     """Supervised tuning on prompts and responses; loss on the responses."""
 
     produces: ClassVar[Product] = "policy"
+    elsewhere = dict.fromkeys(("sft", "supervised_fine_tuning", "finetune", "fine_tuning"), "")
 
     kind: Literal["instruction_tuning"]
     data: Demonstrations = Field(description="Prompts and completions, or conversations; a best_of_n stage has both.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from pipelines.schema.base import Bits, OptimizerOptions, Problem, Settings, Use, response_room_problems
+from pipelines.schema.base import Bits, Encoding, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Names, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
@@ -14,6 +14,9 @@ from pipelines.stages.policy_optimization.methods.registry import METHODS
 MOST_TOKEN_DEVIATION = 0.02
 """How far from 1 the ratio of a token may lie, in the mean, before anything was learned from its rollout. Over a
 hundred tokens such noise adds up to the default `clip_range` of a whole response."""
+
+_NOT_YET = [name for name in ("grpo", "ppo") if name not in METHODS]
+"""Algorithms that others have and people ask for."""
 
 if TYPE_CHECKING:
     Algorithm = str
@@ -43,6 +46,11 @@ class PolicyOptimization(OptimizerOptions):
 
     produces: ClassVar[Product] = "policy"
     is_headline: ClassVar[bool] = True
+    elsewhere = {
+        **dict.fromkeys(("rl", "rlhf", "rlvr"), ""),
+        **{name: f"`algorithm: {name}`" for name in METHODS},
+        **{name: f"`algorithm: {' or '.join(METHODS)}`, as there is no {name} yet" for name in _NOT_YET},
+    }
 
     kind: Literal["policy_optimization"]
     reward: Reward = Field(description="Stage, model folder, function, or a list of {reward, weight}.")
@@ -53,7 +61,7 @@ class PolicyOptimization(OptimizerOptions):
     algorithm: Algorithm = Field(
         next(iter(METHODS)),
         description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()) + ".",
-        json_schema_extra={"not_yet": ["grpo", "ppo"]},
+        json_schema_extra={"not_yet": list(_NOT_YET)},
     )
     kl_weight: float = Field(0.05, ge=0, description="Weight of the KL to the starting model.")
     steps: int = Field(100, ge=1, description="Rollout steps.")
@@ -73,6 +81,10 @@ class PolicyOptimization(OptimizerOptions):
     def reads(self) -> tuple[Use, ...]:
         """Prompts."""
         return ("prompt",)
+
+    def encoding(self) -> Encoding | None:
+        """Prompts that leave room for a response."""
+        return Encoding(self.from_, self.max_length, room=self.max_new_tokens)
 
     def problems(self) -> Iterator[Problem]:
         """What the algorithm needs and does not get, and rewards that cannot score these data."""

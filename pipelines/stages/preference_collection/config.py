@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import Bits, ModelStage, Problem, Use, response_room_problems
+from pipelines.schema.base import Bits, Encoding, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
 from pipelines.schema.roles import LocalFile, Names, Product
 from pipelines.schema.scoring import scorer_problems
@@ -15,6 +15,7 @@ class PreferenceCollection(ModelStage):
     """Samples responses and has a rater choose: the paper's rating step."""
 
     produces: ClassVar[Product] = "preferences"
+    elsewhere = dict.fromkeys(("rating", "preferences"), "")
 
     kind: Literal["preference_collection"]
     data: Data = Field(description="Prompts.")
@@ -42,6 +43,10 @@ class PreferenceCollection(ModelStage):
     def reads(self) -> tuple[Use, ...]:
         """Prompts."""
         return ("prompt",)
+
+    def encoding(self) -> Encoding | None:
+        """Prompts that leave room for a response."""
+        return Encoding(self.from_, self.max_length, room=self.max_new_tokens)
 
     def problems(self) -> Iterator[Problem]:
         """A rater that cannot rate these data, or people who are asked and answer in one run."""

@@ -14,6 +14,7 @@ class Pretraining(TrainingOptions):
     """Next-token training on packed plain text."""
 
     produces: ClassVar[Product] = "policy"
+    elsewhere = dict.fromkeys(("pretrain", "pt", "cpt", "clm"), "")
 
     kind: Literal["pretraining"]
     data: Data = Field(description="Texts.")

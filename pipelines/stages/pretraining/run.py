@@ -71,5 +71,5 @@ def starting_model(
         return GemmaCausalLM.from_preset(source, dtype=config.dtype), source
     family = scratch.gemma_config().family
     tokenizer = GemmaTokenizer.train(texts, scratch.tokenizer.vocabulary_size, family)
-    gemma_config = scratch.gemma_config(scratch.config.vocabulary_size or tokenizer.vocabulary_size)
+    gemma_config = scratch.gemma_config(scratch.config.vocabulary_size or tokenizer.vocabulary_size())
     return GemmaCausalLM(GemmaBackbone(gemma_config, dtype=config.dtype, seed=context.seed), tokenizer), None

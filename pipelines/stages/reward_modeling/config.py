@@ -13,6 +13,7 @@ class RewardModeling(TrainingOptions):
     """A Bradley-Terry reward model from preferences."""
 
     produces: ClassVar[Product] = "reward_model"
+    elsewhere = dict.fromkeys(("reward", "rm", "reward_model"), "")
 
     kind: Literal["reward_modeling"]
     data: Data = Field(description="A preference_collection stage, or a file with chosen and rejected.")

@@ -12,7 +12,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from gemma_keras.checkpoints import hugging_face_reader, hugging_face_writer, names, resolve
+from gemma_keras.checkpoints import hub, hugging_face_reader, hugging_face_writer, names, resolve
 from gemma_keras.checkpoints.errors import CheckpointError
 
 pytestmark = pytest.mark.no_backend
@@ -254,7 +254,7 @@ def test_resolve(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="nowhere/at/all: no such folder or file"):
         resolve.resolve("nowhere/at/all")
     asked = []
-    monkeypatch.setattr(resolve, "_download", lambda *request: asked.append(request) or tmp_path)
+    monkeypatch.setattr(hub, "download", lambda source, files: asked.append(source) or tmp_path)
     for name in ("google/gemma-2b", "gemma_instruct_2b_en", "gemma3_270m", "someone/models/q4/gemma.gguf"):
         assert resolve.resolve(name) == tmp_path
     expected = [
@@ -263,7 +263,7 @@ def test_resolve(tmp_path, monkeypatch):
         ("google/gemma-3-270m", None),
         ("someone/models", "q4/gemma.gguf"),
     ]
-    assert asked == expected
+    assert [(source.repository, source.file) for source in asked] == expected
 
 
 def test_a_hub_id_without_a_network_says_so():

@@ -67,8 +67,8 @@ def test_tokens_beyond_the_rows_do_not_count(trained, tmp_path):
     """Gemma 3's tokenizer.json has one for images, which its text models have no row for."""
     with_tokens(trained, tmp_path, added=("<image_soft_token>",))
     for rows in (None, 300):
-        assert GemmaTokenizer.from_folder(tmp_path, rows=rows).vocabulary_size == 300
-    assert GemmaTokenizer.from_folder(tmp_path, rows=301).vocabulary_size == 301
+        assert GemmaTokenizer.from_folder(tmp_path, rows=rows).vocabulary_size() == 300
+    assert GemmaTokenizer.from_folder(tmp_path, rows=301).vocabulary_size() == 301
 
 
 def test_a_chat_template_of_the_source_is_handed_on(trained, tmp_path):

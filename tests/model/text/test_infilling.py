@@ -30,7 +30,7 @@ def tokenizer(plain):
 @pytest.fixture(scope="module")
 def model(tokenizer):
     config = GemmaConfig(
-        vocabulary_size=tokenizer.vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=8,
+        vocabulary_size=tokenizer.vocabulary_size(), num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=8,
         hidden_dim=16, intermediate_dim=32,
     )  # fmt: skip
     return GemmaCausalLM(GemmaBackbone(config, seed=1), tokenizer)

@@ -169,7 +169,9 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
         ("model: google/gemma-3-270m\n", "", "4:3", "starts from no model"),
         ("google/gemma-3-270m", "./nowhere", "3:8", "no folder or file './nowhere'"),
         ("google/gemma-3-270m", "gemma3_270n", "3:8", "Did you mean 'gemma3_270m'?"),
-        ("google/gemma-3-270m", "gemma3_270m", "3:8", "is a size without weights"),
+        ("google/gemma-3-270m", "vault_gemma_1b_en", "3:8", "VaultGemma is an architecture of its own"),
+        ("google/gemma-3-270m", "hf://nowhere", "3:8", "hf://nowhere: no such folder or file"),
+        ("google/gemma-3-270m", "kaggle://keras/gemma4/keras/gemma4_2b", "3:8", "Gemma 4 is another architecture"),
         ("google/gemma-3-270m", "{config: {num_layers: 2}}", "5:3", "cannot start from random weights"),
         ("google/gemma-3-270m", "{config: {num_layer: 2}}", "3:18",
          "unknown key 'num_layer'. Did you mean 'num_layers'?"),
@@ -292,7 +294,8 @@ def test_bad_rows_anywhere_stop_the_run_before_it_starts_or_are_set_aside_by_nam
     assert first.startswith(f"{tmp_path}/rows.jsonl:5: column 'answer': the text is empty.")
     assert first.endswith("--set stages.sft.data.on_bad_row=lenient") and len(others) == 1
     notes = check_data(load(text.replace("path: rows.jsonl", "path: rows.jsonl, on_bad_row: lenient")))
-    assert notes[0].startswith("stages.sft.data: 1 of 6 rows are set aside, the first ") and len(notes) == 2
+    assert notes[0].startswith("stages.sft.data: 1 of 6 rows are set aside, the first ") and len(notes) == 3
+    assert notes[2] == "left to `run`, as only JSON lines are read here: openai/gsm8k"
 
 
 def test_the_registry_lists_the_folders_and_every_field_is_described():
