@@ -46,14 +46,14 @@ MODEL = "from gemma_keras import GemmaCausalLM"
 
 # Asked at the end, so that asking costs nothing that counts.
 _AT_EXIT = """\
-import atexit, os
+import atexit, time
 def leave(file):
-    times = os.times()
+    seconds = time.process_time()
     import json, sys
     loaded = sorted(name for name, module in sys.modules.items() if module is not None)
     from pipelines.host.process_memory import peak_memory_gib
     with open(file, "w") as out:
-        json.dump({"seconds": times.user + times.system, "memory_mb": peak_memory_gib() * 1024, "modules": loaded}, out)
+        json.dump({"seconds": seconds, "memory_mb": peak_memory_gib() * 1024, "modules": loaded}, out)
 atexit.register(leave, %r)
 """
 

@@ -27,6 +27,7 @@ from gemma_keras.checkpoints.names import is_norm
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
 from gemma_keras.errors import InputError
+from gemma_keras.install_advice import install_command
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
 _NORMS = {
@@ -80,7 +81,7 @@ def check_preset(preset: str | Path) -> None:
     if importlib.util.find_spec("keras_hub") is None:
         instead = f", or name {twins[0]} on the Hugging Face hub, which has the same weights" if twins else ""
         raise ModuleNotFoundError(
-            f"{preset} is opened by KerasHub. Run: pip install 'gemma-keras[keras-hub]'{instead}", name="keras_hub"
+            f"{preset} is opened by KerasHub. Run: {install_command('keras-hub')}{instead}", name="keras_hub"
         )
 
 

@@ -119,7 +119,7 @@ def test_names_that_lead_nowhere(name, message):
 def test_without_keras_hub_a_handle_names_the_same_weights_on_the_hub(monkeypatch):
     monkeypatch.setattr(keras_hub.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        CheckpointError, match=r"gemma-keras\[keras-hub\]', or name google/gemma-2b on the Hugging Face"
+        CheckpointError, match=r"pip install 'keras-hub>=[0-9.]+', or name google/gemma-2b on the Hugging Face"
     ):
         resolve.check_name("kaggle://keras/gemma/keras/gemma_2b_en")
     with pytest.raises(ModuleNotFoundError, match="is opened by KerasHub"):
