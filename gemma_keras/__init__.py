@@ -19,10 +19,13 @@ _MODULE_OF = {
     "Gemma3Tokenizer": "gemma_keras.tokenizers",
     "GemmaBackbone": "gemma_keras.backbone",
     "GemmaCausalLM": "gemma_keras.causal_lm",
+    "GemmaCausalLMPreprocessor": "gemma_keras.inputs.preprocessor",
     "GemmaRewardModel": "gemma_keras.reward_model",
     "GemmaTokenizer": "gemma_keras.text.tokenizer",
     "Sampler": "gemma_keras.sampling",
+    "from_marked_text": "gemma_keras.text.marked_text",
 }
+_WITHOUT_BACKEND = ("GemmaTokenizer", "Gemma3Tokenizer", "open_tokenizer", "from_marked_text")
 # What `GemmaTokenizer.from_preset` asks for: file formats lie a floor above the tokenizer.
 _WITHIN = {"open_tokenizer": "gemma_keras.checkpoints.resolve"}
 _MODULES = {name: f"gemma_keras.{name}" for name in ("models", "samplers", "tokenizers")}
@@ -33,9 +36,11 @@ if TYPE_CHECKING:
     from gemma_keras.backbone import GemmaBackbone
     from gemma_keras.causal_lm import GemmaCausalLM
     from gemma_keras.checkpoints.resolve import open_tokenizer
+    from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
     from gemma_keras.models import Gemma3Backbone, Gemma3CausalLM
     from gemma_keras.reward_model import GemmaRewardModel
     from gemma_keras.sampling import Sampler
+    from gemma_keras.text.marked_text import from_marked_text
     from gemma_keras.text.tokenizer import GemmaTokenizer
     from gemma_keras.tokenizers import Gemma3Tokenizer
 
@@ -47,7 +52,7 @@ def __getattr__(name):
     module = _MODULE_OF.get(name) or _WITHIN.get(name)
     if module is None:
         raise AttributeError(f"module 'gemma_keras' has no attribute {name!r}")
-    if not name.endswith("okenizer"):  # tokenizers compute without a backend
+    if name not in _WITHOUT_BACKEND:
         backend_choice.set_backend()
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value

@@ -9,9 +9,9 @@ from keras import ops
 from gemma_keras import presets, text_generation
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
-from gemma_keras.exporting import export_options
 from gemma_keras.head import full_logits, target_log_probs
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
+from gemma_keras.keras_files import export_options
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.sampling import Sampler
 from gemma_keras.text.tokenizer import GemmaTokenizer

@@ -6,14 +6,14 @@ feed-forward width over the model's axis, the model's width over the data's.
 
 import keras
 
-# Path of a variable (a regular expression) → the mesh's axis along each of its dimensions: "model", "data" or None.
+# Path of a variable (a regular expression, of the whole path) → the mesh's axis along each of its dimensions.
 _LAYOUT = {
-    "token_embedding/embeddings": ("model", "data"),
-    "(q_proj|k_proj|v_proj|gate_proj|up_proj)/kernel": ("data", "model"),
-    "(o_proj|down_proj)/kernel": ("model", "data"),
+    "(.*/)?token_embedding/embeddings": ("model", "data"),
+    ".*(q_proj|k_proj|v_proj|gate_proj|up_proj)/kernel": ("data", "model"),
+    ".*(o_proj|down_proj)/kernel": ("model", "data"),
     # An adapter's narrow side lies whole on every device.
-    "(q_proj|k_proj|v_proj|gate_proj|up_proj)/lora_b_": (None, "model"),
-    "(o_proj|down_proj)/lora_a_": ("model", None),
+    ".*(q_proj|k_proj|v_proj|gate_proj|up_proj)/lora_b_.*": (None, "model"),
+    ".*(o_proj|down_proj)/lora_a_.*": ("model", None),
 }
 
 

@@ -11,6 +11,7 @@ from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.initializers import KeyedNormal
 from gemma_keras.inputs import pair_data
+from gemma_keras.keras_files import compile_again
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
@@ -90,6 +91,10 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         if metrics is None:
             metrics = [keras.metrics.MeanMetricWrapper(pair_accuracy, name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        """As Keras', which leaves a model with a `compile` of its own uncompiled."""
+        compile_again(self, config)
 
     def fit(self, x=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, validation_data=None,
             **kwargs):  # fmt: skip

@@ -5,7 +5,8 @@ They differ from KerasHub's in this:
 1. Tokens whose logit ties with the k-th are kept; KerasHub keeps k of them.
 2. With `p` and `k` together `p` is a share of what the k tokens hold; KerasHub's is one of the whole distribution.
 3. The bare name "top_p" is p = 0.9 as ever here; KerasHub's is that of `TopPSampler()`, 0.1.
-4. A seed names the draws of a call, row by row, and two calls with it give one text; KerasHub's counts on.
+4. A seed names the draws by the number of the call since `compile`, and by the row: the same calls give the same texts,
+   whatever the batch. KerasHub's counts the draws.
 """
 
 from gemma_keras.sampling import Sampler

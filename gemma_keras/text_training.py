@@ -9,6 +9,7 @@ from keras import ops
 
 from gemma_keras.inputs import fit_data, triples
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
+from gemma_keras.keras_files import compile_again
 from gemma_keras.losses import next_token_loss
 from gemma_keras.sampling import Sampler
 
@@ -182,11 +183,5 @@ class TextTraining:
 
     def compile_from_config(self, config):
         """As Keras', which leaves a model whose `compile` takes more than its own uncompiled."""
-        sampler = Sampler(**config["sampler"])
         others = {name: value for name, value in config.items() if name != "sampler"}
-        options = keras.saving.deserialize_keras_object(others)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the loss was warned of when it was chosen
-            self.compile(**options, sampler=sampler)
-        if self.optimizer is not None:  # type: ignore[attr-defined]
-            self.optimizer.build(self.trainable_variables)  # type: ignore[attr-defined]
+        compile_again(self, others, sampler=Sampler(**config["sampler"]))

@@ -91,6 +91,11 @@ class GemmaCausalLMPreprocessor:
             return self.tokenizer.decode(token_ids[padding_mask])
         return [self.tokenizer.decode(row[real]) for row, real in zip(token_ids, padding_mask, strict=True)]
 
+    @classmethod
+    def from_preset(cls, preset: Any, **options: Any) -> "GemmaCausalLMPreprocessor":
+        """With the tokenizer of whatever `GemmaTokenizer.from_preset` opens; `options` as the class takes them."""
+        return cls(GemmaTokenizer.from_preset(preset), **options)
+
     def get_config(self) -> dict[str, Any]:
         """Plain values that `from_config` makes the same object of."""
         tokenizer = None if self.tokenizer is None else self.tokenizer.get_config()

@@ -6,7 +6,7 @@ from keras import ops
 from gemma_keras import backends
 from gemma_keras.config import GemmaConfig
 from gemma_keras.initializers import FirstWeights
-from gemma_keras.layers.direct_call import direct_call
+from gemma_keras.layers.direct_call import direct_call, project
 from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
 
@@ -47,18 +47,11 @@ class GemmaAttention(keras.layers.Layer):
     def call(self, x, rotary, visible, cache=None, cache_index=None, dropout_keys=None):
         config = self.config
         batch, time = ops.shape(x)[0], ops.shape(x)[1]
-        queries = ops.reshape(
-            direct_call(self.q_proj, x, dropout_keys=dropout_keys),
-            (batch, time, config.num_query_heads, config.head_dim),
-        )
-        keys = ops.reshape(
-            direct_call(self.k_proj, x, dropout_keys=dropout_keys),
-            (batch, time, config.num_key_value_heads, config.head_dim),
-        )
-        values = ops.reshape(
-            direct_call(self.v_proj, x, dropout_keys=dropout_keys),
-            (batch, time, config.num_key_value_heads, config.head_dim),
-        )
+        query_shape = (batch, time, config.num_query_heads, config.head_dim)
+        key_shape = (batch, time, config.num_key_value_heads, config.head_dim)
+        queries = ops.reshape(project(self.q_proj, x, dropout_keys), query_shape)
+        keys = ops.reshape(project(self.k_proj, x, dropout_keys), key_shape)
+        values = ops.reshape(project(self.v_proj, x, dropout_keys), key_shape)
         if self.query_norm is not None:
             queries, keys = direct_call(self.query_norm, queries), direct_call(self.key_norm, keys)
         queries = backends.rotate(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
@@ -71,4 +64,4 @@ class GemmaAttention(keras.layers.Layer):
             keys, values = cache
         mixed = backends.attention(queries, keys, values, visible, config.attention_logit_soft_cap)
         mixed = ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))
-        return direct_call(self.o_proj, mixed, dropout_keys=dropout_keys), cache
+        return project(self.o_proj, mixed, dropout_keys), cache

@@ -1,5 +1,7 @@
 """Calling a sublayer without Keras' bookkeeping where that would cost more than the arithmetic."""
 
+from keras import ops
+
 from gemma_keras import backends
 
 
@@ -13,3 +15,9 @@ def direct_call(layer, *args, **kwargs):
     if not backends.IS_EAGER:
         return layer(*args, **kwargs)
     return (layer.call if layer.quantization_mode is None else layer.quantized_call)(*args, **kwargs)
+
+
+def project(projection, x, dropout_keys=None):
+    """`projection(x)` in the dtype of x, also where a policy map gives the projection another one."""
+    y = direct_call(projection, x, dropout_keys=dropout_keys)
+    return y if y.dtype == x.dtype else ops.cast(y, x.dtype)

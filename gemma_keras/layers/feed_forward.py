@@ -4,7 +4,7 @@ import keras
 
 from gemma_keras.config import GemmaConfig
 from gemma_keras.initializers import FirstWeights
-from gemma_keras.layers.direct_call import direct_call
+from gemma_keras.layers.direct_call import project
 from gemma_keras.layers.projection import Projection
 
 
@@ -25,6 +25,6 @@ class GemmaFeedForward(keras.layers.Layer):
         self.built = True
 
     def call(self, x, dropout_keys=None):
-        gate = keras.activations.gelu(direct_call(self.gate_proj, x, dropout_keys=dropout_keys), approximate=True)
-        inner = gate * direct_call(self.up_proj, x, dropout_keys=dropout_keys)
-        return direct_call(self.down_proj, inner, dropout_keys=dropout_keys)
+        gate = keras.activations.gelu(project(self.gate_proj, x, dropout_keys), approximate=True)
+        inner = gate * project(self.up_proj, x, dropout_keys)
+        return project(self.down_proj, inner, dropout_keys)

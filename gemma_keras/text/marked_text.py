@@ -18,7 +18,7 @@ from gemma_keras.text.sentencepiece_files import END_OF_TURN, INFILLING_MARKS, S
 _PACKAGE = str(Path(__file__).parent.parent)
 _PREFIX, _SUFFIX, _MIDDLE = INFILLING_MARKS[:3]
 _MARK = re.compile("|".join(map(re.escape, (START_OF_TURN, END_OF_TURN, _PREFIX, _SUFFIX, _MIDDLE))))
-_TURN = re.compile(rf"{re.escape(START_OF_TURN)}(\w+)\n(.*?)(?:{re.escape(END_OF_TURN)}|\Z)", re.DOTALL)
+_TURN = re.compile(rf"{re.escape(START_OF_TURN)}(\w+)(?:\n|\Z)(.*?)(?:{re.escape(END_OF_TURN)}|\Z)", re.DOTALL)
 _INFILLING = re.compile(
     rf"{re.escape(_PREFIX)}(.*?){re.escape(_SUFFIX)}(.*?){re.escape(_MIDDLE)}\s*\Z", re.DOTALL
 )  # fmt: skip

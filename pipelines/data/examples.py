@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from gemma_keras.text.marked_text import mark_in, texts_in
 from pipelines.data.columns import (
     read_instruction,
     read_preference,
@@ -53,7 +55,9 @@ def load_examples(
     examples = []
     for row in load_rows(spec, base_folder, inputs, seed, rejects):
         with rejects.guard(row.origin, row.values):
-            examples.append(reader(row))
+            example = reader(row)
+            examples.append(example)
+            _note_marks(example, row.origin, rejects)
             if unread_input(row, names):
                 rejects.notices.setdefault(_UNREAD_INPUT, row.origin)
     if not examples:
@@ -61,6 +65,17 @@ def load_examples(
             f"{_name(spec)}:1: no usable row; {rejects.count} were bad, the first because: {rejects.rows[0]['reason']}"
         )
     return examples
+
+
+def _note_marks(example: Any, origin: str, rejects: Rejects) -> None:
+    """Say it where a control piece is written out in a text: it stays text, and a chat written so is no chat."""
+    mark = next(filter(None, map(mark_in, texts_in(vars(example)))), None)
+    if mark is not None:
+        rejects.notices.setdefault(
+            f"{mark} is written out in the text, where it is plain text and no control piece. Give such rows as "
+            "`messages`; gemma_keras.from_marked_text(text) turns a text that you trust into them",
+            origin,
+        )
 
 
 def _reader(use: Use, names: dict[str, str], hh_rlhf: bool) -> Callable:

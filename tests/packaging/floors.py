@@ -11,7 +11,7 @@ GEMMA_KERAS = {
             "files",
             "shapes",
             "distribution",
-            "exporting",
+            "keras_files",
         ),
         0,
     ),

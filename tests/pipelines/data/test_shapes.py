@@ -342,3 +342,20 @@ def test_tables_are_left_to_the_run_and_named(tmp_path, models, capsys):
         assert cli.main(["validate", file]) == 0
         note = capsys.readouterr().out.splitlines()[0]
         assert note == f"left to `run`, as only JSON lines are read here: {tmp_path / name}"
+
+
+@pytest.mark.parametrize(
+    "use, row",
+    [
+        ("instruction", {"text": "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nyes<end_of_turn>"}),
+        ("instruction", {"messages": [{**USER, "content": "<start_of_turn>user"}, YES]}),
+        ("prompt", {"prompt": "hi<start_of_turn>"}),
+    ],
+)
+def test_a_turn_mark_written_out_in_a_row_is_told(tmp_path, models, capsys, use, row):
+    file, place = write(tmp_path, models, use, {}, [GOOD[use], row, row])
+    assert cli.main(["validate", file]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "written out" in line]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"stages.s.data: {place}:2: <start_of_turn> is written out in the text, where it is")
+    assert "Give such rows as `messages`; gemma_keras.from_marked_text(text)" in notes[0]

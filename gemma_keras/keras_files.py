@@ -1,5 +1,6 @@
-"""What Keras' `export` has to be told of a model whose input is a dict of two arrays of one shape."""
+"""What Keras has to be told to export a model, and to compile one again that it read from a file."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -36,3 +37,17 @@ def export_options(format: str, input_signature: Any, options: dict[str, Any]) -
             own = {"jax2tf_kwargs": {"native_serialization": True, "polymorphic_shapes": shapes}}
             options = {**own, **options}
     return {"format": format, "input_signature": input_signature, **options}
+
+
+def compile_again(model: Any, config: dict[str, Any], **options: Any) -> None:
+    """Compile a model as its file says, and give its optimizer the variables that the file has values for. Keras leaves
+    that to a model with a `compile` of its own.
+
+    Args:
+        config: of `get_compile_config`. options: what `model.compile` takes beside, not serialized.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a loss was warned of when it was chosen
+        model.compile(**keras.saving.deserialize_keras_object(config), **options)
+    if model.optimizer is not None:
+        model.optimizer.build(model.trainable_variables)

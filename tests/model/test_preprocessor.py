@@ -1,0 +1,166 @@
+"""The preprocessor's arrays by hand, and `fit`, `evaluate` and `predict` on what it makes."""
+
+import keras
+import numpy as np
+import pytest
+
+from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer
+from gemma_keras.backends import to_host
+from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
+from gemma_keras.text import chat
+
+TEXTS = ["red cat sun", "blue dog", "one two three green moon", "cat"]
+PAIR = {"prompt": "red cat", "completion": "cat red"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return GemmaTokenizer.train([*TEXTS, "cat red", "user model"], 300, "gemma3")
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    config = GemmaConfig(
+        vocabulary_size=tokenizer.vocabulary_size(), num_layers=1, num_query_heads=2, num_key_value_heads=1, head_dim=8,
+        hidden_dim=16, intermediate_dim=32,
+    )  # fmt: skip
+    model = GemmaCausalLM(GemmaBackbone(config, seed=3), preprocessor=GemmaCausalLMPreprocessor(tokenizer, 32))
+    model.compile(keras.optimizers.SGD(0.0))
+    return model
+
+
+def test_a_text_becomes_positions_next_tokens_and_weights(tokenizer):
+    ids = [tokenizer.bos_token_id, *tokenizer.encode("blue dog"), tokenizer.eos_token_id]
+    preprocessor = GemmaCausalLMPreprocessor(tokenizer, sequence_length=12)
+    x, y, weights = preprocessor(["blue dog"])
+    real = len(ids)
+    assert real < 12
+    assert x["token_ids"].tolist() == [ids + [0] * (12 - real)]
+    assert x["padding_mask"].tolist() == [[True] * real + [False] * (12 - real)]
+    assert y.tolist() == [ids[1:] + [0] * (13 - real)]
+    assert weights.tolist() == [[1.0] * (real - 1) + [0.0] * (13 - real)]
+    single_x, single_y, single_weights = preprocessor("blue dog")
+    assert single_x["token_ids"].tolist() == x["token_ids"][0].tolist()
+    assert (single_y.tolist(), single_weights.tolist()) == (y[0].tolist(), weights[0].tolist())
+    # Exactly as long as there are positions and one token to predict.
+    x, y, weights = preprocessor(["blue dog"], sequence_length=real - 1)
+    assert x["token_ids"].tolist() == [ids[:-1]] and y.tolist() == [ids[1:]] and weights.all()
+
+
+def test_of_a_pair_the_response_alone_has_weight(tokenizer):
+    example = chat.encode_pair(tokenizer, PAIR["prompt"], PAIR["completion"])
+    _, y, weights = GemmaCausalLMPreprocessor(tokenizer, 48)([PAIR])
+    targets = [token for token, is_target in zip(example.token_ids, example.is_target, strict=True) if is_target]
+    assert y[weights > 0].tolist() == targets
+
+
+def test_long_rows_are_refused_or_cut(tokenizer):
+    with pytest.raises(ValueError, match="Example 0 has .* tokens, more than max_length=5. .*truncate=True"):
+        GemmaCausalLMPreprocessor(tokenizer, 4)(["one two three green moon"])
+    ids = [tokenizer.bos_token_id, *tokenizer.encode("one two three green moon")]
+    x, y, weights = GemmaCausalLMPreprocessor(tokenizer, 4, truncate=True)(["one two three green moon"])
+    assert x["token_ids"].tolist() == [ids[:4]] and y.tolist() == [ids[1:5]] and weights.all()
+    with pytest.raises(
+        ValueError, match="A prompt has .* more than sequence_length=3. Raise it, or pass truncate=True"
+    ):
+        GemmaCausalLMPreprocessor(tokenizer, 3).generate_preprocess("one two three")
+    with pytest.raises(ValueError, match="`sequence_length` must be an integer >= 2. Received: sequence_length=1"):
+        GemmaCausalLMPreprocessor(tokenizer, 1)
+    with pytest.raises(ValueError, match="bears no loss: nothing in it in its first 3 tokens"):
+        GemmaCausalLMPreprocessor(tokenizer, 2, truncate=True)([PAIR])
+
+
+def test_prompts_to_arrays_and_arrays_to_text(tokenizer):
+    preprocessor = GemmaCausalLMPreprocessor(tokenizer, 16)
+    arrays = preprocessor.generate_preprocess(["red cat", "blue dog and"])
+    assert arrays["token_ids"].shape == arrays["padding_mask"].shape == (2, 16)
+    ids = [tokenizer.bos_token_id, *tokenizer.encode("red cat")]
+    assert arrays["token_ids"][0].tolist() == ids + [0] * (16 - len(ids))
+    assert preprocessor.generate_postprocess(arrays) == ["red cat", "blue dog and"]
+    single = preprocessor.generate_preprocess("red cat")
+    assert single["token_ids"].tolist() == arrays["token_ids"][0].tolist()
+    assert preprocessor.generate_postprocess(single) == "red cat"
+    again = GemmaCausalLMPreprocessor.from_config(preprocessor.get_config())
+    assert again.sequence_length == 16 and again.tokenizer.model_proto == tokenizer.model_proto
+    assert again.tokenizer.stop_token_ids == tokenizer.stop_token_ids
+
+
+def first_loss(model, *data, **options):
+    return model.fit(*data, batch_size=4, shuffle=False, verbose=0, **options).history["loss"][0]
+
+
+def test_fit_takes_triples_as_arrays_and_as_data_sets(model):
+    tf = pytest.importorskip("tensorflow")
+    expected = first_loss(model, TEXTS)
+    x, y, weights = model.preprocessor(TEXTS)
+    assert first_loss(model, x, y, sample_weight=weights) == pytest.approx(expected, rel=1e-5)
+    assert model.evaluate(x, y, sample_weight=weights, verbose=0) == pytest.approx(expected, rel=1e-5)
+    for batch in (1, 2, 4):
+        data = tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(batch)
+        assert first_loss(model, data) == pytest.approx(expected, rel=1e-5)
+    unbatched = tf.data.Dataset.from_tensor_slices((x, y, weights))
+    assert first_loss(model, unbatched, validation_data=(x, y, weights)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_weight_weighs(model):
+    x, y, weights = model.preprocessor(TEXTS)
+    logits = np.asarray(to_host(model(x)), np.float64)
+    log_probs = (
+        logits
+        - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))
+        - logits.max(-1, keepdims=True)
+    )
+    picked = np.take_along_axis(log_probs, y[..., None], axis=-1)[..., 0]
+    uneven = weights * np.random.default_rng(1).uniform(0.05, 0.3, weights.shape).astype(np.float32)
+    expected = -(picked * uneven).sum() / uneven.sum()
+    assert first_loss(model, x, y, sample_weight=uneven) == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_weights_every_real_next_token_counts_once(model):
+    x, y, weights = model.preprocessor(TEXTS)
+    assert first_loss(model, x, y) == pytest.approx(first_loss(model, x, y, sample_weight=weights), rel=1e-5)
+
+
+def test_a_data_set_without_end_is_read_as_far_as_it_is_used(model):
+    tf = pytest.importorskip("tensorflow")
+    endless = tf.data.Dataset.from_tensor_slices(TEXTS).batch(4).repeat()
+    with pytest.raises(ValueError, match=r"The data set has no end. Leave out `.repeat\(\)` and pass `epochs`"):
+        model.fit(endless, verbose=0)
+    assert first_loss(model, endless, steps_per_epoch=2) == pytest.approx(first_loss(model, TEXTS), rel=1e-5)
+
+
+def test_the_preprocessors_length_and_cut_are_what_fit_and_generate_go_by(model):
+    length, truncate = model.preprocessor.sequence_length, model.preprocessor.truncate
+    try:
+        model.preprocessor.sequence_length = 8
+        with pytest.raises(ValueError, match="more than max_length=8"):
+            model.fit(TEXTS, verbose=0)
+        cut = first_loss(model, TEXTS, truncate=True)
+        model.preprocessor.truncate = True
+        assert first_loss(model, TEXTS) == pytest.approx(cut, rel=1e-6)
+        assert model.generate([[2, 5]], stop_token_ids=None)["token_ids"].shape == (1, 8)
+    finally:
+        model.preprocessor.sequence_length, model.preprocessor.truncate = length, truncate
+
+
+def test_predict_takes_text(model, tokenizer):
+    found = model.predict(["cat", "red cat sun"], verbose=0)
+    ids = [tokenizer.bos_token_id, *tokenizer.encode("cat"), tokenizer.eos_token_id]
+    alone = np.asarray(to_host(model({"token_ids": np.array([ids], np.int32)})))
+    assert found.shape == (2, 16, tokenizer.vocabulary_size())
+    np.testing.assert_allclose(found[:1, : len(ids)], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "x, y, weights, message",
+    [
+        ({"token_ids": np.ones((2, 4), int)}, np.ones((2, 5), int), None, "must share one shape"),
+        ({"token_ids": np.ones((2, 4), int)}, np.ones((2, 4)), None, "'y' must be integers"),
+        ({"token_ids": np.ones((2, 4), int)}, np.ones((2, 4), int), -np.ones((2, 4)), "`sample_weight` must be 0 or"),
+        ({"token_ids": np.full((2, 4), 999)}, np.ones((2, 4), int), None, "Token ids must be from 0 to"),
+        (["a"], np.ones((2, 4), int), None, "`y` is made from `x`"),
+    ],
+)
+def test_triples_that_do_not_fit_are_refused(model, x, y, weights, message):
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, sample_weight=weights, verbose=0)
