@@ -17,6 +17,10 @@ from gemma_keras.sampling import Sampler
 from gemma_keras.text.tokenizer import GemmaTokenizer
 from gemma_keras.text_training import TextTraining
 
+# Their own files import no Keras.
+for _kind in (GemmaTokenizer, GemmaCausalLMPreprocessor):
+    keras.saving.register_keras_serializable(package="gemma_keras")(_kind)
+
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
 class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
@@ -55,6 +59,15 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
         self._calls = 0
         self._start_uncompiled()
         self.built = True
+
+    @property
+    def preprocessor(self) -> GemmaCausalLMPreprocessor:
+        """Tokenizer and length that `fit` and `generate` go by; set to None as with KerasHub only ids go in and out."""
+        return self._preprocessor
+
+    @preprocessor.setter
+    def preprocessor(self, preprocessor: GemmaCausalLMPreprocessor | None) -> None:
+        self._preprocessor = GemmaCausalLMPreprocessor(None) if preprocessor is None else preprocessor
 
     @property
     def tokenizer(self) -> Any:

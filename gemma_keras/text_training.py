@@ -175,8 +175,8 @@ class TextTraining:
     def get_compile_config(self):
         """As Keras', with our own losses by their names, and the sampler."""
         config = super().get_compile_config()  # type: ignore[misc]
-        if config is None:
-            return None
+        if not config:
+            return config  # never compiled, and so is what is made of it
         if self._loss_name in _OWN_LOSSES:
             config["loss"] = self._loss_name
         return {**config, "sampler": dataclasses.asdict(self.sampler)}

@@ -4,6 +4,7 @@ class names."""
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -120,6 +121,29 @@ def test_keras_hubs_names_are_the_one_implementation(model):
         assert getattr(models, f"{stem}Tokenizer") is GemmaTokenizer
         assert getattr(gemma_keras.tokenizers, f"{stem}Tokenizer") is GemmaTokenizer
     assert gemma_keras.models is models and gemma_keras.Gemma3Tokenizer is GemmaTokenizer
+
+
+def test_a_model_without_its_preprocessor_takes_ids_and_gets_it_back(model):
+    task, preprocessor = GemmaCausalLM(model.backbone, model.tokenizer), model.preprocessor
+    ids = preprocessor.generate_preprocess(["red cat"], sequence_length=8)
+    task.preprocessor = None
+    assert task.tokenizer is None
+    found = task.generate(ids, stop_token_ids=None, sampler="greedy")
+    count = ids["padding_mask"].sum()
+    np.testing.assert_array_equal(found["token_ids"][:, :count], ids["token_ids"][:, :count])
+    assert found["token_ids"].shape == (1, 8)
+    with pytest.raises(ValueError, match="no tokenizer"):
+        task.generate("red cat")
+    task.preprocessor = preprocessor
+    assert task.tokenizer is model.tokenizer and task.preprocessor is preprocessor
+
+
+def test_objects_of_keras_come_back_as_they_were(model):
+    assert not GemmaCausalLM(model.backbone).compiled
+    for thing in (GemmaCausalLM(model.backbone, model.tokenizer), model.preprocessor, model.tokenizer):
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(thing))
+        assert type(again) is type(thing) and again.get_config() == thing.get_config()
+        assert not getattr(again, "compiled", False)
 
 
 # --- adapters
