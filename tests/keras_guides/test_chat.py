@@ -15,7 +15,7 @@ from gemma_keras.models import GemmaCausalLM
 from gemma_keras.text.marked_text import from_marked_text
 
 USER, MODEL, END = "<start_of_turn>user\n", "<start_of_turn>model\n", "<end_of_turn>\n"
-LENGTH = 224  # answers of random weights are bytes, each of three when written again
+LENGTH = 96
 
 
 class MarkedChat:
@@ -43,9 +43,9 @@ class MessageChat:
     def __init__(self, model):
         self.model, self.history = model, []
 
-    def send_message(self, message):
+    def send_message(self, message, max_length=LENGTH):
         self.history.append({"role": "user", "content": message})
-        result = self.model.generate(self.history, max_length=LENGTH)
+        result = self.model.generate(self.history, max_length=max_length)
         self.history.append({"role": "model", "content": result})
         return result
 
@@ -95,11 +95,11 @@ def test_gemma_chat(gemma_lm):
 
 def test_keras_quickstart_chat(gemma_lm):
     chat = MessageChat(gemma_lm)
-    first = chat.send_message("what is Keras?")
-    chat.send_message("and the universe?")
+    first = chat.send_message("what is Keras?", max_length=48)
+    chat.send_message("and the universe?", max_length=192)
     spoken = [("user", "what is Keras?"), ("model", first.strip()), ("user", "and the universe?")]
     ids = guide_values.asked_ids(gemma_lm.tokenizer, spoken)
-    said = guide_values.response_ids(gemma_lm, ids, max_length=LENGTH)
+    said = guide_values.response_ids(gemma_lm, ids, max_length=192)
     assert [message["role"] for message in chat.history] == ["user", "model"] * 2
     assert chat.history[-1]["content"] == gemma_lm.tokenizer.decode(said)
     assert guide_values.shortfall(gemma_lm, ids, said).max() < 1e-4

@@ -78,7 +78,7 @@ def gradient(loss_of, embeddings):
     if backend == "jax":
         import jax
 
-        return np.asarray(jax.grad(lambda x: keras.ops.mean(loss_of(x)))(embeddings))
+        return np.asarray(jax.jit(jax.grad(lambda x: keras.ops.mean(loss_of(x))))(embeddings))
     if backend == "tensorflow":
         import tensorflow as tf
 
