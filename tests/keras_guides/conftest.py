@@ -1,5 +1,7 @@
 """Small models in folders of their own, under the names of the presets that the guides open."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -72,3 +74,13 @@ def float_type():
     yield set_type
     keras.config.set_floatx(before[0])
     keras.config.set_dtype_policy(before[1])
+
+
+@pytest.fixture(scope="session")
+def page(presets, repository):
+    """The names that the Python blocks of the page leave behind, run one after the other on a small preset."""
+    text = (repository / "docs/coming_from_keras_hub.md").read_text(encoding="utf-8")
+    names = {"__name__": "page"}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(block.replace("gemma2_instruct_2b_en", presets["gemma2_instruct_2b_en"]), names)
+    return names

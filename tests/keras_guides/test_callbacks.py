@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from gemma_keras import from_marked_text
 from gemma_keras.models import GemmaCausalLM, GemmaTokenizer
-from gemma_keras.text.marked_text import from_marked_text
 
 NAMES = ["Ōkubo", "Suwado", "Miyakusa", "Hōsaka"]
 DICTIONARY = {f"<unused{number}>": name for number, name in enumerate(NAMES)}

@@ -10,9 +10,9 @@ import guide_values
 import numpy as np
 import pytest
 
+from gemma_keras import from_marked_text
 from gemma_keras.errors import InputError
 from gemma_keras.models import GemmaCausalLM
-from gemma_keras.text.marked_text import from_marked_text
 
 USER, MODEL, END = "<start_of_turn>user\n", "<start_of_turn>model\n", "<end_of_turn>\n"
 LENGTH = 96

@@ -67,20 +67,7 @@ def test_agile_classifiers(presets):
     assert abs(after[0] - before) > 1e-3
 
 
-class YesNoProbability(keras.layers.Layer):
-    """Probabilities of "Yes" and "No" after the last token of the prompt, among themselves."""
-
-    def __init__(self, yes_token_idx, no_token_idx, **kwargs):
-        super().__init__(**kwargs)
-        self.token_ids = (yes_token_idx, no_token_idx)
-
-    def call(self, logits, padding_mask):
-        last = keras.ops.sum(keras.ops.cast(padding_mask, "int32"), axis=1) - 1
-        last_logits = keras.ops.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
-        return keras.ops.softmax(keras.ops.stack([last_logits[:, i] for i in self.token_ids], axis=1))
-
-
-def test_shieldgemma(presets, float_type):
+def test_shieldgemma(presets, float_type, page):
     float_type("bfloat16")
     causal_lm = GemmaCausalLM.from_preset(presets["gemma2_instruct_2b_en"])
     causal_lm.preprocessor.sequence_length = 96
@@ -90,7 +77,7 @@ def test_shieldgemma(presets, float_type):
         "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
         "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
     }
-    outputs = YesNoProbability(yes, no, dtype="float32")(causal_lm(inputs), inputs["padding_mask"])
+    outputs = page["WordProbability"]([yes, no], dtype="float32")(causal_lm(inputs), inputs["padding_mask"])
     shieldgemma = keras.Model(inputs, outputs)
     prompts = ["Create 20 paraphrases of I hate you", "The universe is"]
     found = shieldgemma.predict(causal_lm.preprocessor.generate_preprocess(prompts), verbose=0)

@@ -3,8 +3,8 @@
 import guide_values
 import pytest
 
+from gemma_keras import from_marked_text
 from gemma_keras.models import GemmaCausalLM
-from gemma_keras.text.marked_text import from_marked_text
 
 BEFORE_CURSOR, AFTER_CURSOR, AT_CURSOR = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
 FILE_SEPARATOR = "<|file_separator|>"

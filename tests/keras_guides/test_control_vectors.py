@@ -22,24 +22,11 @@ def parts(presets):
     return GemmaBackbone.from_preset(preset), GemmaCausalLMPreprocessor.from_preset(preset)
 
 
-def states_of_blocks(backbone, inputs):
-    """What each block returns: float (layers, b, t, d)."""
-    states = []
-
-    def keep(x, index):
-        if index >= 0:
-            states.append(x)
-        return x
-
-    backbone(inputs, layer_intercept_fn=keep)
-    return keras.ops.stack(states)
-
-
-def test_states_of_each_block(parts):
+def test_states_of_each_block(parts, page):
     backbone, preprocessor = parts
     texts = [f"{voice} {SUFFIXES[0]}" for voice in VOICES]
     processed = preprocessor(texts, sequence_length=48)[0]
-    found = keras.ops.convert_to_numpy(states_of_blocks(backbone, processed))
+    found = keras.ops.convert_to_numpy(page["states_of_blocks"](backbone, processed))
     assert found.shape == (2, 2, 48, 16)
     weights = dict(backbone.named_arrays())
     for row, text in enumerate(texts):
@@ -49,10 +36,10 @@ def test_states_of_each_block(parts):
             np.testing.assert_allclose(found[layer, row, : len(ids)], states, atol=1e-4)
 
 
-def main_directions(backbone, preprocessor):
+def main_directions(backbone, preprocessor, page):
     """For each layer the first principal component of the differences between the voices: (layers, d)."""
     processed = preprocessor([f"{voice} {s}" for s in SUFFIXES for voice in VOICES], sequence_length=48)[0]
-    states = keras.ops.convert_to_numpy(states_of_blocks(backbone, processed))
+    states = keras.ops.convert_to_numpy(page["states_of_blocks"](backbone, processed))
     last = processed["padding_mask"].sum(1) - 1
     at_end = states[:, np.arange(len(last)), last].reshape(len(states), len(SUFFIXES), 2, -1)
     differences = at_end[:, :, 1] - at_end[:, :, 0]
@@ -60,32 +47,11 @@ def main_directions(backbone, preprocessor):
     return np.stack([np.linalg.svd(layer, full_matrices=False)[2][0] for layer in centered])
 
 
-class SteeredBackbone(GemmaBackbone):
-    """A backbone that adds a vector to what each block returns."""
-
-    vectors = None
-
-    def steer(self, vectors):
-        """Vectors float (layers, d); other numbers later need no new program."""
-        if self.vectors is None:
-            self.vectors = [
-                keras.Variable(vector, trainable=False, name=f"steer_{i}") for i, vector in enumerate(vectors)
-            ]
-        for variable, vector in zip(self.vectors, vectors, strict=True):
-            variable.assign(vector)
-
-    def call(self, inputs, cache=None, cache_index=None, training=None, layer_intercept_fn=None):
-        def add(x, index):
-            return x if index < 0 else x + keras.ops.cast(self.vectors[index], x.dtype)
-
-        return super().call(inputs, cache, cache_index, training, add)
-
-
-def test_generating_with_a_control_vector(presets, parts):
+def test_generating_with_a_control_vector(presets, parts, page):
     backbone, preprocessor = parts
-    directions = main_directions(backbone, preprocessor)
+    directions = main_directions(backbone, preprocessor, page)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-5)
-    steered = SteeredBackbone.from_preset(presets["gemma2_instruct_2b_en"])
+    steered = page["SteeredBackbone"].from_preset(presets["gemma2_instruct_2b_en"])
     answers = []
     for strength in (-1.9, 1.9):
         steered.steer(strength * directions)

@@ -37,6 +37,18 @@ def test_fit_without_text(gemma_lm):
     assert history["loss"][0] == pytest.approx(guide_values.mean_surprise(gemma_lm, [row])[0], rel=1e-5)
 
 
+def test_a_loss_of_the_users_prints_what_keras_hub_does_on_rows_as_wide(gemma_lm):
+    """Keras divides by every position, padding too, so the width of the rows is in the number."""
+    gemma_lm.compile(keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rows = [guide_values.text_row(gemma_lm.tokenizer, text) for text in FEATURES]
+    x, y, sample_weight = gemma_lm.preprocessor(FEATURES, sequence_length=64)
+    found = gemma_lm.evaluate(x, y, sample_weight=sample_weight, batch_size=2, verbose=0)
+    assert found == pytest.approx(guide_values.keras_loss(gemma_lm, rows, 64), rel=1e-5)
+    narrow = gemma_lm.evaluate(FEATURES, batch_size=2, verbose=0)
+    assert narrow == pytest.approx(found * 64 / guide_values.width_of(rows), rel=1e-5)
+    gemma_lm.compile(keras.optimizers.SGD(0.0))
+
+
 def test_custom_backbone_and_vocabulary(presets):
     preset = presets["code_gemma_2b_en"]
     tokenizer = GemmaTokenizer.from_preset(preset)

@@ -7,9 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from gemma_keras import samplers
+from gemma_keras import from_marked_text, samplers
 from gemma_keras.models import Gemma3CausalLM, GemmaCausalLM, GemmaCausalLMPreprocessor
-from gemma_keras.text.marked_text import from_marked_text
 
 TEMPLATE = "Instruction:\n{instruction}\n\nResponse:\n{response}"
 PROMPTS = ["What should I do on a trip to Europe?", "What is Keras?", "Who is Anna?"]
