@@ -144,6 +144,14 @@ def test_lora_on_marked_texts_in_bfloat16(presets, float_type):
     assert history["loss"][0] == pytest.approx(loss, rel=1e-2)
 
 
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="`from_preset` of a model takes no preprocessor")
+def test_a_preprocessor_is_handed_to_from_preset(presets):
+    preprocessor = GemmaCausalLMPreprocessor.from_preset(presets["gemma2_instruct_2b_en"], sequence_length=128)
+    gemma_lm = GemmaCausalLM.from_preset(presets["gemma2_instruct_2b_en"], preprocessor=preprocessor)
+    assert gemma_lm.preprocessor is preprocessor
+    assert GemmaCausalLM.from_preset(presets["gemma2_instruct_2b_en"], preprocessor=None).tokenizer is None
+
+
 def test_qlora(presets):
     gemma_lm = GemmaCausalLM.from_preset(presets["gemma2_instruct_2b_en"])
     before = dict(gemma_lm.backbone.named_arrays())
