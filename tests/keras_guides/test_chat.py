@@ -77,7 +77,7 @@ def test_gemma_chat(gemma_lm):
     prompt = chat.full_prompt()
     with pytest.warns(UserWarning, match="<start_of_turn> is written out in the text.*from_marked_text") as caught:
         response = gemma_lm.generate(prompt, max_length=LENGTH)
-    assert [warning.filename for warning in caught] == [__file__]
+    assert [each.filename for each in caught if "written out" in str(each.message)] == [__file__]
     plain = [2, *gemma_lm.tokenizer.encode(prompt)]
     assert gemma_lm.tokenizer.start_of_turn_id not in plain and response.startswith(prompt)
     # The guide cuts its prompt out of the answer.
@@ -135,9 +135,7 @@ def test_guess_the_word(presets, float_type):
     gemma_lm = GemmaCausalLM.from_preset(presets["gemma2_instruct_2b_en"])
     gemma_lm.compile(sampler="top_k")
     chat = MessageChat(gemma_lm)
-    chat.send_message("Generate a random single word from Fruit.")
     answer = "halva"
-    chat.history.clear()
     text = chat.send_message(f'Describe the word "{answer}" without saying it.')
     assert [message["role"] for message in chat.history] == ["user", "model"]
     hidden = re.compile(re.escape(answer), re.IGNORECASE).sub("XXXX", text)

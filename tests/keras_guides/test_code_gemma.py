@@ -35,20 +35,18 @@ def test_marks_are_found_by_name(gemma_lm, stop_token_ids):
     assert [gemma_lm.preprocessor.tokenizer.id_to_token(i) for i in (360, 1)] == [BEFORE_CURSOR, "<eos>"]
 
 
-@pytest.mark.parametrize("guide", GAPS)
-def test_the_gap_between_two_texts(gemma_lm, stop_token_ids, guide):
-    before, after = GAPS[guide]
-    prompt = f"{BEFORE_CURSOR}{before}{AFTER_CURSOR}{after}{AT_CURSOR}"
-    parts = from_marked_text(prompt)
-    assert parts == {"prefix": before, "suffix": after}
+def test_the_gap_between_two_texts(gemma_lm, stop_token_ids):
+    prompts = [f"{BEFORE_CURSOR}{before}{AFTER_CURSOR}{after}{AT_CURSOR}" for before, after in GAPS.values()]
+    parts = [from_marked_text(prompt) for prompt in prompts]
+    assert parts == [{"prefix": before, "suffix": after} for before, after in GAPS.values()]
     encode = gemma_lm.tokenizer.encode
-    ids = [2, 360, *encode(before), 362, *encode(after), 361]
+    ids = [[2, 360, *encode(before), 362, *encode(after), 361] for before, after in GAPS.values()]
     options = {"stop_token_ids": stop_token_ids, "max_length": 128}
-    said = guide_values.response_ids(gemma_lm, ids, **options)
-    middle = gemma_lm.generate(parts, **options)
-    assert middle == gemma_lm.tokenizer.decode(said)  # the middle alone, where the guides cut it out of the whole
-    assert guide_values.shortfall(gemma_lm, ids, said).max() < 1e-4
-    assert not set(said[:-1]) & set(stop_token_ids)
+    middles = gemma_lm.generate(parts, **options)
+    for row, said, middle in zip(ids, guide_values.response_ids(gemma_lm, ids, **options), middles, strict=True):
+        assert middle == gemma_lm.tokenizer.decode(said)  # the middle alone, where the guides cut it out of the whole
+        assert guide_values.shortfall(gemma_lm, row, said).max() < 1e-4
+        assert not set(said[:-1]) & set(stop_token_ids)
 
 
 def test_marks_in_a_string_are_text_and_say_so(gemma_lm, stop_token_ids):

@@ -74,7 +74,7 @@ def test_scores_with_a_control_vector(presets, parts):
     found = gemma.score(
         token_ids=processed["token_ids"],
         padding_mask=processed["padding_mask"],
-        layer_intercept_fn=lambda x, i: x if i < 0 else x + vectors[i],
+        layer_intercept_fn=lambda x, i: x if i < 0 else x + keras.ops.convert_to_tensor(vectors[i]),
     )
     ids = [2, *preprocessor.tokenizer.encode("The universe")]
     expected = guide_values.logits(gemma, ids, steer=vectors)
