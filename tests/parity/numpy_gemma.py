@@ -65,11 +65,12 @@ def attention(x, weight, config, is_local):
     return mixed @ weight["o_proj"]
 
 
-def logits(ids, weights, config):
-    """Logits (t, v) of one sequence of ids (t,).
+def states(ids, weights, config, steer=None, attend=attention):
+    """What each block returns for one sequence of ids (t,): a list of (t, d).
 
     Args:
         weights: name as in our checkpoints → array, projections (in, out). config: `GemmaConfig`.
+        steer: vectors (layers, d), each added to what its block returns. attend: another `attention`.
     """
     weights = {name: np.asarray(values, np.float64) for name, values in weights.items()}
 
@@ -77,15 +78,25 @@ def logits(ids, weights, config):
         return np.stack([norm(row, weights[name], config.norm_epsilon) for row in x])
 
     x = weights["embedding"][ids] * np.sqrt(config.hidden_dim)
+    found = []
     for i in range(config.num_layers):
         inside = {
             name.removeprefix(f"layers.{i}."): values
             for name, values in weights.items()
             if name.startswith(f"layers.{i}.")
         }
-        update = attention(normed(x, f"layers.{i}.attention_norm"), inside, config, config.local_layers[i])
+        update = attend(normed(x, f"layers.{i}.attention_norm"), inside, config, config.local_layers[i])
         x = x + (normed(update, f"layers.{i}.post_attention_norm") if config.use_post_norms else update)
         y = normed(x, f"layers.{i}.feed_forward_norm")
         update = (gelu(y @ inside["gate_proj"]) * (y @ inside["up_proj"])) @ inside["down_proj"]
         x = x + (normed(update, f"layers.{i}.post_feed_forward_norm") if config.use_post_norms else update)
-    return capped(normed(x, "final_norm") @ weights["embedding"].T, config.final_logit_soft_cap)
+        x = x if steer is None else x + steer[i]
+        found.append(x)
+    return found
+
+
+def logits(ids, weights, config, steer=None, attend=attention):
+    """Logits (t, v) of one sequence of ids (t,); arguments as `states`."""
+    last = states(ids, weights, config, steer, attend)[-1]
+    final = np.stack([norm(row, np.asarray(weights["final_norm"], np.float64), config.norm_epsilon) for row in last])
+    return capped(final @ np.asarray(weights["embedding"], np.float64).T, config.final_logit_soft_cap)
