@@ -18,7 +18,7 @@ from gemma_keras.text.tokenizer import GemmaTokenizer
 
 pytestmark = pytest.mark.no_backend
 
-# By hand, from the model cards.
+# By hand, as other programs name the repositories; none was asked whether it exists.
 EXPECTED = {
     "gemma_2b_en": "google/gemma-2b",
     "gemma_instruct_7b_en": "google/gemma-7b-it",
