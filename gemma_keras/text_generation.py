@@ -45,7 +45,9 @@ def request(
     model, inputs, max_length, stop_token_ids, seed: int | None, sampler, num_return_sequences: int = 1
 ) -> Request:
     """Encode the inputs of `GemmaCausalLM.generate`; arguments and errors as there."""
-    prompts, kind = prompt_data.encode(inputs, model.tokenizer, model.config.vocabulary_size)
+    prompts, kind = prompt_data.encode(
+        inputs, model.tokenizer, model.config.vocabulary_size, model.preprocessor.add_start_token
+    )
     if not isinstance(num_return_sequences, int) or num_return_sequences < 1:
         raise ValueError(f"`num_return_sequences` must be an integer >= 1. Received: {num_return_sequences!r}")
     longest, shortest = max(map(len, prompts)), min(map(len, prompts))

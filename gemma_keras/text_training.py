@@ -129,7 +129,13 @@ class TextTraining:
         if not (isinstance(x, dict) and "token_ids" in x):
             max_length, truncate = self._row_options(max_length, truncate)
             x, *_, own_batch_size = fit_data.prepare(
-                x, self.tokenizer, max_length, self.config.pad_token_id, self.config.vocabulary_size, truncate
+                x,
+                self.tokenizer,
+                max_length,
+                self.config.pad_token_id,
+                self.config.vocabulary_size,
+                truncate,
+                marks=self.preprocessor.marks,
             )
             batch_size = batch_size or own_batch_size
         return super().predict(x, batch_size=batch_size, **kwargs)  # type: ignore[misc]
@@ -154,7 +160,14 @@ class TextTraining:
         else:
             max_length, truncate = self._row_options(max_length, truncate)
             features, targets, weights, own_batch_size = fit_data.prepare(
-                x, self.tokenizer, max_length, config.pad_token_id, config.vocabulary_size, truncate, most_elements
+                x,
+                self.tokenizer,
+                max_length,
+                config.pad_token_id,
+                config.vocabulary_size,
+                truncate,
+                most_elements,
+                self.preprocessor.marks,
             )
         if self._uses_own_loss:
             positions, targets, weights = fit_data.loss_positions(targets, weights)

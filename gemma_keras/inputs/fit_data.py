@@ -18,7 +18,7 @@ _BATCHED_COLUMNS = ("prompt", "prompts", "text", "messages", "token_ids")
 
 def prepare(
     data, tokenizer, max_length: int, pad_token_id: int, vocabulary_size: int | None = None, truncate: bool = False,
-    most_elements: int | None = None,
+    most_elements: int | None = None, marks: tuple[bool, bool] = (True, True),
 ):  # fmt: skip
     """Arrays for `keras.Model.fit`.
 
@@ -31,6 +31,7 @@ def prepare(
         vocabulary_size: ids must lie below it; None does not check.
         truncate: cut longer rows at their end instead of refusing them.
         most_elements: of a data set, as it has no end or more than will be used.
+        marks: whether a text, as opposed to turns, gets bos, and eos.
 
     Returns:
         features: {"token_ids": int32 (b, t), "padding_mask": bool (b, t)}.
@@ -54,7 +55,7 @@ def prepare(
             check_vocabulary(features["token_ids"], vocabulary_size)
             return features, targets, weights, batch_size
     if not (isinstance(data, dict) and "token_ids" in data):
-        data, batch_size = _padded_rows(data, tokenizer, max_length, pad_token_id, truncate)
+        data, batch_size = _padded_rows(data, tokenizer, max_length, pad_token_id, truncate, marks)
     features, targets, weights = _from_arrays(data)
     check_vocabulary(features["token_ids"], vocabulary_size)
     if not weights.any():
@@ -81,20 +82,22 @@ def loss_positions(targets, weights):
     return positions, np.take_along_axis(targets, positions, axis=1), np.take_along_axis(weights, positions, axis=1)
 
 
-def encoded_rows(data, tokenizer, max_length: int, truncate: bool = False) -> list[EncodedExample]:
+def encoded_rows(
+    data, tokenizer, max_length: int, truncate: bool = False, marks: tuple[bool, bool] = (True, True)
+) -> list[EncodedExample]:
     """Every example of any kind of data but arrays, encoded; one warning where control pieces are written out in text.
 
     Args and errors: as `prepare`.
     """
-    return _encoded_rows(data, tokenizer, max_length, truncate)[0]
+    return _encoded_rows(data, tokenizer, max_length, truncate, marks)[0]
 
 
-def _encoded_rows(data, tokenizer, max_length, truncate):
+def _encoded_rows(data, tokenizer, max_length, truncate, marks):
     rows, batch_size = rows_of(data)
     if not rows:
         raise ValueError("The training data is empty: expected at least one example")
     warn_of_marks(texts_in(rows))
-    examples = [_encode(row, tokenizer, number) for number, row in enumerate(rows)]
+    examples = [_encode(row, tokenizer, number, marks) for number, row in enumerate(rows)]
     for number, example in enumerate(examples):
         if len(example.token_ids) > max_length:
             if not truncate:
@@ -113,9 +116,9 @@ def _encoded_rows(data, tokenizer, max_length, truncate):
     return examples, batch_size
 
 
-def _padded_rows(data, tokenizer, max_length, pad_token_id, truncate):
+def _padded_rows(data, tokenizer, max_length, pad_token_id, truncate, marks):
     """Arrays "token_ids", "padding_mask", "is_target" of a sequence of examples, and the batch size it came in."""
-    examples, batch_size = _encoded_rows(data, tokenizer, max_length, truncate)
+    examples, batch_size = _encoded_rows(data, tokenizer, max_length, truncate, marks)
     longest = max(len(example.token_ids) for example in examples)
     width = min(round_up(longest, _LENGTH_MULTIPLE), max_length)
     token_ids, padding_mask = padded([example.token_ids for example in examples], pad_token_id, width)
@@ -221,7 +224,7 @@ def _rows_of_columns(columns):
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _encode(row, tokenizer, number) -> EncodedExample:
+def _encode(row, tokenizer, number, marks) -> EncodedExample:
     if isinstance(row, dict) and "token_ids" in row:
         return _encoded_ids(row, number)
     if tokenizer is None:
@@ -231,7 +234,7 @@ def _encode(row, tokenizer, number) -> EncodedExample:
         )
     try:
         if isinstance(row, str):
-            return chat.encode_text(tokenizer, row)
+            return _encoded_text(tokenizer, row, marks)
         if is_conversation(row):
             return chat.encode_conversation(tokenizer, row)
         if isinstance(row, dict):
@@ -241,13 +244,19 @@ def _encode(row, tokenizer, number) -> EncodedExample:
             if "messages" in row:
                 return chat.encode_conversation(tokenizer, row["messages"])
             if "text" in row:
-                return chat.encode_text(tokenizer, row["text"])
+                return _encoded_text(tokenizer, row["text"], marks)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Example {number}: {error}") from error
     raise ValueError(
         f"Example {number} must be a string, a list of {{'role', 'content'}}, or a dict with 'prompt' and "
         f"'completion', 'prompts' and 'responses', 'messages', 'text' or 'token_ids'. Received: {row!r:.200}"
     )
+
+
+def _encoded_text(tokenizer, text, marks) -> EncodedExample:
+    example = chat.encode_text(tokenizer, text)
+    kept = slice(0 if marks[0] else 1, None if marks[1] else -1)
+    return EncodedExample(example.token_ids[kept], example.is_target[kept])
 
 
 def response_text(response):

@@ -6,6 +6,7 @@ import numpy as np
 
 from gemma_keras.inputs import fit_data, prompt_data
 from gemma_keras.inputs.padding import padded
+from gemma_keras.text import graph_mode
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
 
@@ -19,18 +20,24 @@ class GemmaCausalLMPreprocessor:
         tokenizer: `GemmaTokenizer`, or None; then it only holds the length.
         sequence_length: t, positions a row.
         truncate: cut longer rows at their end, as KerasHub does; False makes them an error.
+        add_start_token, add_end_token: put bos before a text and eos behind one that is trained on. Turns have both
+            marks in any case.
 
     Call: any data that `GemmaCausalLM.fit` takes → x, y, sample_weight, which Keras' `fit` and this model's take:
         x: {"token_ids": int32 (b, t), "padding_mask": bool (b, t)}.
         y: int32 (b, t), the token after each position.
         sample_weight: float32 (b, t), 1 where that token bears loss.
-    A single text gives arrays without the axis b.
+    A single text, or dict of texts, gives arrays without the axis b. Within `tf.data.Dataset.map` it takes and gives
+    tensors.
 
     Raises:
         ValueError: a row longer than `sequence_length` without `truncate`, or data of another kind.
     """
 
-    def __init__(self, tokenizer: GemmaTokenizer | None, sequence_length: int = 1024, truncate: bool = False):
+    def __init__(
+        self, tokenizer: GemmaTokenizer | None, sequence_length: int = 1024, truncate: bool = False,
+        add_start_token: bool = True, add_end_token: bool = True,
+    ):  # fmt: skip
         if isinstance(sequence_length, bool) or not isinstance(sequence_length, int) or sequence_length < 2:
             raise ValueError(
                 f"`sequence_length` must be an integer >= 2. Received: sequence_length={sequence_length!r}"
@@ -38,6 +45,8 @@ class GemmaCausalLMPreprocessor:
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
         self.truncate = truncate
+        self.add_start_token = add_start_token
+        self.add_end_token = add_end_token
 
     @classmethod
     def from_preset(cls, preset: Any, **options: Any) -> "GemmaCausalLMPreprocessor":
@@ -48,9 +57,11 @@ class GemmaCausalLMPreprocessor:
         self, x: Any, sequence_length: int | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         length = self.sequence_length if sequence_length is None else sequence_length
-        is_single = isinstance(x, str)
+        if graph_mode.is_symbolic(x):
+            return graph_mode.preprocess(lambda rows: self(rows, length), x, length)
+        is_single = isinstance(x, str) or (isinstance(x, dict) and all(isinstance(each, str) for each in x.values()))
         # One token more than positions: the last position predicts it.
-        rows = fit_data.encoded_rows([x] if is_single else x, self.tokenizer, length + 1, self.truncate)
+        rows = fit_data.encoded_rows([x] if is_single else x, self.tokenizer, length + 1, self.truncate, self.marks)
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
         token_ids, padding_mask = padded([row.token_ids for row in rows], pad, length + 1)
         is_target = padded([row.is_target for row in rows], False, length + 1)[0].astype(np.float32)
@@ -59,6 +70,11 @@ class GemmaCausalLMPreprocessor:
         if is_single:
             return {name: each[0] for name, each in features.items()}, found[1][0], found[2][0]
         return found
+
+    @property
+    def marks(self) -> tuple[bool, bool]:
+        """Whether a text gets bos, and eos."""
+        return self.add_start_token, self.add_end_token
 
     def generate_preprocess(self, x: Any, sequence_length: int | None = None) -> dict[str, np.ndarray]:
         """Prompts of any kind that `generate` takes, padded on the right: {"token_ids": int32 (b, t), "padding_mask":
@@ -69,7 +85,7 @@ class GemmaCausalLMPreprocessor:
         """
         length = self.sequence_length if sequence_length is None else sequence_length
         rows = 2**31 if self.tokenizer is None else self.tokenizer.vocabulary_size()
-        prompts, kind = prompt_data.encode(x, self.tokenizer, rows)
+        prompts, kind = prompt_data.encode(x, self.tokenizer, rows, self.add_start_token)
         longest = max(map(len, prompts))
         if longest > length and not self.truncate:
             raise ValueError(
@@ -94,13 +110,12 @@ class GemmaCausalLMPreprocessor:
     def get_config(self) -> dict[str, Any]:
         """Plain values that `from_config` makes the same object of."""
         tokenizer = None if self.tokenizer is None else self.tokenizer.get_config()
-        return {"tokenizer": tokenizer, "sequence_length": self.sequence_length, "truncate": self.truncate}
+        names = ("sequence_length", "truncate", "add_start_token", "add_end_token")
+        return {"tokenizer": tokenizer, **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "GemmaCausalLMPreprocessor":
         """The object that `get_config` was asked of."""
         tokenizer = config["tokenizer"]
-        return cls(
-            None if tokenizer is None else GemmaTokenizer.from_config(tokenizer), config["sequence_length"],
-            config["truncate"],
-        )  # fmt: skip
+        tokenizer = None if tokenizer is None else GemmaTokenizer.from_config(tokenizer)
+        return cls(tokenizer, **{name: value for name, value in config.items() if name != "tokenizer"})

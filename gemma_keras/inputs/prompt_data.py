@@ -16,7 +16,7 @@ NO_TOKENIZER = (
 )
 
 
-def encode(inputs, tokenizer, vocabulary_size: int):
+def encode(inputs, tokenizer, vocabulary_size: int, add_start_token: bool = True):
     """Prompts as ids.
 
     Args:
@@ -24,6 +24,7 @@ def encode(inputs, tokenizer, vocabulary_size: int):
             or a list of them, lists of ids, an int array (b, p), or a dict of arrays "token_ids" and "padding_mask".
         tokenizer: `GemmaTokenizer`, or None where inputs are ids.
         vocabulary_size: ids must lie below it.
+        add_start_token: put bos before a text.
 
     Returns:
         prompts: list of lists of ids, none empty. kind: "text", "conversation" or "infilling", with an s for several;
@@ -39,6 +40,8 @@ def encode(inputs, tokenizer, vocabulary_size: int):
     else:
         warn_of_marks(texts_in(inputs))
         prompts, kind = _encode_rows(inputs, tokenizer)
+        if kind in ("text", "texts") and not add_start_token:
+            prompts = [prompt[1:] for prompt in prompts]
     if not prompts:
         raise ValueError("`inputs` is empty: expected at least one prompt")
     for row, prompt in enumerate(prompts):

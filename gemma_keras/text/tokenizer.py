@@ -16,6 +16,7 @@ import numpy as np
 import sentencepiece
 
 from gemma_keras.text import export as tokenizer_export
+from gemma_keras.text import graph_mode
 from gemma_keras.text import folder as tokenizer_folder
 from gemma_keras.text import sentencepiece_files as tokenizer_files
 from gemma_keras.text import training as tokenizer_training
@@ -251,7 +252,10 @@ class GemmaTokenizer:
         return self.tokenize(inputs)
 
     def tokenize(self, inputs: Any) -> Any:
-        """Ids of a text, a list; of several texts a list of lists. Never one of `control_ids`."""
+        """Ids of a text, a list; of several texts a list of lists. Never one of `control_ids`. Within
+        `tf.data.Dataset.map` it takes and gives tensors."""
+        if graph_mode.is_symbolic(inputs):
+            return graph_mode.tokenize(self.encode, inputs)
         return self.encode(inputs) if isinstance(inputs, str) else self.encode_batch(list(inputs))
 
     def detokenize(self, inputs: Any) -> Any:

@@ -22,24 +22,29 @@ def parts(presets):
     return GemmaBackbone.from_preset(preset), GemmaCausalLMPreprocessor.from_preset(preset)
 
 
-def test_states_of_each_block(parts, page):
+@pytest.fixture(scope="module")
+def activations(parts, page):
+    """What each block returns on every suffix in both voices: the arrays, their texts and float (layers, b, t, d)."""
     backbone, preprocessor = parts
-    texts = [f"{voice} {SUFFIXES[0]}" for voice in VOICES]
+    texts = [f"{voice} {suffix}" for suffix in SUFFIXES for voice in VOICES]
     processed = preprocessor(texts, sequence_length=48)[0]
-    found = keras.ops.convert_to_numpy(page["states_of_blocks"](backbone, processed))
-    assert found.shape == (2, 2, 48, 16)
+    return processed, texts, keras.ops.convert_to_numpy(page["states_of_blocks"](backbone, processed))
+
+
+def test_states_of_each_block(parts, activations):
+    backbone, preprocessor = parts
+    _, texts, found = activations
+    assert found.shape == (2, 10, 48, 16)
     weights = dict(backbone.named_arrays())
-    for row, text in enumerate(texts):
-        ids = guide_values.text_row(preprocessor.tokenizer, text)[0]
+    for row in (0, 1, 9):
+        ids = guide_values.text_row(preprocessor.tokenizer, texts[row])[0]
         expected = numpy_gemma.states(np.array(ids), weights, backbone.config)
         for layer, states in enumerate(expected):
             np.testing.assert_allclose(found[layer, row, : len(ids)], states, atol=1e-4)
 
 
-def main_directions(backbone, preprocessor, page):
+def main_directions(processed, states):
     """For each layer the first principal component of the differences between the voices: (layers, d)."""
-    processed = preprocessor([f"{voice} {s}" for s in SUFFIXES for voice in VOICES], sequence_length=48)[0]
-    states = keras.ops.convert_to_numpy(page["states_of_blocks"](backbone, processed))
     last = processed["padding_mask"].sum(1) - 1
     at_end = states[:, np.arange(len(last)), last].reshape(len(states), len(SUFFIXES), 2, -1)
     differences = at_end[:, :, 1] - at_end[:, :, 0]
@@ -47,9 +52,10 @@ def main_directions(backbone, preprocessor, page):
     return np.stack([np.linalg.svd(layer, full_matrices=False)[2][0] for layer in centered])
 
 
-def test_generating_with_a_control_vector(presets, parts, page):
-    backbone, preprocessor = parts
-    directions = main_directions(backbone, preprocessor, page)
+def test_generating_with_a_control_vector(presets, parts, activations, page):
+    _, preprocessor = parts
+    processed, _, states = activations
+    directions = main_directions(processed, states)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-5)
     steered = page["SteeredBackbone"].from_preset(presets["gemma2_instruct_2b_en"])
     answers = []
@@ -66,16 +72,15 @@ def test_generating_with_a_control_vector(presets, parts, page):
     assert answers[0] != answers[1]
 
 
-def test_scores_with_a_control_vector(presets, parts):
-    backbone, preprocessor = parts
-    gemma = GemmaCausalLM(backbone=backbone, preprocessor=preprocessor)
+def test_scores_with_a_control_vector(parts, activations):
+    gemma = GemmaCausalLM(backbone=parts[0], preprocessor=parts[1])
+    processed, texts, _ = activations
     vectors = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
-    processed = preprocessor.generate_preprocess(["The universe"], sequence_length=16)
     found = gemma.score(
         token_ids=processed["token_ids"],
         padding_mask=processed["padding_mask"],
         layer_intercept_fn=lambda x, i: x if i < 0 else x + keras.ops.convert_to_tensor(vectors[i]),
     )
-    ids = [2, *preprocessor.tokenizer.encode("The universe")]
+    ids = guide_values.text_row(gemma.tokenizer, texts[3])[0]
     expected = guide_values.logits(gemma, ids, steer=vectors)
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(found)[0, : len(ids)], expected, atol=1e-4)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found)[3, : len(ids)], expected, atol=1e-4)

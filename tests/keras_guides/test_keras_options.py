@@ -44,7 +44,9 @@ def assert_close(found, expected, atol=2e-6):
         np.testing.assert_allclose(found[name], values, atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": False}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({"run_eagerly": True}, marks=pytest.mark.slow), {"jit_compile": False}]
+)
 def test_how_a_step_is_run_changes_no_value(presets, plain, options):
     weights, history = trained(presets, epochs=2, **options)
     np.testing.assert_allclose(history["loss"], plain[1]["loss"], rtol=1e-5)

@@ -15,8 +15,8 @@ PROMPTS = ["What should I do on a trip to Europe?", "What is Keras?", "Who is An
 RESPONSES = ["Look at the universe.", "a library", "my name"]
 
 
-def crossentropy():
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+def crossentropy(dtype=None):
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype=dtype)
 
 
 def right_tokens():
@@ -125,9 +125,9 @@ def test_lora_on_marked_texts_in_bfloat16(presets, float_type):
     gemma_lm.preprocessor = preprocessor
     gemma_lm.backbone.enable_lora(rank=4)
     texts = [TURNS.format(source=source, target=target) for source, target in SENTENCES]
-    gemma_lm.compile(
-        loss=crossentropy(), optimizer=keras.optimizers.SGD(learning_rate=1e-4), weighted_metrics=right_tokens()
-    )
+    # In Keras' float type, bfloat16 here, TensorFlow adds up the tokens' losses to 2 %.
+    loss = crossentropy("float32")
+    gemma_lm.compile(loss=loss, optimizer=keras.optimizers.SGD(learning_rate=1e-4), weighted_metrics=right_tokens())
     with pytest.warns(UserWarning, match="<start_of_turn> is written out in the text.*from_marked_text"):
         history = gemma_lm.fit(as_tf_data(texts), epochs=1, verbose=0).history
     rows = [guide_values.text_row(gemma_lm.tokenizer, text) for text in texts]

@@ -19,6 +19,7 @@ THINGS = {
     "Gemma3CausalLM and the like": "tests/model/test_from_preset.py::test_keras_hubs_names_are_the_one_implementation",
     "KerasHub's presets, both ways": "tests/parity/test_keras_hub.py::test_presets_go_both_ways",
     "KerasHub's models, both ways": "tests/parity/test_keras_hub.py::test_logits_and_weights_go_both_ways",
+    "KerasHub opening our folder": GUIDES + "test_side_by_side.py::test_generate_and_score_and_the_loss_of_fit",
     "dtype='bfloat16'": GUIDES + "test_inference.py::test_keras_inference",
     "set_floatx": "tests/model/test_text_generation.py"
     "::test_half_precision_as_keras_float_type_generates_what_the_explicit_type_does",

@@ -164,3 +164,51 @@ def test_predict_takes_text(model, tokenizer):
 def test_triples_that_do_not_fit_are_refused(model, x, y, weights, message):
     with pytest.raises(ValueError, match=message):
         model.fit(x, y, sample_weight=weights, verbose=0)
+
+
+@pytest.mark.needs("tensorflow")
+def test_tokenizer_and_preprocessor_map_a_data_set(model, tokenizer):
+    import tensorflow as tf
+
+    preprocessor = model.preprocessor
+    expected = preprocessor(TEXTS)
+    texts = tf.data.Dataset.from_tensor_slices(TEXTS)
+    for data in (texts.map(preprocessor).batch(4), texts.batch(4).map(preprocessor)):
+        ((x, y, weights),) = list(data)
+        for found, wanted in zip((x["token_ids"], x["padding_mask"], y, weights), _flat(expected), strict=True):
+            np.testing.assert_array_equal(found.numpy(), wanted)
+        assert first_loss(model, data) == pytest.approx(first_loss(model, TEXTS), rel=1e-5)
+    pairs = tf.data.Dataset.from_tensor_slices({"prompts": ["red cat"], "responses": ["cat red"]}).map(preprocessor)
+    ((x, y, weights),) = list(pairs)
+    for found, wanted in zip((x["token_ids"], x["padding_mask"], y, weights), _flat(preprocessor([PAIR])), strict=True):
+        np.testing.assert_array_equal(found.numpy(), wanted[0])
+    single = _flat(preprocessor({"prompts": "red cat", "responses": "cat red"}))
+    for found, wanted in zip(single, _flat(preprocessor([PAIR])), strict=True):
+        np.testing.assert_array_equal(found, wanted[0])
+    ids = [tokenizer.encode(text) for text in TEXTS]
+    assert [row.numpy().tolist() for row in texts.map(tokenizer)] == ids
+    (ragged,) = list(texts.batch(4).map(tokenizer))
+    assert ragged.to_list() == ids
+
+
+def _flat(triple):
+    x, y, weights = triple
+    return x["token_ids"], x["padding_mask"], y, weights
+
+
+def test_a_text_may_go_without_bos_and_eos(model, tokenizer):
+    ids = tokenizer.encode("blue dog")
+    bare = GemmaCausalLMPreprocessor(tokenizer, 12, add_start_token=False, add_end_token=False)
+    x, y, weights = bare("blue dog")
+    assert x["token_ids"].tolist() == ids + [0] * (12 - len(ids)) and y.tolist()[: len(ids) - 1] == ids[1:]
+    assert weights.sum() == len(ids) - 1
+    assert bare.generate_preprocess("blue dog")["token_ids"].tolist() == ids + [0] * (12 - len(ids))
+    assert GemmaCausalLMPreprocessor.from_config(bare.get_config()).marks == (False, False)
+    whole = model.preprocessor
+    expected = first_loss(model, {"token_ids": np.array([ids])})
+    model.preprocessor = GemmaCausalLMPreprocessor(tokenizer, 32, add_start_token=False, add_end_token=False)
+    try:
+        assert first_loss(model, ["blue dog"]) == pytest.approx(expected, rel=1e-5)
+        assert model.evaluate([PAIR], verbose=0) > 0
+    finally:
+        model.preprocessor = whole
