@@ -17,7 +17,7 @@ FOLDERS = (*PACKAGES, "workflows", "examples", "benchmarks", "docs", "tests")
 OTHERS = {
     "workflows/ examples/": "YAML only, each with a comment a key; programs of a page",
     "benchmarks/ docs/": "speed and memory as ratios against peers; architecture, recipes, algorithms",
-    "tests/": "mirrors the rooms; plus parity, closed_form, reliability, security, chain",
+    "tests/": "mirrors the rooms; plus parity, closed_form, keras_guides, reliability, security, chain",
 }
 FILES = "docs/files.md"
 
