@@ -234,7 +234,9 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
     # --- disk
 
     @classmethod
-    def from_preset(cls, preset, dtype=None, load_weights: bool = True, seed: int = 0) -> "GemmaCausalLM":
+    def from_preset(
+        cls, preset, dtype=None, load_weights: bool = True, seed: int = 0, preprocessor: Any = "auto"
+    ) -> "GemmaCausalLM":
         """A model from a Hugging Face folder, a `.gguf` file, a KerasHub preset, a hub id, a published name, or the
         folder of an adapter, which gives its base with the adapter active.
 
@@ -244,6 +246,8 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
                 hub, or with `load_weights=False` is a size alone, without a tokenizer.
             dtype: Keras dtype or policy name of the result, default Keras' global policy; weights are cast on the way.
             load_weights: False gives random weights, keyed by `seed`.
+            preprocessor: "auto" for one over the tokenizer that lies there, another one, or None; then only ids go in
+                and out.
 
         Raises:
             gemma_keras.checkpoints.errors.CheckpointError: a folder that is damaged, incomplete or of another
@@ -253,6 +257,8 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
         model = cls(
             GemmaBackbone(loaded.config, dtype=dtype, weights=presets.first_weights(loaded, seed)), loaded.tokenizer
         )
+        if not isinstance(preprocessor, str):
+            model.preprocessor = preprocessor
         if loaded.adapter is not None:
             model.load_adapter(loaded.adapter)
         return model

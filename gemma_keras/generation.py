@@ -120,6 +120,11 @@ class Decoding:
         return Generated(found["written"][:, columns], is_sampled, found["finished"], found["log_probs"][:, columns])
 
 
+def forget_programs(backbone) -> None:
+    """Drop what was compiled for a backbone, as its blocks may have been changed since."""
+    _COMPILED.pop(backbone, None)
+
+
 class _Call:
     """One call's arrays, checked, and the programs of its length, sampler and stop ids."""
 

@@ -83,12 +83,13 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             optimizer: default AdamW at 1e-5 without weight decay.
             loss: "auto" for `-log sigmoid(chosen - rejected - margin)`; any other gets the margins (b,) and the scores
                 (b, 2).
-            metrics: default the share of pairs whose chosen response scores higher, "accuracy".
+            metrics: with our loss by default the share of pairs whose chosen response scores higher, "accuracy".
         """
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = keras.optimizers.AdamW(1e-5, weight_decay=0.0)
-        loss = pair_loss if isinstance(loss, str) and loss == "auto" else loss
-        if metrics is None:
+        is_ours = isinstance(loss, str) and loss == "auto"
+        loss = pair_loss if is_ours else loss
+        if metrics is None and is_ours:
             metrics = [keras.metrics.MeanMetricWrapper(pair_accuracy, name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
@@ -96,28 +97,32 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         """As Keras', which leaves a model with a `compile` of its own uncompiled."""
         compile_again(self, config)
 
-    def fit(self, x=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, validation_data=None,
-            **kwargs):  # fmt: skip
+    def fit(
+        self, x=None, y=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, validation_data=None,
+        **kwargs,
+    ):  # fmt: skip
         """Keras' `fit` on preferences.
 
         Args:
             x: rows `{"prompt", "chosen", "rejected"}` and perhaps "margin", a dict of lists of these, or a data set,
-                see `inputs/pair_data.py`.
+                see `inputs/pair_data.py`; with `y` arrays, which Keras gets as they are.
+            y: targets of a loss of yours.
             batch_size: pairs, default 32, or what a data set comes with.
             max_length, truncate: tokens a row, and whether longer ones are cut at their end; otherwise they are an
                 error.
-            validation_data: the same kinds as x.
+            validation_data: the same kinds as x; with `y` Keras'.
 
         Raises:
             ValueError: data of another kind, rows that are too long, or no tokenizer.
         """
         if not self.compiled:
             self.compile()
-        features, margins, own_batch_size = self._pairs(x, max_length, truncate)
-        if validation_data is not None:
-            validation_data = self._pairs(validation_data, max_length, truncate)[:2]
-        batch_size = batch_size or own_batch_size
-        return super().fit(features, margins, batch_size=batch_size, validation_data=validation_data, **kwargs)
+        if y is None:
+            x, y, own_batch_size = self._pairs(x, max_length, truncate)
+            batch_size = batch_size or own_batch_size
+            if validation_data is not None:
+                validation_data = self._pairs(validation_data, max_length, truncate)[:2]
+        return super().fit(x, y, batch_size=batch_size, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, **kwargs):
         """Keras' `evaluate` on the same kinds of data as `fit`."""

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from gemma_keras.generation import forget_programs
 from gemma_keras.inputs import fit_data, triples
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
 from gemma_keras.keras_files import compile_again
@@ -48,6 +49,7 @@ class TextTraining:
             optimizer = keras.optimizers.AdamW(2e-5, weight_decay=0.0)
         self.sampler = Sampler.from_name(sampler)
         self._calls = 0
+        forget_programs(self.backbone)
         self._uses_own_loss = isinstance(loss, str) and loss == "auto" and not metrics and not weighted_metrics
         self._loss_name = loss if isinstance(loss, str) else None
         if not self._uses_own_loss:

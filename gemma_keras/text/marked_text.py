@@ -97,13 +97,13 @@ def from_marked_text(text: str) -> list[dict[str, str]] | dict[str, str]:
     for turn in _TURN.finditer(text):
         if text[end : turn.start()].strip():
             break
-        is_open = not turn[0].endswith(END_OF_TURN)
+        is_open = not turn[0].endswith(END_OF_TURN) or START_OF_TURN in turn[2]
         end = turn.end()
         if is_open and turn[1] == "model" and not turn[2].strip():
             break
         if is_open:
             raise InputError(
-                f"The last turn is not ended. Expected {END_OF_TURN}, or `{START_OF_TURN}model` and nothing after it. "
+                f"A turn is not ended. Expected {END_OF_TURN}, or `{START_OF_TURN}model` and nothing after it. "
                 f"Received: ...{text[-60:]!r}"
             )
         messages.append({"role": turn[1], "content": turn[2]})

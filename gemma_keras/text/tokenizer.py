@@ -16,8 +16,8 @@ import numpy as np
 import sentencepiece
 
 from gemma_keras.text import export as tokenizer_export
-from gemma_keras.text import graph_mode
 from gemma_keras.text import folder as tokenizer_folder
+from gemma_keras.text import graph_mode
 from gemma_keras.text import sentencepiece_files as tokenizer_files
 from gemma_keras.text import training as tokenizer_training
 from gemma_keras.text.folder import CONFIG_FILE, JSON_FILE, MODEL_FILE
@@ -40,7 +40,7 @@ class GemmaTokenizer:
     space.
 
     Args:
-        model_proto: bytes of a `tokenizer.model`.
+        model_proto: bytes of a `tokenizer.model`, or its path; KerasHub's name for it, `proto`, is taken too.
         family: "gemma", "gemma2" or "gemma3", which decides on the chat template. Default: "gemma3" if the pieces are
             Gemma 3's, else "gemma".
         tokenizer_json: bytes of the `tokenizer.json` that came along, to be handed on by `save`.
@@ -61,17 +61,21 @@ class GemmaTokenizer:
     """
 
     def __init__(
-        self, model_proto: bytes, family: str | None = None, tokenizer_json: bytes | None = None,
-        chat_template: str | None = None,
-        more_stop_ids: Iterable[int] = (),
-        template_file: bool = False,
+        self, model_proto: bytes | str | pathlib.Path | None = None, family: str | None = None,
+        tokenizer_json: bytes | None = None, chat_template: str | None = None, more_stop_ids: Iterable[int] = (),
+        template_file: bool = False, *, proto: bytes | str | pathlib.Path | None = None,
     ):  # fmt: skip
+        model_proto = model_proto if proto is None else proto
+        if model_proto is None:
+            raise TypeError("A tokenizer needs `model_proto`, the bytes of a tokenizer.model or its path")
+        if not isinstance(model_proto, bytes):
+            model_proto = pathlib.Path(model_proto).read_bytes()
         if family is not None and family not in tokenizer_export.CHAT_TEMPLATES:
             raise ValueError(
                 f"`family` must be one of {tuple(tokenizer_export.CHAT_TEMPLATES)}. Received: family={family!r}"
             )
         model = tokenizer_files.parse_model(model_proto)
-        self.model_proto = model_proto
+        self.model_proto: bytes = model_proto
         self.tokenizer_json = tokenizer_json
         self.control_ids = tokenizer_files.control_piece_ids(model)
         mended = tokenizer_files.without_matching_controls(model, self.control_ids)

@@ -2,7 +2,9 @@
 answers."""
 
 import json
+import signal
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,7 @@ class Conversation:
         self.messages.append({"role": "user", "content": text})
         said, shown = "", ""
         try:
-            for piece in self._answer(list(self.messages), self._draws):
+            for piece in _until_ctrl_c(self._answer(list(self.messages), self._draws)):
                 said += piece
                 # Blanks around an answer are no part of it: those at the end wait for what follows them.
                 text = said.strip()
@@ -129,6 +131,27 @@ class Conversation:
             self._notice(f"{file}: cannot write ({error.strerror}); name another file")
             return
         self._notice(f"added to {file}")
+
+
+def _until_ctrl_c(pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces; Ctrl-C is noted and raised between two of them. Raised wherever it comes it may fall into a callback
+    of the backend's, where Python drops it."""
+    pressed = False
+
+    def note(number: int, frame: types.FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        for piece in pieces:
+            if pressed:
+                raise KeyboardInterrupt
+            yield piece
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def converse(conversation: Conversation, read: Callable[[], str]) -> None:

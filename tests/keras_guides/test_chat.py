@@ -117,7 +117,6 @@ def test_a_marked_history_asks_what_a_history_of_messages_does(talking):
     assert [(message["role"], message["content"].strip()) for message in from_marked_text(ended)] == expected
 
 
-@pytest.mark.xfail(strict=True, reason="an unended model turn swallows the user's turn after it")
 def test_a_marked_history_with_an_open_turn_is_refused():
     with pytest.raises(InputError, match="not ended"):
         from_marked_text(f"{USER}one{END}{MODEL}answer 1{USER}two{END}{MODEL}")

@@ -144,7 +144,6 @@ def test_lora_on_marked_texts_in_bfloat16(presets, float_type):
     assert float(history["loss"][0]) == pytest.approx(loss, rel=1e-2)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="`from_preset` of a model takes no preprocessor")
 def test_a_preprocessor_is_handed_to_from_preset(presets):
     preprocessor = GemmaCausalLMPreprocessor.from_preset(presets["gemma2_instruct_2b_en"], sequence_length=128)
     gemma_lm = GemmaCausalLM.from_preset(presets["gemma2_instruct_2b_en"], preprocessor=preprocessor)

@@ -6,7 +6,6 @@ The notebook replaces two private methods of KerasHub's attention. Ours has othe
 Source: Jin et al. 2024, arXiv:2401.01325, section 3.
 """
 
-import os
 from types import MethodType
 
 import guide_values
@@ -99,9 +98,6 @@ def test_self_extend(gemma_lm):
     assert guide_values.shortfall(gemma_lm, ids, said, attend=extended_attention).max() < 1e-4
 
 
-@pytest.mark.xfail(
-    os.environ["KERAS_BACKEND"] != "torch", strict=True, reason="compile() keeps the programs of the blocks before"
-)
 def test_blocks_that_are_replaced_after_an_answer_take_part_after_compile(presets):
     model = GemmaCausalLM.from_preset(presets["code_gemma_2b_en"])
     ids = np.random.default_rng(2).integers(5, 360, 32).tolist()

@@ -39,7 +39,7 @@ def model(tiny_configs):
 # --- tokenizer
 
 
-def test_the_tokenizer_answers_under_kerashubs_names(tokenizer):
+def test_the_tokenizer_answers_under_kerashubs_names(tokenizer, tmp_path):
     vocabulary = tokenizer.get_vocabulary()
     assert len(vocabulary) == tokenizer.vocabulary_size() == 300
     assert vocabulary[:4] == ["<pad>", "<eos>", "<bos>", "<unk>"]
@@ -58,6 +58,10 @@ def test_the_tokenizer_answers_under_kerashubs_names(tokenizer):
     assert tokenizer.detokenize(keras.ops.convert_to_tensor([ids, ids])) == ["red cat"] * 2
     with pytest.raises(ValueError, match="Token ids must be from 0 to 299. Received: 300"):
         tokenizer.id_to_token(300)
+    (tmp_path / "vocabulary.spm").write_bytes(tokenizer.model_proto)
+    assert GemmaTokenizer(proto=str(tmp_path / "vocabulary.spm")).get_vocabulary() == vocabulary
+    with pytest.raises(TypeError, match="A tokenizer needs `model_proto`"):
+        GemmaTokenizer()
     again = GemmaTokenizer.from_config(tokenizer.get_config())
     assert (again.model_proto, again.family) == (tokenizer.model_proto, "gemma3")
 

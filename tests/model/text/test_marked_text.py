@@ -40,8 +40,9 @@ def test_a_trusted_text_is_what_its_marks_say(text, expected):
     [
         ("Knock knock.", "Expected turns, <start_of_turn>user.*Received: 'Knock knock.'"),
         ("Be brief. " + PROMPT, "Expected turns.*nothing between them. Received: 'Be brief."),
-        (PROMPT + "Sure,", "The last turn is not ended. Expected <end_of_turn>.*Sure,"),
-        ("<start_of_turn>user\nKnock", "The last turn is not ended"),
+        (PROMPT + "Sure,", "A turn is not ended. Expected <end_of_turn>.*Sure,"),
+        ("<start_of_turn>user\nKnock", "A turn is not ended"),
+        (PROMPT + "Who's there?" + PROMPT, "A turn is not ended"),
         ("<start_of_turn>user\na<end_of_turn> b " + PROMPT, "nothing between them"),
     ],
 )
