@@ -1,7 +1,7 @@
 """KerasHub's own tests of Gemma, Gemma 2 and Gemma 3 (text), run against this library from a copy outside it.
 
-    git clone --depth 1 https://github.com/keras-team/keras-hub /tmp/keras-hub
-    KERAS_BACKEND=jax python -m benchmarks.keras_hub_tests /tmp/keras-hub -q
+    git clone --depth 1 https://github.com/keras-team/keras-hub ../keras-hub
+    KERAS_BACKEND=jax python -m benchmarks.keras_hub_tests ../keras-hub -q
 
 What follows the folder goes to pytest. Needs the extra `keras-hub`, whose classes are replaced by ours in the modules
 that the tests import them from. Tests that fetch presets, or take images, are left out.

@@ -10,17 +10,14 @@ import numpy as np
 
 def is_symbolic(value: Any) -> bool:
     """Whether a value, or one of a mapping's, is a tensor of a graph that is being built."""
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None:
-        return False
+    tf = _tensorflow()
     values = value.values() if isinstance(value, Mapping) else [value]
-    return any(tensorflow.is_symbolic_tensor(each) for each in values)
+    return tf is not None and any(tf.is_symbolic_tensor(each) for each in values)
 
 
 def tokenize(encode: Callable[[str], list[int]], texts: Any) -> Any:
     """Ids of a symbolic text () as int32 (t,), of texts (b,) as a ragged tensor (b, None)."""
-    import tensorflow as tf
-
+    tf = _tensorflow()
     is_single = texts.shape.rank == 0
 
     def run(array: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +40,7 @@ def preprocess(prepare: Callable[[Any], Any], x: Any, length: int) -> Any:
     Returns:
         ({"token_ids", "padding_mask"}, y, sample_weight), tensors (t,) or (b, t).
     """
-    import tensorflow as tf
-
+    tf = _tensorflow()
     names = list(x) if isinstance(x, Mapping) else None
     tensors = [x] if names is None else [x[name] for name in names]
     rank = tensors[0].shape.rank
@@ -62,6 +58,11 @@ def preprocess(prepare: Callable[[Any], Any], x: Any, length: int) -> Any:
     for each in found:
         each.set_shape([length] if rank == 0 else [None, length])
     return {"token_ids": found[0], "padding_mask": found[1]}, found[2], found[3]
+
+
+def _tensorflow() -> Any:
+    """The module where it has been loaded, as it has where there are tensors of its graphs; else None."""
+    return sys.modules.get("tensorflow")
 
 
 def _plain(array: Any) -> list[str]:

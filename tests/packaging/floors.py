@@ -95,7 +95,6 @@ DOORS = {
     "gemma_keras/checkpoints/gguf_reader.py": ("gguf", "an optional package"),
     "gemma_keras/checkpoints/keras_hub.py": ("keras*", "an optional package, and the Keras it brings along"),
     "gemma_keras/checkpoints/hub.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
-    "gemma_keras/text/graph_mode.py": ("tensorflow", "`tf.data` has loaded it when these functions are called"),
     "gemma_keras/text/tokenizer.py": (
         "gemma_keras",
         "`from_preset`: file formats, a floor above, by the package's name",
