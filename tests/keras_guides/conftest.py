@@ -1,5 +1,7 @@
 """Small models in folders of their own, under the names of the presets that the guides open."""
 
+import os
+import pathlib
 import re
 
 import keras
@@ -26,6 +28,15 @@ TEXTS = [
 ]  # fmt: skip
 INFILLING = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|file_separator|>")
 UNUSED = tuple(f"<unused{number}>" for number in range(4))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """TensorFlow traces a program for every prompt's width, minutes in all: there `make test-all` runs the guides."""
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        for item in items:
+            if pathlib.Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.slow)
 
 
 def with_pieces(tokenizer, pieces, family):

@@ -67,6 +67,7 @@ def test_types_of_gguf(source, tmp_path):
         np.testing.assert_allclose(weights[name], values, rtol=2**-8, atol=2e-7, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("keras_hub")
 def test_keras_hub_presets_both_ways(tmp_path):
     """In processes of their own: KerasHub loads a backend."""

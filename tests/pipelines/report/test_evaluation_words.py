@@ -17,6 +17,14 @@ from pipelines.stages.registry import reports
 pytestmark = pytest.mark.no_backend
 
 
+@pytest.fixture(autouse=True)
+def _words_alone(monkeypatch):
+    """These tests read words; drawing takes most of a page's time."""
+    monkeypatch.setattr(
+        "pipelines.report.svg.to_svg", lambda figure, prefix, label: f"<svg aria-label='{prefix}'></svg>"
+    )
+
+
 @pytest.mark.parametrize(
     ("judge", "named", "said"),
     [
