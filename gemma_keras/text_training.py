@@ -100,7 +100,7 @@ class TextTraining:
         options = {"max_length": max_length, "truncate": truncate, "batch_size": batch_size}
         steps = kwargs.get("steps_per_epoch")
         most = None if steps is None else steps * kwargs.get("epochs", 1)
-        features, targets, weights, batch = self._training_arrays(x, y, sample_weight, **options, most_elements=most)
+        features, targets, weights, batch = self._training_arrays(x, y, sample_weight, **options, most_steps=most)
         if validation_data is not None:
             given = validation_data if triples.is_triple(validation_data) else (validation_data,)
             held_out, next_ids, their_weights = (*given, None, None)[:3]
@@ -148,7 +148,7 @@ class TextTraining:
             self.preprocessor.truncate if truncate is None else truncate,
         )
 
-    def _training_arrays(self, x, y, sample_weight, max_length, truncate, batch_size, most_elements=None):
+    def _training_arrays(self, x, y, sample_weight, max_length, truncate, batch_size, most_steps=None):
         config = self.config
         if y is not None:
             if not (isinstance(x, dict) and "token_ids" in x):
@@ -168,7 +168,8 @@ class TextTraining:
                 config.pad_token_id,
                 config.vocabulary_size,
                 truncate,
-                most_elements,
+                most_steps,
+                batch_size,
                 self.preprocessor.marks,
             )
         if self._uses_own_loss:

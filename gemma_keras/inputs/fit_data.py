@@ -12,13 +12,14 @@ from gemma_keras.text.chat import EncodedExample
 from gemma_keras.text.marked_text import texts_in, warn_of_marks
 
 _LENGTH_MULTIPLE = 16  # fewer distinct shapes, so fewer compilations
+_KERAS_BATCH_SIZE = 32  # Keras' default
 _PAIR_COLUMNS = (("prompt", "completion"), ("prompts", "responses"), ("prompt", "response"))
 _BATCHED_COLUMNS = ("prompt", "prompts", "text", "messages", "token_ids")
 
 
 def prepare(
     data, tokenizer, max_length: int, pad_token_id: int, vocabulary_size: int | None = None, truncate: bool = False,
-    most_elements: int | None = None, marks: tuple[bool, bool] = (True, True),
+    most_steps: int | None = None, asked_batch_size: int | None = None, marks: tuple[bool, bool] = (True, True),
 ):  # fmt: skip
     """Arrays for `keras.Model.fit`.
 
@@ -30,7 +31,8 @@ def prepare(
         pad_token_id: fills rows up on the right.
         vocabulary_size: ids must lie below it; None does not check.
         truncate: cut longer rows at their end instead of refusing them.
-        most_elements: of a data set, as it has no end or more than will be used.
+        most_steps: of training; of a data set no more is read than these use. None reads all, which must have an end.
+        asked_batch_size: rows a step; default those of the data set's batches.
         marks: whether a text, as opposed to turns, gets bos, and eos.
 
     Returns:
@@ -47,8 +49,12 @@ def prepare(
         data = {"token_ids": data}
     batch_size = None
     if is_data_set(data):
-        data = elements_of(data, most_elements)
+        data = elements_of(data, may_be_endless=most_steps is not None)
         first = next(data, None)
+        if most_steps is not None:
+            rows = _rows_in(first)
+            used = most_steps * (asked_batch_size or rows or _KERAS_BATCH_SIZE)
+            data = itertools.islice(data, -(-used // (rows or 1)) - 1)
         data = itertools.chain(() if first is None else [first], data)
         if is_triple(first):
             features, targets, weights, batch_size = joined(data, pad_token_id)
@@ -178,6 +184,15 @@ def rows_of(data) -> tuple[list, int | None]:
             batch_size = batch_size or len(batch)
             rows.extend(batch)
     return rows, batch_size
+
+
+def _rows_in(element) -> int | None:
+    """How many examples a batch of a data set holds; None where an element is one example."""
+    if is_triple(element):
+        token_ids = np.asarray(element[0]["token_ids"])
+        return len(token_ids) if token_ids.ndim == 2 else None
+    batch = _batch_rows(_plain(element))
+    return None if batch is None else len(batch) or None
 
 
 def _plain(value):

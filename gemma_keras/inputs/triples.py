@@ -1,6 +1,5 @@
 """Data sets of prepared arrays: Keras' (x, y, sample_weight), one example or one batch an element."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,11 +11,11 @@ def is_data_set(data: Any) -> bool:
     return not isinstance(data, (str, Mapping, np.ndarray, list, tuple))
 
 
-def elements_of(data: Any, most: int | None = None) -> Iterator[Any]:
-    """The elements of a data set, the first `most` of them.
+def elements_of(data: Any, may_be_endless: bool = False) -> Iterator[Any]:
+    """The elements of a data set.
 
     Raises:
-        ValueError: it is none, or it has no end and `most` is None.
+        ValueError: it is none, or it has no end where that is not allowed.
     """
     try:
         elements = iter(data)
@@ -24,9 +23,9 @@ def elements_of(data: Any, most: int | None = None) -> Iterator[Any]:
         raise ValueError(
             f"`x` must be a list, a dict of columns, arrays, or a data set. Received: {type(data).__name__}"
         ) from error
-    if most is None:
+    if not may_be_endless:
         _refuse_endless(data)
-    return itertools.islice(elements, most)
+    return elements
 
 
 def _refuse_endless(data: Any) -> None:

@@ -126,7 +126,19 @@ def test_a_data_set_without_end_is_read_as_far_as_it_is_used(model):
     endless = tf.data.Dataset.from_tensor_slices(TEXTS).batch(4).repeat()
     with pytest.raises(ValueError, match=r"The data set has no end. Leave out `.repeat\(\)` and pass `epochs`"):
         model.fit(endless, verbose=0)
-    assert first_loss(model, endless, steps_per_epoch=2) == pytest.approx(first_loss(model, TEXTS), rel=1e-5)
+    expected = first_loss(model, TEXTS)
+    assert first_loss(model, endless, steps_per_epoch=2) == pytest.approx(expected, rel=1e-5)
+    # Read example by example, a step takes a batch of them all the same.
+    one_by_one = tf.data.Dataset.from_tensor_slices(TEXTS).repeat()
+    assert first_loss(model, one_by_one, steps_per_epoch=1) == pytest.approx(expected, rel=1e-5)
+    x, y, weights = model.preprocessor(TEXTS)
+    triples = tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(2).repeat()
+    assert first_loss(model, triples, steps_per_epoch=1) == pytest.approx(expected, rel=1e-5)
+    # Without a batch size the data set's own: the first batch alone, and what comes after is not read.
+    read = []
+    counted = (read.append(text) or [text] * 2 for text in ["cat", "dog", "sun"])
+    model.fit(counted, steps_per_epoch=2, verbose=0)
+    assert read == ["cat", "dog"]
 
 
 def test_the_preprocessors_length_and_cut_are_what_fit_and_generate_go_by(model):
