@@ -6,6 +6,7 @@ import pytest
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaTokenizer
 from gemma_keras.backends import to_host
+from gemma_keras.inputs import triples
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
 from gemma_keras.text import chat
 
@@ -224,3 +225,23 @@ def test_a_text_may_go_without_bos_and_eos(model, tokenizer):
         assert model.evaluate([PAIR], verbose=0) > 0
     finally:
         model.preprocessor = whole
+
+
+@pytest.mark.parametrize("asked, steps", [({}, 2), ({"batch_size": 1}, 4)])
+def test_a_step_takes_the_batch_of_the_data_set_or_as_many_rows_as_are_asked_for(model, asked, steps):
+    tf = pytest.importorskip("tensorflow")
+    seen = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    model.fit(tf.data.Dataset.from_tensor_slices(TEXTS).batch(2), callbacks=[count], verbose=0, **asked)
+    assert len(seen) == steps
+
+
+def test_batches_of_other_widths_are_filled_up():
+    batches = [
+        ({"token_ids": np.full((1, width), 3), "padding_mask": np.ones((1, width), bool)}, np.full((1, width), 4))
+        for width in (2, 4, 3)
+    ]
+    x, y, weights, batch_size = triples.joined(batches, pad_token_id=7)
+    assert x["token_ids"].tolist() == [[3, 3, 7, 7], [3, 3, 3, 3], [3, 3, 3, 7]] and batch_size == 1
+    assert y.tolist() == [[4, 4, 7, 7], [4, 4, 4, 4], [4, 4, 4, 7]]
+    assert x["padding_mask"].sum(axis=1).tolist() == [2, 4, 3] == (weights > 0).sum(axis=1).tolist()

@@ -118,6 +118,7 @@ def test_a_stream_never_shows_half_a_character(model, monkeypatch):
         ("so far\n", "so far"),
         ("so far\nQ", "so far"),
         ("so\nQ far", "so\nQ far"),
+        ("zz", "zz"),
         ("a\ufffd", "a"),
     ],
 )
@@ -127,7 +128,7 @@ def test_what_may_become_a_stop_string_is_held_back(text, safe):
 
 def test_the_earliest_stop_string_cuts():
     assert StopStrings(["b", "a"]).cut("xxabxx") == ("xx", True)
-    assert StopStrings("b").cut("xxxx") == ("xxxx", False)
+    assert StopStrings("b").cut("xxxx") == ("xxxx", False) and StopStrings("b").cut("bx") == ("", True)
     for wrong in ("", ["a", ""], [3]):
         with pytest.raises(ValueError, match="`stop` must be strings that are not empty"):
             StopStrings([wrong] if wrong == "" else wrong)
@@ -181,6 +182,8 @@ def test_what_stream_and_stop_do_not_take(model):
         model.stream(["a", "b"], max_length=20)
     with pytest.raises(ValueError, match="`stop` ends text, and the prompts are ids: pass stop_token_ids"):
         model.generate([[2, 5]], max_length=8, stop="x")
+    with pytest.raises(ValueError, match="The longest prompt has 9 tokens and leaves no room"):
+        model.generate([[2, 5], [2] * 9], max_length=8)
 
 
 @pytest.mark.parametrize("floatx", ["bfloat16", "float16"])
