@@ -115,13 +115,23 @@ def run_folder(options: argparse.Namespace, loaded: LoadedWorkflow) -> Path:
 def _say_results(folder: Path, summary: dict[str, Any]) -> None:
     """The figures of a run, and where the model lies that it was for."""
     _print("\n".join([*headline.lines(summary, registry.reports()), ""]))
+    place = model_of(folder, summary)
+    if place is not None:
+        _print(f"model:  {place}")
+
+
+def model_of(folder: Path, summary: dict[str, Any]) -> Path | None:
+    """The model that a run was for: its last policy's, else that of the last stage which leaves one, or None."""
     seed = summary["seed"] if "seeds" in summary else None
-    for name in reversed(summary["stages"]):
+    stages = summary["stages"]
+    # The policy before its controls, which may have been trained after it.
+    policies = [name for name, stage in stages.items() if stage["kind"] == "policy_optimization"]
+    for name in reversed([*stages, *policies]):
         # Of several seeds the first one's: the figures of the sections of the report are those too.
         for place in (stage_folder(folder, name, seed), stage_folder(folder, name, None)):
             if (place / "model").is_dir():
-                _print(f"model:  {place / 'model'}")
-                return
+                return place / "model"
+    return None
 
 
 def _load(options: argparse.Namespace) -> LoadedWorkflow:

@@ -3,6 +3,7 @@
 import stage_fixture
 
 from pipelines import cli
+from pipelines.commands import workflows
 
 WORKFLOW = """\
 name: first
@@ -35,3 +36,15 @@ def test_a_stage_says_what_it_does_and_the_run_what_it_learned(tmp_path, backend
     (losses,) = [line for line in said if line.startswith("loss of sft")]
     assert losses.startswith("loss of sft  from ") and ", held out " in losses and losses.endswith(" tokens")
     assert said[-2:] == [f"model:  {out}/stages/sft/model", f"report: {out}/report.html"]
+
+
+def test_the_model_that_is_named_is_the_policy_and_not_what_was_trained_after_it(tmp_path):
+    for name in ("sft", "policy", "control"):
+        (tmp_path / "stages" / name / "model").mkdir(parents=True)
+    kinds = {"sft": "instruction_tuning", "policy": "policy_optimization", "control": "instruction_tuning"}
+    stages = {name: {"kind": kind, "seconds": 1.0, "peak_memory_gib": 1.0} for name, kind in kinds.items()}
+    place = workflows.model_of(tmp_path, {"stages": stages})
+    assert place == tmp_path / "stages" / "policy" / "model"
+    del stages["policy"]
+    assert workflows.model_of(tmp_path, {"stages": stages}) == tmp_path / "stages" / "control" / "model"
+    assert workflows.model_of(tmp_path, {"stages": {"reward": {"kind": "reward_modeling"}}}) is None
