@@ -125,7 +125,7 @@ def model_of(folder: Path, summary: dict[str, Any]) -> Path | None:
     seed = summary["seed"] if "seeds" in summary else None
     stages = summary["stages"]
     # The policy before its controls, which may have been trained after it.
-    policies = [name for name, stage in stages.items() if stage["kind"] == "policy_optimization"]
+    policies = [name for name, stage in stages.items() if stage["kind"] in registry.AIMS]
     for name in reversed([*stages, *policies]):
         # Of several seeds the first one's: the figures of the sections of the report are those too.
         for place in (stage_folder(folder, name, seed), stage_folder(folder, name, None)):

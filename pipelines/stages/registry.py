@@ -73,3 +73,7 @@ def reports() -> tuple[KindReport, ...]:
         for folder in FOLDERS
         if importlib.util.find_spec(f"pipelines.stages.{folder}.report") is not None
     )
+
+
+AIMS = ("policy_optimization",)
+"""Kinds whose model a run is for, whatever is trained after it to compare with."""
