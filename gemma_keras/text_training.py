@@ -129,27 +129,26 @@ class TextTraining:
         """Keras' `predict` on the same kinds of data as `fit`: logits float32 (b, t, v) at every position, or what the
         call gives for prepared arrays."""
         if not (isinstance(x, dict) and "token_ids" in x):
-            max_length, truncate = self._row_options(max_length, truncate)
-            x, *_, own_batch_size = fit_data.prepare(
-                x,
-                self.tokenizer,
-                max_length,
-                self.config.pad_token_id,
-                self.config.vocabulary_size,
-                truncate,
-                marks=self.preprocessor.marks,
-            )
+            x, *_, own_batch_size = self._prepared(x, max_length, truncate)
             batch_size = batch_size or own_batch_size
         return super().predict(x, batch_size=batch_size, **kwargs)  # type: ignore[misc]
 
-    def _row_options(self, max_length, truncate):
-        return (
-            self.preprocessor.sequence_length if max_length is None else max_length,
-            self.preprocessor.truncate if truncate is None else truncate,
+    def _prepared(self, x, max_length, truncate, most_steps=None, batch_size=None):
+        """`fit_data.prepare` under the preprocessor's options where the call gives none."""
+        preprocessor, config = self.preprocessor, self.config
+        return fit_data.prepare(
+            x,
+            self.tokenizer,
+            preprocessor.sequence_length if max_length is None else max_length,
+            config.pad_token_id,
+            config.vocabulary_size,
+            preprocessor.truncate if truncate is None else truncate,
+            most_steps,
+            batch_size,
+            preprocessor.marks,
         )
 
     def _training_arrays(self, x, y, sample_weight, max_length, truncate, batch_size, most_steps=None):
-        config = self.config
         if y is not None:
             if not (isinstance(x, dict) and "token_ids" in x):
                 raise ValueError(
@@ -157,21 +156,11 @@ class TextTraining:
                     "loss-bearing tokens, or the arrays of `model.preprocessor(x)`"
                 )
             features, targets, weights = triples.checked(x, y, sample_weight)
-            fit_data.check_vocabulary(features["token_ids"], config.vocabulary_size)
+            fit_data.check_vocabulary(features["token_ids"], self.config.vocabulary_size)
             own_batch_size = None
         else:
-            max_length, truncate = self._row_options(max_length, truncate)
-            features, targets, weights, own_batch_size = fit_data.prepare(
-                x,
-                self.tokenizer,
-                max_length,
-                config.pad_token_id,
-                config.vocabulary_size,
-                truncate,
-                most_steps,
-                batch_size,
-                self.preprocessor.marks,
-            )
+            prepared = self._prepared(x, max_length, truncate, most_steps, batch_size)
+            features, targets, weights, own_batch_size = prepared
         if self._uses_own_loss:
             positions, targets, weights = fit_data.loss_positions(targets, weights)
             features["target_ids"] = targets

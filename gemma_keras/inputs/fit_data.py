@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gemma_keras.inputs.padding import padded, round_up
+from gemma_keras.inputs.padding import padded, round_up, training_width
 from gemma_keras.inputs.triples import elements_of, is_data_set, is_triple, joined
 from gemma_keras.text import chat
 from gemma_keras.text.chat import EncodedExample
@@ -125,8 +125,7 @@ def _encoded_rows(data, tokenizer, max_length, truncate, marks):
 def _padded_rows(data, tokenizer, max_length, pad_token_id, truncate, marks):
     """Arrays "token_ids", "padding_mask", "is_target" of a sequence of examples, and the batch size it came in."""
     examples, batch_size = _encoded_rows(data, tokenizer, max_length, truncate, marks)
-    longest = max(len(example.token_ids) for example in examples)
-    width = min(round_up(longest, _LENGTH_MULTIPLE), max_length)
+    width = training_width([example.token_ids for example in examples], max_length)
     token_ids, padding_mask = padded([example.token_ids for example in examples], pad_token_id, width)
     is_target = padded([example.is_target for example in examples], False, width)[0].astype(bool)
     return {"token_ids": token_ids, "padding_mask": padding_mask, "is_target": is_target}, batch_size

@@ -8,10 +8,18 @@ from typing import Literal
 
 import numpy as np
 
+_TRAINING_MULTIPLE = 16
+
 
 def round_up(length: int, multiple: int) -> int:
     """The next multiple: few distinct widths mean few compilations."""
     return -(-length // multiple) * multiple
+
+
+def training_width(sequences: Sequence[Sequence[int]], max_length: int) -> int:
+    """t for rows to train on, none longer than `max_length`: the longest, rounded up so that few shapes are
+    compiled."""
+    return min(round_up(max(map(len, sequences)), _TRAINING_MULTIPLE), max_length)
 
 
 def padded(

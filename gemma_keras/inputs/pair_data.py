@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from gemma_keras.inputs import fit_data
-from gemma_keras.inputs.padding import padded, round_up
+from gemma_keras.inputs.padding import padded, training_width
 from gemma_keras.text import chat
 from gemma_keras.text.marked_text import texts_in, warn_of_marks
-
-_LENGTH_MULTIPLE = 16  # fewer distinct shapes, so fewer compilations
 
 
 def prepare(data: Any, tokenizer: Any, max_length: int, pad_token_id: int, truncate: bool = False):
@@ -48,7 +46,7 @@ def prepare(data: Any, tokenizer: Any, max_length: int, pad_token_id: int, trunc
                 )
             sequences.append(ids[:max_length])
         margins.append(float(row.get("margin") or 0.0))
-    width = min(round_up(max(map(len, sequences)), _LENGTH_MULTIPLE), max_length)
+    width = training_width(sequences, max_length)
     token_ids, padding_mask = (array.reshape(-1, 2, width) for array in padded(sequences, pad_token_id, width))
     return {"token_ids": token_ids, "padding_mask": padding_mask}, np.array(margins, np.float32), batch_size
 
