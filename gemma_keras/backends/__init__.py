@@ -1,7 +1,7 @@
 """The few hot operations that each backend implements natively, behind one signature.
 
-The files beside this one are the only ones in the library that import JAX, TensorFlow or PyTorch. `reference.py` holds
-the same operations in plain `keras.ops`; the tests compare every native one with it.
+The packages beside this file, one a backend, are the only ones in the library that import JAX, TensorFlow or PyTorch.
+`reference.py` holds the same operations in plain `keras.ops`; the tests compare every native one with it.
 
     linear(x, kernel)                                               product with a weight matrix
     rms_norm(x, scale, epsilon)                                     Gemma's norm

@@ -1,68 +1,11 @@
-"""Hot operations on PyTorch."""
+"""Logits, and log-probabilities without all of them, on PyTorch."""
 
-import keras
-import numpy as np
 import torch
 
-from gemma_keras.backends import reference
 from gemma_keras.backends.reference import number_of_chunks
 
-IS_EAGER = True
 # Numbers of a half-precision matrix that are float32 at a time on a CPU: 8 MiB, which a cache may hold.
 BLOCK = 1 << 21
-
-
-def linear(x, kernel):
-    """As `reference.linear`."""
-    return x @ keras.ops.convert_to_tensor(kernel)
-
-
-def rms_norm(x, scale, epsilon):
-    """As `reference.rms_norm`, one operation of torch instead of eight of Keras."""
-    scale = keras.ops.convert_to_tensor(scale).float()
-    return torch.nn.functional.rms_norm(x.float(), scale.shape, 1.0 + scale, epsilon).to(x.dtype)
-
-
-def rotate(x, cos, sin):
-    """As `reference.rotate`."""
-    first, second = x.chunk(2, dim=-1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-
-
-def attention(queries, keys, values, visible, soft_cap=None):
-    """As `reference.attention`, through torch's fused kernel where there is no soft cap.
-
-    The query heads of one key-value head are laid out as further query rows, so that keys and values are never
-    repeated.
-    """
-    if soft_cap is not None:
-        return reference.attention(queries, keys, values, visible, soft_cap)
-    batch, time, heads, head_dim = queries.shape
-    shared = keys.shape[2]
-    group = heads // shared
-    rows = (
-        queries.reshape(batch, time, shared, group, head_dim)
-        .permute(0, 2, 3, 1, 4)
-        .reshape(batch, shared, group * time, head_dim)
-    )
-    mask = (
-        visible[:, None, None]
-        .expand(batch, 1, group, time, keys.shape[1])
-        .reshape(batch, 1, group * time, keys.shape[1])
-    )
-    mixed = torch.nn.functional.scaled_dot_product_attention(
-        rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, scale=1.0
-    )
-    return (
-        mixed.reshape(batch, shared, group, time, head_dim).permute(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)
-    )
-
-
-def update_cache(cache, new, index):
-    """As `reference.update_cache`, in place: `ops.slice_update` would copy the whole cache at every token."""
-    cache[:, index : index + new.shape[1]] = new.to(cache.dtype)
-    return cache
 
 
 def output_logits(hidden, matrix):
@@ -212,68 +155,3 @@ def _steepness(logits, soft_cap, temperature):
         return 1.0 / temperature
     # d capped / d raw = 1 - tanh^2, and logits = soft_cap * tanh / temperature.
     return (logits * (temperature / soft_cap)).square_().neg_().add_(1.0).div_(temperature)
-
-
-def _tensors(arrays):
-    return keras.tree.map_structure(keras.ops.convert_to_tensor, arrays)
-
-
-def compile_forward(function, models):
-    """`function(*arrays)` without gradients, reading the present values of the models' variables; eager on torch."""
-    del models
-
-    def run(*arrays):
-        with torch.no_grad():
-            return function(*_tensors(arrays))
-
-    return run
-
-
-def compile_gradients(function, model):
-    """Gradients of `function(*arrays) -> (loss, aux)`: a callable that returns (loss, aux, gradients).
-
-    gradients: list in the order of `model.trainable_variables`.
-    """
-    trainable = [variable.value for variable in model.trainable_variables]
-
-    def gradients(*arrays):
-        loss, aux = function(*_tensors(arrays))
-        found = torch.autograd.grad(loss, trainable, allow_unused=True)
-        found = [torch.zeros_like(v) if g is None else g for g, v in zip(found, trainable, strict=True)]
-        return loss.detach(), keras.tree.map_structure(lambda x: x.detach(), aux), found
-
-    return gradients
-
-
-def compile_update(optimizer, model):
-    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32
-    ().
-
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the
-    norm is not finite, weights and optimizer stay as they are.
-    """
-    trainable = list(model.trainable_variables)
-    optimizer.build(trainable)
-
-    def update(gradients, scale=1.0, clip_norm=0.0):
-        with torch.no_grad():
-            norms = torch.stack(torch._foreach_norm([g.float() for g in gradients]))
-            norm = torch.linalg.vector_norm(norms) * scale
-            if not torch.isfinite(norm):
-                return norm
-            factor = scale * (min(1.0, clip_norm / (float(norm) + 1e-12)) if clip_norm > 0 else 1.0)
-            optimizer.apply([g * factor for g in gradients], trainable)
-        return norm
-
-    return update
-
-
-def add_gradients(a, b):
-    """Elementwise sum of two lists of gradients; a's tensors are reused."""
-    torch._foreach_add_(a, b)
-    return a
-
-
-def to_host(tensor):
-    """The tensor as a numpy array."""
-    return np.asarray(keras.ops.convert_to_numpy(tensor))

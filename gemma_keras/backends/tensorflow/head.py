@@ -1,17 +1,8 @@
-"""Hot operations on TensorFlow."""
+"""Logits, and log-probabilities without all of them, on TensorFlow."""
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from gemma_keras.backends import reference
-
-IS_EAGER = False
-linear = reference.linear
-rms_norm = reference.rms_norm
-rotate = reference.rotate
-attention = reference.attention
-update_cache = reference.update_cache
 
 
 @tf.function(jit_compile=True)
@@ -115,78 +106,3 @@ def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, 
 
     found = run(hidden, matrix)
     return found[0], tf.stop_gradient(found[1]) if with_entropy else None
-
-
-def _tensors(arrays):
-    # A numpy array or number would be traced as a constant, once per value.
-    return tf.nest.map_structure(tf.convert_to_tensor, arrays)
-
-
-def compile_forward(function, models):
-    """`function(*arrays)` compiled, reading the present values of the models' variables at each call; no gradients."""
-    del models  # a tf.function reads variables by reference
-    run = tf.function(function, jit_compile=True)
-    return lambda *arrays: run(*_tensors(arrays))
-
-
-def compile_gradients(function, model):
-    """Gradients of `function(*arrays) -> (loss, aux)`: a callable that returns (loss, aux, gradients).
-
-    gradients: list in the order of `model.trainable_variables`.
-    """
-    trainable = [variable.value for variable in model.trainable_variables]
-
-    @tf.function(jit_compile=True)
-    def run(*arrays):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(trainable)
-            loss, aux = function(*arrays)
-        gradients = tape.gradient(loss, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return loss, aux, [tf.convert_to_tensor(g) for g in gradients]
-
-    return lambda *arrays: run(*_tensors(arrays))
-
-
-def compile_update(optimizer, model):
-    """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32
-    ().
-
-    Gradients are multiplied by `scale`, clipped to the global norm `clip_norm` (0: not clipped) and applied. Where the
-    norm is not finite, weights and optimizer stay as they are.
-    """
-    trainable = list(model.trainable_variables)
-    optimizer.build(trainable)
-
-    @tf.function(jit_compile=True)
-    def run(gradients, scale, clip_norm):
-        norm = tf.linalg.global_norm([tf.cast(g, tf.float32) for g in gradients]) * scale
-        factor = scale * tf.where(clip_norm > 0, tf.minimum(1.0, clip_norm / (norm + 1e-12)), 1.0)
-        optimizer.apply(
-            [tf.cast(tf.cast(g, tf.float32) * factor, v.dtype) for g, v in zip(gradients, trainable, strict=True)],
-            trainable,
-        )
-        return norm
-
-    @tf.function(jit_compile=True)
-    def norm_of(gradients, scale):
-        return tf.linalg.global_norm([tf.cast(g, tf.float32) for g in gradients]) * scale
-
-    def update(gradients, scale=1.0, clip_norm=0.0):
-        scale = tf.constant(scale, tf.float32)
-        norm = norm_of(gradients, scale)
-        if np.isfinite(norm.numpy()):
-            run(gradients, scale, tf.constant(clip_norm, tf.float32))
-        return norm
-
-    return update
-
-
-@tf.function(jit_compile=True)
-def add_gradients(a, b):
-    """Elementwise sum of two lists of gradients."""
-    return [x + y for x, y in zip(a, b, strict=True)]
-
-
-def to_host(tensor):
-    """The tensor as a numpy array."""
-    return keras.ops.convert_to_numpy(tensor)
