@@ -11,7 +11,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 # A developer's own keras.json (another float type, another image format) must not change what is tested.
 os.environ["KERAS_HOME"] = str(_CACHE / "keras-home")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -23,7 +23,10 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 _DEVICES = "--xla_force_host_platform_device_count"
 if os.environ["KERAS_BACKEND"] == "jax" and _DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=2".strip()
-# Compiled programs are kept between runs; most of the JAX tests' time is compilation.
+# Compiled programs are kept between runs; most of the tests' time is compilation.
+if os.environ["KERAS_BACKEND"] == "tensorflow":
+    os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={_CACHE / 'tensorflow'}")
+    (_CACHE / "tensorflow").mkdir(parents=True, exist_ok=True)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")

@@ -18,7 +18,7 @@ workers=${WORKERS:-2}
 
 # One: more threads than the small models can use only wait for each other, and a fixed number keeps rounding the same.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 
 part() {
     local name=$1 started=$SECONDS

@@ -13,9 +13,9 @@ from pathlib import Path
 from gemma_keras import backend_choice
 from pipelines.host.errors import DiskError, InternalError, Stopped
 from pipelines.host.files import read_json
-from pipelines.host.paths import PACKAGE, cache_folder
+from pipelines.host.paths import PACKAGE
 from pipelines.host.run_folder import run_of
-from pipelines.run import stage_main
+from pipelines.run import compile_cache, stage_main
 from pipelines.run.stage_errors import ERROR_FILE, from_record, known_error
 
 GRACE_SECONDS = 30.0
@@ -110,6 +110,7 @@ def run_in_process(output: Path, backend: str, signals: StopSignals, quiet: bool
         WorkflowError: the user can mend it. Stopped: a signal came. Any other: a bug, as it was raised.
     """
     set_environment(backend)
+    compile_cache.check(backend)
     try:
         backend_choice.set_backend(backend)
         with signals.raising():
@@ -119,6 +120,7 @@ def run_in_process(output: Path, backend: str, signals: StopSignals, quiet: bool
         if known is None or known is error:
             raise
         raise known from error
+    compile_cache.seal(backend)
 
 
 def run_in_subprocess(output: Path, backend: str, signals: StopSignals, quiet: bool, lock: int) -> None:
@@ -129,6 +131,7 @@ def run_in_subprocess(output: Path, backend: str, signals: StopSignals, quiet: b
             stderr.
         Stopped: a signal came, here or there.
     """
+    compile_cache.check(backend)
     lifeline, our_end = os.pipe()
     try:
         child = subprocess.Popen(
@@ -147,6 +150,7 @@ def run_in_subprocess(output: Path, backend: str, signals: StopSignals, quiet: b
     signals.check()
     if code:
         raise_for(code, output)
+    compile_cache.seal(backend)
 
 
 def raise_for(code: int, output: Path) -> None:
@@ -181,9 +185,6 @@ def environment(backend: str) -> dict[str, str]:
     """Environment of a stage: its backend, shared compile cache, quiet logs, repeatable arithmetic. What the user has
     set stands."""
     defaults = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_DETERMINISTIC_OPS": "1",
         "TF_CUDNN_DETERMINISTIC": "1",
@@ -194,6 +195,7 @@ def environment(backend: str) -> dict[str, str]:
         # of a training step of Gemma 3 270M on a CPU. Keep them.
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
+        **compile_cache.variables(backend),
     }
     if Path("/dev/nvidia0").exists():  # the flag is refused by builds without a GPU
         defaults["XLA_FLAGS"] = "--xla_gpu_deterministic_ops=true"
