@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gemma_keras import presets
+from gemma_keras import backends, presets
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.initializers import KeyedNormal
@@ -122,11 +122,12 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             batch_size = batch_size or own_batch_size
             if validation_data is not None:
                 validation_data = self._pairs(validation_data, max_length, truncate)[:2]
-        return super().fit(x, y, batch_size=batch_size, validation_data=validation_data, **kwargs)
+        arguments = {"x": x, "y": y, "batch_size": batch_size, "validation_data": validation_data, **kwargs}
+        return super().fit(**backends.fit_arguments(arguments))
 
     def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, **kwargs):
         """Keras' `evaluate` on the same kinds of data as `fit`."""
-        if y is None:
+        if y is None and "_use_cached_eval_dataset" not in kwargs:  # Keras' `fit` holds its own by then
             x, y, own_batch_size = self._pairs(x, max_length, truncate)
             batch_size = batch_size or own_batch_size
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from gemma_keras import backends
 from gemma_keras.generation import forget_programs
 from gemma_keras.inputs import fit_data, triples
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
@@ -105,22 +106,24 @@ class TextTraining:
             given = validation_data if triples.is_triple(validation_data) else (validation_data,)
             held_out, next_ids, their_weights = (*given, None, None)[:3]
             validation_data = self._training_arrays(held_out, next_ids, their_weights, **options)[:3]
-        return super().fit(  # type: ignore[misc]
-            features,
-            targets,
-            batch_size=batch,
-            sample_weight=weights,
-            validation_data=validation_data,
-            shuffle=shuffle,
+        arguments = {
+            "x": features,
+            "y": targets,
+            "batch_size": batch,
+            "sample_weight": weights,
+            "validation_data": validation_data,
+            "shuffle": shuffle,
             **kwargs,
-        )
+        }
+        return super().fit(**backends.fit_arguments(arguments))  # type: ignore[misc]
 
     def evaluate(
         self, x=None, y=None, batch_size=None, *, sample_weight=None, max_length: int | None = None,
         truncate: bool | None = None, **kwargs,
     ):  # fmt: skip
         """Keras' `evaluate` on the same kinds of data as `fit`."""
-        if not (y is not None and isinstance(x, dict) and "target_ids" in x):
+        prepared = y is not None and isinstance(x, dict) and "target_ids" in x
+        if not prepared and "_use_cached_eval_dataset" not in kwargs:  # Keras' `fit` holds its own by then
             options = {"max_length": max_length, "truncate": truncate, "batch_size": batch_size}
             x, y, sample_weight, batch_size = self._training_arrays(x, y, sample_weight, **options)
         return super().evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, **kwargs)  # type: ignore[misc]

@@ -16,6 +16,7 @@ The packages beside this file, one a backend, are the only ones in the library t
     compile_update(optimizer, model)                                clipped, guarded optimizer step
     add_gradients(a, b)                                             elementwise sum of two gradient lists
     to_host(tensor)                                                 numpy array
+    fit_arguments(arguments)                                        what Keras' `fit` gets
     IS_EAGER                                                        False where code is traced once and then runs
     compiled
 """
@@ -67,3 +68,4 @@ compile_gradients = _native.compile_gradients
 compile_update = _native.compile_update
 add_gradients = _native.add_gradients
 to_host = _native.to_host
+fit_arguments = _native.fit_arguments

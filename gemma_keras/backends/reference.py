@@ -123,6 +123,11 @@ def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, 
     return softmax_log_probs(logits, target_ids, with_entropy)
 
 
+def fit_arguments(arguments):
+    """What Keras' `fit` gets for a dict of its arguments: just these."""
+    return arguments
+
+
 def number_of_chunks(length: int, chunk: int) -> int:
     """How many chunks of `chunk` steps cover `length`."""
     return math.ceil(length / chunk)

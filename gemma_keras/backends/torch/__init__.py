@@ -1,5 +1,6 @@
 """Hot operations on PyTorch."""
 
+from gemma_keras.backends.reference import fit_arguments
 from gemma_keras.backends.torch.attention import attention
 from gemma_keras.backends.torch.head import chunked_log_probs, output_logits
 from gemma_keras.backends.torch.layers import linear, rms_norm, rotate, update_cache
