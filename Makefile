@@ -3,7 +3,8 @@
 # make test-all     the same with the slow tests, and with llama.cpp where it builds
 # make mutants      break the code on purpose, fault by fault, and table which faults the tests notice; goes on where it stopped
 # make check        formatting, lint, types
-# make bench        measure against KerasHub, transformers and TRL; writes benchmarks/README.md
+# make bench        measure against KerasHub, transformers, TRL and llama.cpp, an hour and a half; writes benchmarks/README.md
+# make bench-quick  a few of these in ten minutes, as a table on the terminal
 # make clean        remove what the targets made, the environment and runs/ excepted
 #
 # Variables: PYTHON (3.11 or later), VENV, BACKENDS="jax tensorflow torch", PYTEST_ARGS, MUTANT_ARGS,
@@ -32,7 +33,7 @@ INSTALL_INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := quickstart
 .DELETE_ON_ERROR:
-.PHONY: quickstart install install-test test test-all mutants check format bench clean
+.PHONY: quickstart install install-test test test-all mutants check format bench bench-quick clean
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -84,6 +85,10 @@ format: $(TEST_STAMP)
 
 bench: $(TEST_STAMP)
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.chart
+
+bench-quick: $(TEST_STAMP)
+	$(BIN)/python -m benchmarks.run --quick $(BENCH_ARGS)
 
 clean:
 	rm -rf build dist .cache .pytest_cache .mypy_cache .ruff_cache *.egg-info

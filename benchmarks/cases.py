@@ -1,106 +1,118 @@
 """What is measured: model sizes, batches, and which libraries are compared on which backend."""
 
-import dataclasses
+from benchmarks.case import Case, ModelSize
 
-BACKENDS = ("jax", "tensorflow", "torch")
+# On TensorFlow XLA wins for some programs and loses for others: both sides run with and without.
+_TENSORFLOW = ("ours@graph", "ours@xla", "keras_hub@graph", "keras_hub@xla")
+_ALL = {"jax": ("ours", "keras_hub"), "tensorflow": _TENSORFLOW, "torch": ("ours", "keras_hub", "transformers")}
+_ALL_BFLOAT16 = {
+    "jax": ("ours", "ours@float32", "keras_hub"),
+    "tensorflow": (*_TENSORFLOW, "ours@float32"),
+    "torch": ("ours", "ours@float32", "keras_hub", "transformers"),
+}
+# `generate` is one XLA program on both sides.
+_SAMPLING = {**_ALL, "tensorflow": ("ours", "keras_hub@xla")}
+_SAMPLING_BFLOAT16 = {
+    **_ALL_BFLOAT16,
+    "tensorflow": ("ours", "ours@float32", "keras_hub@xla"),
+    "torch": (*_ALL_BFLOAT16["torch"], "transformers@float32"),
+}
+# TRL runs on PyTorch alone, beside ours on each backend.
+_TRL = dict.fromkeys(("jax", "tensorflow", "torch"), ("ours", "trl"))
+_REAL = {"torch": ("ours", "transformers")}
 
-
-@dataclasses.dataclass(frozen=True)
-class ModelSize:
-    """A Gemma 1 with multi-query attention; float32.
-
-    Args:
-        intermediate_dim: feed-forward width per branch.
-    """
-
-    vocabulary_size: int = 8192
-    num_layers: int = 8
-    hidden_dim: int = 512
-    num_query_heads: int = 8
-    num_key_value_heads: int = 1
-    head_dim: int = 64
-    intermediate_dim: int = 2048
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One thing to measure.
-
-    Args:
-        name: of the case, as `--only` selects it.
-        kind: "train" (a step of `fit`), "generate" or "reinforce" (a whole step of RL).
-        title: how the table names it.
-        size: `ModelSize`.
-        batch_size: sequences.
-        prompt_length, new_tokens: tokens; a "train" case has `new_tokens` 0 and sequences of `prompt_length`.
-        samples_per_prompt: answers a prompt ("reinforce").
-        steps: steps a sample; the time is divided by it.
-        lora_rank: train adapters of this rank beside queries and values, KerasHub's choice, in place of all weights; 0
-            for none.
-        peers: backend → libraries measured beside ours.
-    """
-
-    name: str
-    kind: str
-    title: str
-    size: ModelSize
-    batch_size: int
-    prompt_length: int
-    new_tokens: int = 0
-    samples_per_prompt: int = 1
-    steps: int = 1
-    lora_rank: int = 0
-    peers: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens a step: those trained on, else those sampled."""
-        if self.kind == "train":
-            return self.batch_size * self.prompt_length
-        return self.batch_size * self.samples_per_prompt * self.new_tokens
-
-    @property
-    def micro_batch_size(self) -> int:
-        """Sequences that a step of RL sends through the model at once while it learns: a quarter of all."""
-        return max(1, self.batch_size * self.samples_per_prompt // 4)
+_WIDE = ModelSize(vocabulary_size=256_000, num_layers=2)
+_WIDEST = ModelSize(vocabulary_size=262_144, num_layers=2)
+_RL = {"batch_size": 16, "prompt_length": 64, "new_tokens": 128, "samples_per_prompt": 4, "most_samples": 2}
+_GENERATE_16 = {"batch_size": 16, "prompt_length": 64, "new_tokens": 128}
+_LORA_TITLE = "LoRA step, rank 16 on queries and values"
 
 
-_KERAS_AND_TORCH = {"jax": ("keras_hub",), "tensorflow": ("keras_hub",), "torch": ("keras_hub", "transformers")}
-_LARGE_VOCABULARY = ModelSize(vocabulary_size=256_000, num_layers=2)
+def _long(length: int, samples: int) -> Case:
+    return Case(
+        f"context_{length}", "train", f"training step, 34M parameters, 1 × {length:,}", _ALL, batch_size=1,
+        prompt_length=length, memory_limit_gib=16.0, most_samples=samples,
+    )  # fmt: skip
+
+
+def _widest(name: str, how: str, **sampling) -> Case:
+    return Case(
+        f"generate_{name}", "generate", f"generation, vocabulary 262,144, 2 layers, 64 + 16 tokens, batch 16, {how}",
+        _SAMPLING, _WIDEST, 16, 64, 16, most_samples=2, **sampling,
+    )  # fmt: skip
+
+
+def _real_decode(rows: int, samples: int) -> Case:
+    return Case(
+        f"gemma_3_270m_decode_{rows}", "generate", f"Gemma 3 270M, bfloat16, 64 + 64 tokens, batch {rows}",
+        {"torch": (*_REAL["torch"], "llama_cpp") if rows == 1 else _REAL["torch"]}, _WIDEST, rows, 64, 64,
+        dtype="bfloat16", real_model=True, most_samples=samples,
+    )  # fmt: skip
+
 
 CASES = (
-    Case("train", "train", "training step, 34M parameters, 8 × 256", ModelSize(), 8, 256, steps=4,
-        peers=_KERAS_AND_TORCH),
+    Case("train", "train", "training step, 34M parameters, 8 × 256", _ALL, steps=2, quick=True),
     Case(
-        "train_large_vocabulary", "train", "training step, vocabulary 256,000, 2 layers, 2 × 256",
-        _LARGE_VOCABULARY, 2, 256, steps=2, peers=_KERAS_AND_TORCH,
+        "train_mixed_bfloat16", "train", "training step, mixed bfloat16, 34M parameters, 8 × 256", _ALL_BFLOAT16,
+        steps=2, dtype="mixed_bfloat16",
     ),
     Case(
-        "train_lora", "train", "LoRA step, rank 16 on queries and values, 34M parameters, 8 × 256",
-        ModelSize(), 8, 256, steps=4, lora_rank=16, peers=_KERAS_AND_TORCH,
+        "train_large_vocabulary", "train", "training step, vocabulary 256,000, 2 layers, 2 × 256", _ALL, _WIDE, 2,
+        steps=2,
+    ),
+    Case("train_lora", "train", f"{_LORA_TITLE}, 34M parameters, 8 × 256", _ALL, steps=2, lora_rank=16,
+        most_samples=3),
+    Case(
+        "train_lora_odd", "train", f"{_LORA_TITLE}, 34M parameters, 8 × 256 and a last batch of 3", _ALL, steps=2,
+        lora_rank=16, odd_rows=3, most_samples=3,
     ),
     Case(
-        "train_lora_large_vocabulary", "train",
-        "LoRA step, rank 16 on queries and values, vocabulary 256,000, 2 layers, 2 × 256", _LARGE_VOCABULARY, 2, 256,
-        steps=2, lora_rank=16, peers=_KERAS_AND_TORCH,
+        "train_lora_large_vocabulary", "train", f"{_LORA_TITLE}, vocabulary 256,000, 2 layers, 2 × 256", _ALL, _WIDE,
+        2, steps=2, lora_rank=16, most_samples=3,
     ),
-    Case("generate_16", "generate", "generation, 64 + 128 tokens, batch 16", ModelSize(), 16, 64, 128,
-        peers=_KERAS_AND_TORCH),
-    Case("generate_1", "generate", "generation, 64 + 128 tokens, batch 1", ModelSize(), 1, 64, 128,
-        peers=_KERAS_AND_TORCH),
     Case(
-        "reinforce", "reinforce", "RL step (RLOO with KL), 16 prompts × 4 answers, 64 + 128 tokens",
-        ModelSize(), 16, 64, 128, samples_per_prompt=4, peers={"torch": ("trl",)},
+        "train_lora_large_vocabulary_odd", "train",
+        f"{_LORA_TITLE}, vocabulary 256,000, 2 layers, 2 × 256 and a last batch of 1", _ALL, _WIDE, 2, steps=2,
+        lora_rank=16, odd_rows=1, most_samples=3,
+    ),
+    _long(256, 3), _long(1024, 3), _long(2048, 2), _long(4096, 1), _long(8192, 1),
+    Case(
+        "update", "update", "optimizer step alone: clipped, guarded AdamW, 34M parameters",
+        {"jax": ("ours",), "tensorflow": ("ours",), "torch": ("ours", "transformers")}, steps=4, quick=True,
+    ),
+    Case("generate_16", "generate", "generation, 64 + 128 tokens, batch 16", _SAMPLING, **_GENERATE_16, quick=True),
+    Case("generate_1", "generate", "generation, 64 + 128 tokens, batch 1", _SAMPLING, ModelSize(), 1, 64, 128),
+    Case(
+        "generate_16_bfloat16", "generate", "generation, bfloat16, 64 + 128 tokens, batch 16", _SAMPLING_BFLOAT16,
+        **_GENERATE_16, dtype="bfloat16",
+    ),
+    _widest("temperature", "temperature 0.7", temperature=0.7),
+    _widest("top_k", "top-k 50", top_k=50),
+    _widest("top_p", "top-p 0.9", top_p=0.9),
+    Case(
+        "reinforce", "reinforce", "RL step (RLOO with KL), 16 prompts × 4 answers, 64 + 128 tokens", _TRL, **_RL,
+    ),
+    Case(
+        "reinforce_mixed_bfloat16", "reinforce",
+        "RL step (RLOO with KL), mixed bfloat16, 16 prompts × 4 answers, 64 + 128 tokens", {"torch": _TRL["torch"]},
+        **_RL, dtype="mixed_bfloat16",
+    ),
+    Case("reward", "reward", "reward model step, 34M parameters, 8 pairs × 256", _TRL, most_samples=3),
+    Case(
+        "reward_mixed_bfloat16", "reward", "reward model step, mixed bfloat16, 34M parameters, 8 pairs × 256", _TRL,
+        dtype="mixed_bfloat16", most_samples=3,
+    ),
+    Case(
+        "gemma_3_270m_train", "train", "Gemma 3 270M, training step, mixed bfloat16, 4 × 256", _REAL, _WIDEST, 4,
+        dtype="mixed_bfloat16", real_model=True, most_samples=3,
+    ),
+    _real_decode(1, 3), _real_decode(16, 3), _real_decode(64, 2),
+    Case(
+        "first_call", "first_call", "first training step in a new process, 34M parameters, 8 × 256",
+        # XLA's programs alone are kept; PyTorch compiles nothing.
+        {"jax": ("ours", "keras_hub"), "tensorflow": ("ours@xla", "keras_hub@xla")}, most_samples=1,
     ),
 )  # fmt: skip
-
-
-def tiny(case: Case) -> Case:
-    """The same case at a size that runs in seconds: to try the benchmark itself, not to measure."""
-    size = ModelSize(128 if case.size.vocabulary_size < 100_000 else 512, 2, 32, 4, 1, 8, 64)
-    return dataclasses.replace(
-        case, size=size, batch_size=min(case.batch_size, 2), prompt_length=8, new_tokens=min(case.new_tokens, 4)
-    )
 
 
 def case_named(name: str) -> Case:

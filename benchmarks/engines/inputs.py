@@ -13,8 +13,13 @@ def token_ids(case, rows: int, length: int) -> np.ndarray:
 
 
 def training_rows(case) -> np.ndarray:
-    """int32 (batch_size * steps, prompt_length)."""
-    return token_ids(case, case.batch_size * case.steps, case.prompt_length)
+    """int32 (batch_size * steps + odd_rows, prompt_length)."""
+    return token_ids(case, case.batch_size * case.steps + case.odd_rows, case.prompt_length)
+
+
+def gradient_like(shape) -> np.ndarray:
+    """What an optimizer alone is given: float32, always the same for a shape."""
+    return np.random.default_rng(17).standard_normal(tuple(shape), dtype=np.float32)
 
 
 def expect_shape(actual, expected) -> None:

@@ -1,22 +1,23 @@
-"""KerasHub's Gemma, through `fit` and `generate`, at the settings that are fastest on each backend."""
+"""KerasHub's Gemma, through `fit` and `generate`."""
 
 import keras
 import keras_hub
 import numpy as np
 
 from benchmarks.engines.inputs import expect_shape, token_ids, training_rows
+from benchmarks.engines.keras_steps import Steps
 from benchmarks.worker import serve_function
 
 
 def serve(case, stopwatch) -> None:
     """Build the model and serve samples."""
     model = build(case)
-    sample = {"train": training, "generate": generation}[case.kind](case, model)
-    serve_function(sample, stopwatch, parameters=model.count_params())
+    kinds = {"train": training, "first_call": training, "generate": generation}
+    serve_function(kinds[case.kind](case, model, stopwatch), stopwatch, parameters=model.count_params())
 
 
 def build(case):
-    """The model of the case, compiled with AdamW, sampling from the whole distribution."""
+    """The model of the case, compiled with AdamW."""
     size = case.size
     backbone = keras_hub.models.GemmaBackbone(
         vocabulary_size=size.vocabulary_size,
@@ -26,7 +27,7 @@ def build(case):
         hidden_dim=size.hidden_dim,
         intermediate_dim=2 * size.intermediate_dim,  # KerasHub counts both branches
         head_dim=size.head_dim,
-        dtype="float32",
+        dtype=case.dtype,
     )
     if case.lora_rank:
         backbone.enable_lora(case.lora_rank)
@@ -35,30 +36,34 @@ def build(case):
         optimizer=keras.optimizers.AdamW(1e-4),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=None,
-        sampler=keras_hub.samplers.RandomSampler(),
-        # On torch Keras' jit is slower and breaks on some versions; elsewhere XLA is the fastest setting.
-        jit_compile=keras.backend.backend() != "torch",
+        sampler=sampler(case),
+        # On torch Keras' jit is slower and breaks on some versions; elsewhere XLA is the fastest setting, or is tried.
+        jit_compile=keras.backend.backend() != "torch" if case.xla is None else case.xla,
     )
     return model
 
 
-def training(case, model):
+def sampler(case):
+    """The case's way of drawing a token."""
+    if case.top_k:
+        return keras_hub.samplers.TopKSampler(k=case.top_k, temperature=case.temperature)
+    if case.top_p:
+        return keras_hub.samplers.TopPSampler(p=case.top_p, temperature=case.temperature)
+    return keras_hub.samplers.RandomSampler(temperature=case.temperature)
+
+
+def training(case, model, stopwatch):
     """A function that runs `case.steps` steps of `fit`."""
     ids = training_rows(case)
     targets = np.roll(ids, -1, axis=1)
     weights = np.ones(ids.shape, np.float32)
     weights[:, -1] = 0
-    features = {"token_ids": ids, "padding_mask": np.ones(ids.shape, bool)}
-
-    def sample():
-        model.fit(
-            features, targets, sample_weight=weights, batch_size=case.batch_size, epochs=1, shuffle=False, verbose=0
-        )
-
-    return sample
+    features, steps = {"token_ids": ids, "padding_mask": np.ones(ids.shape, bool)}, Steps(stopwatch)
+    options = {"batch_size": case.batch_size, "epochs": 1, "shuffle": False, "verbose": 0, "callbacks": [steps]}
+    return lambda: model.fit(features, targets, sample_weight=weights, **options)
 
 
-def generation(case, model):
+def generation(case, model, stopwatch):
     """A function that samples `case.new_tokens` a prompt."""
     length = case.prompt_length + case.new_tokens
     prompts = np.zeros((case.batch_size, length), np.int32)

@@ -27,10 +27,10 @@ class _NoText:
         return ""
 
 
-def step(case, policy):
+def step(case, policy, stopwatch):
     """A function that runs one step: rollouts of `batch_size * samples_per_prompt` answers, one update."""
     policy.tokenizer = _NoText()
-    reference = gemma_keras.GemmaCausalLM(gemma_keras.GemmaBackbone(policy.config, dtype="float32"))
+    reference = gemma_keras.GemmaCausalLM(gemma_keras.GemmaBackbone(policy.config, dtype=case.dtype))
     rollouts = case.batch_size * case.samples_per_prompt
     sampling = Sampling(policy, case.new_tokens, 1.0, rollouts, seed=17, stage="benchmark")
     score_policy = ResponseScorer(policy, 1.0, case.micro_batch_size)
