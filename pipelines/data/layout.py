@@ -14,13 +14,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gemma_keras.config import GemmaConfig
 from pipelines.data.packing import best_fit
 from pipelines.data.shapes import ONE_SHAPE, rung_for
 
 MOST_SHAPES = 4
 LEAST_GAIN = 0.05  # a smaller one is not worth another compilation
-# So many keys cost a token as much as all its products do: measured on 128 dimensions; wider models reach it later.
-COSTLY_WIDTH = 400
+COSTLY_WIDTH = 400  # of the quickstart's model, see `costly_width`; wider models reach it later
 # Rows of a stage whose lengths are not known before: of what padding takes, each three quarters of the one before.
 SHARES = (27 / 64, 9 / 16, 3 / 4)
 
@@ -60,7 +60,11 @@ class Layout:
 
 
 def known_layout(
-    lengths: np.ndarray, updates: Sequence[Sequence[np.ndarray]], micro_batch_size: int, rungs: Sequence[int]
+    lengths: np.ndarray,
+    updates: Sequence[Sequence[np.ndarray]],
+    micro_batch_size: int,
+    rungs: Sequence[int],
+    config: GemmaConfig,
 ) -> Layout | None:
     """A layout for updates that are known beforehand.
 
@@ -70,18 +74,20 @@ def known_layout(
             update stay its own.
         micro_batch_size: items of a forward pass without packing: with it a pass holds no more positions.
         rungs: the padded lengths without packing.
+        config: of the model, whose attention is weighed against its products.
 
     Returns:
         A layout of at most 4 shapes, or None where it gains less than 5 %.
     """
-    sides, width = lengths.shape[1], max(rungs[-1], ONE_SHAPE)
+    sides, width, costly = lengths.shape[1], max(rungs[-1], ONE_SHAPE), costly_width(config)
     most_rows = max(sides, micro_batch_size * sides * rungs[-1] // width)
     parts = [_fitting_parts(lengths, np.concatenate(update), width, most_rows) for update in updates]
     layout = Layout(width, parts, _row_counts([len(part.rows) for part in itertools.chain(*parts)]))
     plain = sum(
-        _cost(micro_batch_size * sides, rung_for(lengths[rows].max(), rungs)) for rows in itertools.chain(*updates)
+        _cost(micro_batch_size * sides, rung_for(lengths[rows].max(), rungs), costly)
+        for rows in itertools.chain(*updates)
     )
-    packed = sum(_cost(layout.rows_of(part), width) for part in itertools.chain(*parts))
+    packed = sum(_cost(layout.rows_of(part), width, costly) for part in itertools.chain(*parts))
     return layout if packed < (1 - LEAST_GAIN) * plain else None
 
 
@@ -108,6 +114,13 @@ def step_layout(lengths: np.ndarray, full: int, micro_batch_size: int) -> Layout
         if max(len(part.rows) for part in dealt) <= rows:
             return Layout(width, [dealt], [rows])
     return None
+
+
+def costly_width(config: GemmaConfig) -> float:
+    """The keys that cost a token as much as all its products do. By operations it were twice as many; measured on the
+    quickstart's model it is these, as the softmax takes its time too."""
+    inner = config.parameter_count - config.vocabulary_size * config.hidden_dim
+    return inner / (4 * config.num_layers * config.num_query_heads * config.head_dim)
 
 
 def lay_out(
@@ -175,6 +188,6 @@ def _row_counts(needed: Sequence[int]) -> list[int]:
     return sorted(counts)
 
 
-def _cost(rows: int, width: int) -> int:
-    """What a forward pass takes, in products of one position times `COSTLY_WIDTH`."""
-    return rows * width * (COSTLY_WIDTH + width)
+def _cost(rows: int, width: int, costly: float = COSTLY_WIDTH) -> float:
+    """What a forward pass takes, in units of one position's attention to one key."""
+    return rows * width * (costly + width)

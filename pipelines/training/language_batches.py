@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from gemma_keras.config import GemmaConfig
 from pipelines.data.batches import bucket, make_batch
 from pipelines.data.layout import Layout, Part, known_layout, lay_out
 from pipelines.data.packing import Encoded, PackedRow
@@ -20,7 +21,7 @@ def language_batches(
     updates: Updates,
     micro_batch_size: int,
     rungs: Sequence[int],
-    pad_token_id: int,
+    config: GemmaConfig,
     may_pack: bool = True,
 ) -> Callable[[], Iterator[Iterator[Batch]]]:
     """The arrays of each update, made anew at each call, in at most 4 shapes.
@@ -30,15 +31,15 @@ def language_batches(
         updates: int indices into `examples`; an update keeps its examples, its micro-batches may be cut anew.
         micro_batch_size: examples of a forward pass without packing.
         rungs: padded lengths, see `data/shapes.py`.
-        pad_token_id: what padding holds.
+        config: of the model.
         may_pack: False keeps one example a row.
     """
     lengths = np.array([len(example.token_ids) for example in examples])
     if may_pack and not any(isinstance(example, PackedRow) for example in examples):
-        layout = known_layout(lengths[:, None], updates, micro_batch_size, rungs)
+        layout = known_layout(lengths[:, None], updates, micro_batch_size, rungs, config)
         if layout is not None:
-            return lambda: _packed_batches(examples, layout, pad_token_id)
-    return lambda: _plain_batches(examples, updates, micro_batch_size, rungs, pad_token_id)
+            return lambda: _packed_batches(examples, layout, config.pad_token_id)
+    return lambda: _plain_batches(examples, updates, micro_batch_size, rungs, config.pad_token_id)
 
 
 def _plain_batches(

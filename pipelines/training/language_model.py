@@ -50,7 +50,7 @@ def train_language_model(
     lengths, heldout_lengths = ([len(example.token_ids) for example in part] for part in (training, heldout))
     rungs = length_rungs(max(lengths + heldout_lengths), config.max_length)
     # An adapter's dropout has one key a row.
-    options = size, rungs, model.config.pad_token_id, config.lora is None or config.lora.dropout == 0
+    options = size, rungs, model.config, config.lora is None or config.lora.dropout == 0
     updates = list(batch_rows(context.seed, context.name, lengths, config))
     training_batches = language_batches(training, updates, *options)
     heldout_batches = None

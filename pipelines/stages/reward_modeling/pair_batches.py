@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from gemma_keras.config import GemmaConfig
 from pipelines.data.encoding import EncodedPair
 from pipelines.data.layout import Layout, Part, known_layout
 from pipelines.data.shapes import rung_for
@@ -19,7 +20,7 @@ def pair_batches(
     updates: Updates,
     micro_batch_size: int,
     rungs: Sequence[int],
-    pad_token_id: int,
+    config: GemmaConfig,
     may_pack: bool = True,
 ) -> Callable[[], Iterator[Iterator[Batch]]]:
     """The arrays of each update, made anew at each call, in at most 4 shapes.
@@ -28,7 +29,7 @@ def pair_batches(
         updates: int indices into `pairs`; an update keeps its pairs, its micro-batches may be cut anew.
         micro_batch_size: pairs of a forward pass without packing.
         rungs: padded lengths, see `data/shapes.py`.
-        pad_token_id: what padding holds.
+        config: of the model.
         may_pack: False keeps one answer a row.
 
     Returns:
@@ -36,12 +37,12 @@ def pair_batches(
         then; `margin` float32 (k,); `is_pair` bool (k,), False where a place is only filled up.
     """
     lengths = np.array([[len(pair.chosen_ids), len(pair.rejected_ids)] for pair in pairs])
-    layout = known_layout(lengths, updates, micro_batch_size, rungs) if may_pack else None
+    layout = known_layout(lengths, updates, micro_batch_size, rungs, config) if may_pack else None
 
     def plain_batch(rows: np.ndarray) -> Batch:
         length = rung_for(int(lengths[rows].max()), rungs)
         sides = ([pairs[i].chosen_ids for i in rows], [pairs[i].rejected_ids for i in rows])
-        chosen, rejected = (reward_inputs(side, micro_batch_size, length, pad_token_id) for side in sides)
+        chosen, rejected = (reward_inputs(side, micro_batch_size, length, config.pad_token_id) for side in sides)
         both = {name: np.concatenate([chosen[name], rejected[name]]) for name in chosen}
         return {**both, **_of_pairs(pairs, rows, micro_batch_size)}
 
@@ -49,7 +50,8 @@ def pair_batches(
         return lambda: (map(plain_batch, update) for update in updates)
     most_pairs = layout.most_items()
     return lambda: (
-        (_packed_batch(pairs, part, layout, most_pairs, pad_token_id) for part in update) for update in layout.parts
+        (_packed_batch(pairs, part, layout, most_pairs, config.pad_token_id) for part in update)
+        for update in layout.parts
     )
 
 

@@ -50,7 +50,7 @@ def train_on_pairs(
     size = micro_batch_size(config)
     rungs = length_rungs(longest_side([*training, *heldout]), config.max_length)
     # An adapter's dropout has one key a row.
-    options = size, rungs, model.config.pad_token_id, config.lora is None or config.lora.dropout == 0
+    options = size, rungs, model.config, config.lora is None or config.lora.dropout == 0
     longer = [longest_side([pair]) for pair in training]
     updates = list(batch_rows(context.seed, context.name, longer, config))
     training_batches = pair_batches(training, updates, *options)
