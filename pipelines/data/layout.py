@@ -72,7 +72,8 @@ def known_layout(
         lengths: int (n, s), tokens of the s sequences of each item.
         updates: of each the micro-batches that it has without packing, as `batch_rows` gives them; the items of an
             update stay its own.
-        micro_batch_size: items of a forward pass without packing: with it a pass holds no more positions.
+        micro_batch_size: items of a forward pass without packing: with it a pass holds no more positions, but one row at
+            least.
         rungs: the padded lengths without packing.
         config: of the model, whose attention is weighed against its products.
 
@@ -97,7 +98,7 @@ def step_layout(lengths: np.ndarray, full: int, micro_batch_size: int) -> Layout
     Args:
         lengths: int (n,), tokens of each sequence.
         full: positions a sequence takes without packing.
-        micro_batch_size: sequences of a forward pass without packing.
+        micro_batch_size: sequences of a forward pass without packing: as of `known_layout`.
 
     Returns:
         A layout of one update in one of three shapes, a function of n, `full` and `micro_batch_size`; or None where the
