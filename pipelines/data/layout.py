@@ -72,8 +72,7 @@ def known_layout(
         lengths: int (n, s), tokens of the s sequences of each item.
         updates: of each the micro-batches that it has without packing, as `batch_rows` gives them; the items of an
             update stay its own.
-        micro_batch_size: items of a forward pass without packing: with it a pass holds no more positions, but one row at
-            least.
+        micro_batch_size: items of a forward pass without packing: with it a pass holds no more positions, or one row.
         rungs: the padded lengths without packing.
         config: of the model, whose attention is weighed against its products.
 
