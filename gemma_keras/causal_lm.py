@@ -12,6 +12,7 @@ from gemma_keras.checkpoints import keras_hub
 from gemma_keras.head import full_logits, target_log_probs
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
 from gemma_keras.keras_files import export_options
+from gemma_keras.layers.chosen_states import chosen_states
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.sampling import Sampler
 from gemma_keras.text.tokenizer import GemmaTokenizer
@@ -36,7 +37,8 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
         logits float32 (b, t, v); or, with
         `target_ids` int (b, m) in the dict, log-probabilities float32 (b, m) of those targets, and the full logits are
         never stored; `target_positions` int (b, m) names the positions that predict them, by default m = t and the
-        targets are already shifted.
+        targets are already shifted. In packed rows the targets are (n, m), and `target_rows` int (n, m) says where each
+        lies.
 
     Example:
         model = GemmaCausalLM.from_preset("path/to/folder")
@@ -133,7 +135,7 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
         hidden = self.backbone(inputs, training=training)
         if inputs.get("target_positions") is not None:
             # Only positions that bear loss reach the head.
-            hidden = ops.take_along_axis(hidden, ops.cast(inputs["target_positions"], "int32")[:, :, None], axis=1)
+            hidden = chosen_states(hidden, inputs["target_positions"], inputs.get("target_rows"))
         log_probs, entropy = target_log_probs(
             hidden,
             self._output_matrix(),

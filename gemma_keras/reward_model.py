@@ -12,6 +12,7 @@ from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.initializers import KeyedNormal
 from gemma_keras.inputs import pair_data
 from gemma_keras.keras_files import compile_again
+from gemma_keras.layers.chosen_states import chosen_states
 from gemma_keras.lora import AdaptedModel
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
@@ -28,6 +29,7 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
     Call: a dict with `token_ids` int (b, t), `padding_mask` bool (b, t), and perhaps `reward_positions` int (b,), the
     index of the last response token; default the last real token of the row, on whichever side the padding is. Returns
     raw scores float32 (b,). Arrays (b, 2, t), the chosen and the rejected response of each pair, give scores (b, 2).
+    Packed rows (see `GemmaBackbone`) give n scores: `reward_rows` and `reward_positions` int (n,) say where they lie.
 
     Example:
         model = GemmaRewardModel.from_preset("path/to/folder")
@@ -73,7 +75,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
         positions = inputs.get("reward_positions")
         if positions is None:
             positions = last_token_positions(inputs["token_ids"], inputs.get("padding_mask"))
-        last = ops.take_along_axis(hidden, ops.cast(positions, "int32")[:, None, None], axis=1)[:, 0]
+        rows = inputs.get("reward_rows")
+        last = chosen_states(hidden, positions[:, None], None if rows is None else rows[:, None])[:, 0]
         return self.score(ops.cast(last, "float32"))[:, 0]
 
     def compile(self, optimizer="auto", loss="auto", *, metrics=None, **kwargs):

@@ -115,10 +115,18 @@ def pack(examples: Sequence[Encoded], row_length: int) -> list[PackedRow]:
             f"Expected examples of 1 to {row_length} tokens, got {min(lengths)} to {max(lengths)}. Call fit_length "
             "first."
         )
-    return [_join([examples[i] for i in group]) for group in _best_fit(lengths, row_length)]
+    return [_join([examples[i] for i in group]) for group in best_fit(lengths, row_length)]
 
 
-def _best_fit(lengths: list[int], row_length: int) -> list[list[int]]:
+def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """Which of `lengths` share a row: the longest first, each into the fullest row with room for it.
+
+    Args:
+        lengths: int, each at most `row_length`.
+
+    Returns:
+        indices into `lengths`, a rising list a row.
+    """
     groups: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # (room left, row), sorted: the fullest first
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

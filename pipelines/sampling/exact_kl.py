@@ -11,9 +11,11 @@ from keras import ops
 
 from gemma_keras import backends
 from gemma_keras.head import DENSE_LOGITS, full_logits
+from gemma_keras.layers.chosen_states import chosen_states
 from pipelines.algorithms.kl import exact_token_kl
+from pipelines.sampling.parts import full_parts, scoring_parts
 from pipelines.sampling.reference_policy import ReferencePolicy
-from pipelines.sampling.rollout import Rollout, full_parts
+from pipelines.sampling.rollout import Rollout
 
 
 class ExactKL:
@@ -30,9 +32,8 @@ class ExactKL:
 
         def hidden_of(model: Any) -> Callable[[Mapping[str, Any]], Any]:
             def run(inputs: Mapping[str, Any]) -> Any:
-                positions = ops.cast(inputs["target_positions"], "int32")[:, :, None]
-                # float32, because bfloat16 has no numpy type; the values are exact.
-                return ops.cast(ops.take_along_axis(model.backbone(inputs), positions, axis=1), "float32")
+                states = chosen_states(model.backbone(inputs), inputs["target_positions"], inputs.get("target_rows"))
+                return ops.cast(states, "float32")  # as bfloat16 has no numpy type; the values are exact
 
             return backends.compile_forward(run, [model])
 
@@ -61,19 +62,21 @@ class ExactKL:
         Returns:
             float64 (n, r) in nats, 0 where nothing was sampled. The sum of a row estimates the KL of whole responses.
         """
-        inputs = rollout.model_inputs()
-        mask = inputs.pop("response_mask")
-        hidden = []
-        for part, size in full_parts(inputs, self._micro_batch_size):
-            states = self._policy_hidden(part)
+        mask = rollout.response_mask
+        shape = (2, *mask.shape, self._reference.model.config.hidden_dim)
+        hidden = np.zeros(shape, np.float32)
+        for inputs, rows in scoring_parts(rollout, self._micro_batch_size):
+            inputs.pop("response_mask")
+            states = self._policy_hidden(inputs)
             with self._reference.computing():
-                reference_states = self._reference_hidden(part)
-            hidden.append([backends.to_host(states)[:size], backends.to_host(reference_states)[:size]])
-        policy, reference = (np.concatenate(states)[mask] for states in zip(*hidden, strict=True))
+                reference_states = self._reference_hidden(inputs)
+            for values, part in zip(hidden, (states, reference_states), strict=True):
+                values[rows] = backends.to_host(part)[: len(rows)]
+        policy, reference = (values[mask] for values in hidden)
         # A chunk of positions at a time: the logits of two models over a large vocabulary never stand side by side in
         # full.
-        rows = min(self._most_positions, self._micro_batch_size * mask.shape[1])
-        parts = full_parts({"policy": policy, "reference": reference}, rows)
+        most = min(self._most_positions, self._micro_batch_size * mask.shape[1])
+        parts = full_parts({"policy": policy, "reference": reference}, most)
         result = np.zeros(mask.shape, np.float64)
         result[mask] = np.concatenate([backends.to_host(self._kl(part))[:size] for part, size in parts])
         return result

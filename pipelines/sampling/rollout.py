@@ -5,7 +5,7 @@ Shape letters: n responses, p prompt slots (padding on the left), r response slo
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,8 @@ from gemma_keras.inputs.padding import padded
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
 from pipelines.host.progress import Progress
+from pipelines.sampling.parts import Arrays, full_parts, scoring_parts
 from pipelines.sampling.prompts import Prompts
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,13 +170,13 @@ class ResponseScorer:
     def __call__(self, rollout: Rollout) -> tuple[np.ndarray, np.ndarray]:
         """Args: a rollout of n responses. Returns: log_probs float32 (n, r) and entropy float32 (n, r), 0 where nothing
         was sampled."""
-        inputs = rollout.model_inputs()
-        mask = inputs.pop("response_mask")
-        found = []
-        for part, size in full_parts(inputs, self._micro_batch_size):
-            found.append([backends.to_host(value)[:size] for value in self._run(part)])
-        log_probs, entropy = (np.concatenate(values) for values in zip(*found, strict=True))
-        return np.where(mask, log_probs, 0), np.where(mask, entropy, 0)
+        found = np.zeros((2, *rollout.response_mask.shape), np.float32)
+        for inputs, rows in scoring_parts(rollout, self._micro_batch_size):
+            inputs.pop("response_mask")
+            for values, part in zip(found, self._run(inputs), strict=True):
+                values[rows] = backends.to_host(part)[: len(rows)]
+        log_probs, entropy = np.where(rollout.response_mask, found, 0)
+        return log_probs, entropy
 
 
 def _sample_numbers(index: np.ndarray) -> list[int]:
@@ -189,17 +188,3 @@ def _sample_numbers(index: np.ndarray) -> list[int]:
         numbers.append(seen[i])
         seen[i] += 1
     return numbers
-
-
-def full_parts(arrays: Arrays, rows: int) -> Iterator[tuple[Arrays, int]]:
-    """Cuts arrays into parts of exactly `rows` rows, the last one filled up by repeating its first row.
-
-    Yields:
-        The part, and how many of its rows are real.
-    """
-    total = len(next(iter(arrays.values())))
-    for start in range(0, total, rows):
-        size = min(rows, total - start)
-        index = np.arange(start, start + rows)
-        index[size:] = start
-        yield {name: values[index] for name, values in arrays.items()}, size

@@ -9,6 +9,10 @@ import numpy as np
 from gemma_keras import backends
 from gemma_keras.inputs.padding import padded
 from pipelines.data.batches import bucket
+from pipelines.data.layout import Part, lay_out, step_layout
+
+PACKED_INPUTS = ("token_ids", "padding_mask", "positions", "segment_ids", "reward_rows", "reward_positions")
+"""What a reward model takes of a packed batch."""
 
 
 class SequenceScorer:
@@ -37,12 +41,22 @@ class SequenceScorer:
         if not sequences:
             return np.zeros(0, np.float32)
         length = length or bucket(max(len(sequence) for sequence in sequences))
-        scores = []
+        pad_token_id = self._model.config.pad_token_id
+        layout = step_layout(np.array([len(sequence) for sequence in sequences]), length, self._batch_size)
+        scores = np.zeros(len(sequences), np.float32)
+        if layout is not None:
+            for part in layout.parts[0]:
+                chosen = [sequences[i] for i in part.items]
+                batch = packed_reward_inputs(
+                    chosen, part, layout.width, layout.rows_of(part), layout.most_items(), pad_token_id
+                )
+                scores[part.items] = backends.to_host(self._forward(batch))[: len(chosen)]
+            return scores
         for start in range(0, len(sequences), self._batch_size):
-            part = sequences[start : start + self._batch_size]
-            batch = reward_inputs(part, self._batch_size, length, self._model.config.pad_token_id)
-            scores.append(backends.to_host(self._forward(batch))[: len(part)])
-        return np.concatenate(scores)
+            here = sequences[start : start + self._batch_size]
+            batch = reward_inputs(here, self._batch_size, length, pad_token_id)
+            scores[start : start + len(here)] = backends.to_host(self._forward(batch))[: len(here)]
+        return scores
 
 
 def reward_inputs(
@@ -64,3 +78,22 @@ def reward_inputs(
         "padding_mask": is_token,
         "reward_positions": is_token.sum(axis=1, dtype=np.int32) - 1,
     }
+
+
+def packed_reward_inputs(
+    sequences: Sequence[Sequence[int]], part: Part, width: int, rows: int, count: int, pad_token_id: int
+) -> dict[str, np.ndarray]:
+    """Sequences side by side, as a reward model takes them.
+
+    Args:
+        sequences: ids, at most `count`, in the order of the part's items. width: t. rows: b.
+
+    Returns:
+        What `lay_out` gives, and `reward_rows` and `reward_positions` int32 (count,): where the last token of each
+        sequence lies; beyond them 0, whose score means nothing.
+    """
+    arrays, row_of, start_of = lay_out(sequences, part, width, rows, pad_token_id)
+    reward_rows, reward_positions = np.zeros((2, count), np.int32)
+    reward_rows[: len(sequences)] = row_of
+    reward_positions[: len(sequences)] = start_of + [len(sequence) - 1 for sequence in sequences]
+    return {**arrays, "reward_rows": reward_rows, "reward_positions": reward_positions}

@@ -1,17 +1,18 @@
 """What pretraining and instruction tuning share: encoded examples in, a trained model and its figures out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gemma_keras.losses import next_token_loss
-from pipelines.data.batches import bucket, make_batch
 from pipelines.data.packing import Encoded
-from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
+from pipelines.data.shapes import alike_lengths, length_rungs
 from pipelines.schema.base import TrainingOptions
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
-from pipelines.training.loop import ROW_INDEX, Batch, Surroundings, Trainer
+from pipelines.training.language_batches import language_batches
+from pipelines.training.loop import Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
 
@@ -34,7 +35,7 @@ def train_language_model(
 ) -> dict:
     """Train on every loss-bearing token of `training` and follow the loss on `heldout`.
 
-    Batches have few shapes (see `data/shapes.py`), as each is compiled once.
+    Batches have few shapes (see `data/shapes.py` and `data/layout.py`), as each is compiled once.
 
     Args:
         model: GemmaCausalLM; its weights change.
@@ -45,37 +46,22 @@ def train_language_model(
     Returns:
         Figures as of `Trainer.fit`.
     """
-    everything = [*training, *heldout]
     size = micro_batch_size(config)
-    rungs = length_rungs(max(len(example.token_ids) for example in everything), config.max_length)
-    # One number of targets for each padded length, so that a length is one shape.
-    target_lengths = {
-        rung: bucket(max((sum(e.is_target[1:]) for e in everything if len(e.token_ids) <= rung), default=1) or 1, rung)
-        for rung in rungs
-    }
-
-    def batch_of(examples: Sequence[Encoded], rows: np.ndarray) -> Batch:
-        chosen = [examples[i] for i in rows]
-        length = rung_for(max(len(example.token_ids) for example in chosen), rungs)
-        row_index = np.full(size, -1)
-        row_index[: len(rows)] = rows
-        return {
-            **make_batch(chosen, model.config.pad_token_id, length, target_lengths[length], size),
-            ROW_INDEX: row_index,
-        }
-
-    def training_batches() -> Iterator[list[Batch]]:
-        for micro_batches in batch_rows(
-            context.seed, context.name, [len(example.token_ids) for example in training], config
-        ):
-            yield [batch_of(training, rows) for rows in micro_batches]
-
-    def heldout_batches() -> Iterator[Batch]:
-        lengths = np.array([len(example.token_ids) for example in heldout])
-        for rows in alike_lengths(np.arange(len(heldout)), lengths, size):
-            yield batch_of(heldout, rows)
-
+    lengths, heldout_lengths = ([len(example.token_ids) for example in part] for part in (training, heldout))
+    rungs = length_rungs(max(lengths + heldout_lengths), config.max_length)
+    # An adapter's dropout has one key a row.
+    options = size, rungs, model.config, config.lora is None or config.lora.dropout == 0
+    updates = list(batch_rows(context.seed, context.name, lengths, config))
+    training_batches = language_batches(training, updates, *options)
+    heldout_batches = None
+    if heldout:
+        alike = alike_lengths(np.arange(len(heldout)), np.array(heldout_lengths), size)
+        heldout_batches = language_batches(heldout, [alike], *options)
     trainer = Trainer(
         model, next_token_loss_sum, OptimizerSettings.of(config), count_updates(len(training), config), context
     )
-    return trainer.fit(training_batches(), heldout_batches if heldout else None, config.eval_every)
+    return trainer.fit(
+        map(list, training_batches()),
+        None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
+        config.eval_every,
+    )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from gemma_keras import GemmaCausalLM, backends
-from pipelines.data.batches import bucket_sizes, make_batch
+from pipelines.data.batches import bucket
 from pipelines.data.encoding import encode_instructions
+from pipelines.data.shapes import alike_lengths
 from pipelines.graders.answers import exact_answer
 from pipelines.host.progress import Progress
 from pipelines.measures.intervals import Bounds
@@ -20,8 +21,9 @@ from pipelines.sampling.rollout import Rollout, Sampling
 from pipelines.scoring.raters import Rater
 from pipelines.stages.context import StageContext
 from pipelines.stages.evaluation.config import Evaluation
+from pipelines.training.language_batches import language_batches
 from pipelines.training.language_model import next_token_loss_sum
-from pipelines.training.loop import count_target_tokens
+from pipelines.training.loop import count_target_tokens, model_inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +151,12 @@ def perplexity(model: GemmaCausalLM, demonstrations: Sequence, max_length: int, 
         return None
     examples = encode_instructions(model.tokenizer, demonstrations, max_length, "drop").examples
     forward = backends.compile_forward(lambda batch: next_token_loss_sum(model, batch)[0], [model])
-    length, targets = bucket_sizes(examples, max_length)
+    lengths = np.array([len(example.token_ids) for example in examples])
+    alike = alike_lengths(np.arange(len(examples)), lengths, batch_size)
+    rungs = [bucket(int(lengths.max()), max_length)]
+    (batches,) = language_batches(examples, [alike], batch_size, rungs, model.config)()
     total, tokens = 0.0, 0
-    for start in range(0, len(examples), batch_size):
-        batch = make_batch(examples[start : start + batch_size], model.config.pad_token_id, length, targets, batch_size)
-        total += float(forward(batch))
+    for batch in batches:
+        total += float(forward(model_inputs(batch)))
         tokens += count_target_tokens(batch)
     return math.exp(total / tokens)

@@ -8,7 +8,8 @@ from keras import ops
 
 from gemma_keras.backends import to_host
 from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_loss
-from pipelines.sampling.rollout import Arrays, Rollout, full_parts
+from pipelines.sampling.parts import Arrays, scoring_parts
+from pipelines.sampling.rollout import Rollout
 from pipelines.stages.policy_optimization.methods.base import LossFunction
 
 
@@ -88,18 +89,17 @@ def sampling_figures(rollout: Rollout, log_probs: np.ndarray) -> dict[str, float
 def update_batches(
     rollout: Rollout, old_log_probs: np.ndarray, advantages: np.ndarray, micro_batch_size: int
 ) -> Iterator[Arrays]:
-    """The micro-batches of one update, all of one shape; the last is filled up with rows that do not count.
+    """The micro-batches of one update, all of one shape; rows that fill one up do not count.
 
     Args:
         rollout: n responses. old_log_probs: float32 (n, r), at sampling time. advantages: float32 (n,).
+        micro_batch_size: responses of a forward pass, as of `scoring_parts`.
     """
-    arrays = {**rollout.model_inputs(), "old_log_probs": old_log_probs, "advantages": advantages}
-    for part, size in full_parts(arrays, micro_batch_size):
-        part["response_mask"][size:] = False
-        part["advantages"][size:] = 0
-        part["padding_mask"][size:, 1:] = False
-        part["padding_mask"][size:, 0] = True
-        yield part
+    for arrays, rows in scoring_parts(rollout, micro_batch_size):
+        arrays["old_log_probs"] = np.zeros(arrays["target_ids"].shape, np.float32)
+        arrays["advantages"] = np.zeros(len(arrays["target_ids"]), np.float32)
+        arrays["old_log_probs"][: len(rows)], arrays["advantages"][: len(rows)] = old_log_probs[rows], advantages[rows]
+        yield arrays
 
 
 def completion_figures(rollout: Rollout) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Training and measuring a reward model on pairs of token ids."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,18 @@ from gemma_keras.random import generator
 from pipelines.algorithms.preference import accuracy_ceiling, regrets
 from pipelines.data.batches import bucket
 from pipelines.data.encoding import EncodedPair
-from pipelines.data.shapes import alike_lengths, length_rungs, rung_for
+from pipelines.data.shapes import alike_lengths, length_rungs
 from pipelines.measures.intervals import groups_of, score_interval
 from pipelines.measures.metrics import preference_metrics
 from pipelines.sampling.collected import Collected
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import Sampling
-from pipelines.scoring.reward_models import SequenceScorer, reward_inputs
+from pipelines.scoring.reward_models import PACKED_INPUTS, SequenceScorer
 from pipelines.stages.reward_modeling.config import RewardModeling
+from pipelines.stages.reward_modeling.pair_batches import longest_side, pair_batches
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
 from pipelines.training.dropout_keys import DROPOUT_KEYS
-from pipelines.training.loop import ROW_INDEX, Batch, LossFunction, Surroundings, Trainer
+from pipelines.training.loop import Batch, LossFunction, Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
 SAMPLING_BATCH = 64
@@ -35,7 +37,7 @@ def train_on_pairs(
     config: RewardModeling,
     context: Surroundings,
 ) -> dict:
-    """Bradley-Terry training; chosen and rejected run through the model as one batch, chosen rows first.
+    """Bradley-Terry training; chosen and rejected run through the model as one batch, chosen scores first.
 
     Args:
         model: GemmaRewardModel; its weights change.
@@ -47,29 +49,15 @@ def train_on_pairs(
     """
     size = micro_batch_size(config)
     rungs = length_rungs(longest_side([*training, *heldout]), config.max_length)
-    pad_token_id = model.config.pad_token_id
-
-    def batch_of(pairs: Sequence[EncodedPair], rows: np.ndarray) -> Batch:
-        part = [pairs[i] for i in rows]
-        length = rung_for(longest_side(part), rungs)
-        chosen = reward_inputs([pair.chosen_ids for pair in part], size, length, pad_token_id)
-        rejected = reward_inputs([pair.rejected_ids for pair in part], size, length, pad_token_id)
-        margin, row_index = np.zeros(size, np.float32), np.full(size, -1)
-        margin[: len(rows)] = [pair.margin for pair in part]
-        row_index[: len(rows)] = rows
-        both = {name: np.concatenate([chosen[name], rejected[name]]) for name in chosen}
-        return {**both, "margin": margin, "is_pair": row_index >= 0, ROW_INDEX: row_index}
-
-    def training_batches() -> Iterator[list[Batch]]:
-        for micro_batches in batch_rows(
-            context.seed, context.name, [longest_side([pair]) for pair in training], config
-        ):
-            yield [batch_of(training, rows) for rows in micro_batches]
-
-    def heldout_batches() -> Iterator[Batch]:
-        for rows in alike_lengths(np.arange(len(heldout)), np.array([longest_side([pair]) for pair in heldout]), size):
-            yield batch_of(heldout, rows)
-
+    # An adapter's dropout has one key a row.
+    options = size, rungs, model.config, config.lora is None or config.lora.dropout == 0
+    longer = [longest_side([pair]) for pair in training]
+    updates = list(batch_rows(context.seed, context.name, longer, config))
+    training_batches = pair_batches(training, updates, *options)
+    heldout_batches = None
+    if heldout:
+        alike = alike_lengths(np.arange(len(heldout)), np.array([longest_side([pair]) for pair in heldout]), size)
+        heldout_batches = pair_batches(heldout, [alike], *options)
     trainer = Trainer(
         model,
         pair_loss(config.center_coefficient),
@@ -79,7 +67,11 @@ def train_on_pairs(
         count_pairs,
         _reward_range,
     )
-    return trainer.fit(training_batches(), heldout_batches if heldout else None, config.eval_every)
+    return trainer.fit(
+        map(list, training_batches()),
+        None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
+        config.eval_every,
+    )
 
 
 def pair_loss(center_coefficient: float) -> LossFunction:
@@ -87,7 +79,7 @@ def pair_loss(center_coefficient: float) -> LossFunction:
     the pairs."""
 
     def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        inputs = ("token_ids", "padding_mask", "reward_positions", DROPOUT_KEYS)
+        inputs = (*PACKED_INPUTS, DROPOUT_KEYS)
         scores = model({name: batch[name] for name in inputs if name in batch})
         pairs = batch["is_pair"].shape[0]
         chosen, rejected = scores[:pairs], scores[pairs:]
@@ -212,11 +204,6 @@ def _by_the_labelling_model(probabilities: list[float | None], margins: np.ndarr
         "regret": float(given_away.mean()),
         "regret_ci95": list(score_interval(given_away, groups=groups)),
     }
-
-
-def longest_side(pairs: Sequence[EncodedPair]) -> int:
-    """Tokens of the longest prompt with its response."""
-    return max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
 
 
 def _reward_range(arrays: dict[str, np.ndarray]) -> dict[str, float]:

@@ -124,9 +124,10 @@ def test_an_update_gets_the_rollout_with_its_log_probabilities_and_advantages(st
     returns = (returns - KL_WEIGHT * (summed(policy, rollout) - summed(reference, rollout))).reshape(-1, K)
     expected = returns - (returns.sum(axis=1, keepdims=True) - returns) / (K - 1)
     for updated in stage.updated[2 * number : 2 * number + 2]:
-        assert {len(batch["token_ids"]) for batch in updated.batches} == {6} and len(updated.rows()) == 16
-        for row, (prompt, response, old, advantage) in enumerate(updated.rows()):
-            assert (prompt, response) == tokens_of(rollout)[row]
+        assert len({batch["token_ids"].shape for batch in updated.batches}) == 1
+        assert sorted(row[:2] for row in updated.rows()) == sorted(tokens_of(rollout))
+        for prompt, response, old, advantage in updated.rows():
+            row = tokens_of(rollout).index((prompt, response))  # of equal ones all is equal
             assert np.abs(old - of_sampled(policy[row], response)).max() < 1e-4
             assert advantage == pytest.approx(expected.reshape(-1)[row], abs=1e-4)
 

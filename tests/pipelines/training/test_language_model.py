@@ -2,9 +2,11 @@
 
 import types
 
+import numpy as np
 import pytest
 
-from pipelines.schema.base import TrainingOptions
+from gemma_keras.config import GemmaConfig
+from pipelines.schema.base import Lora, TrainingOptions
 from pipelines.training import language_model
 
 
@@ -25,33 +27,45 @@ def encoded(length, targets, first):
     )
 
 
-@pytest.fixture
-def kept(monkeypatch):
+@pytest.fixture(params=["packed", "one a row"])
+def kept(monkeypatch, request):
+    """An adapter's dropout keeps one example a row."""
     monkeypatch.setattr(language_model, "Trainer", Keeper)
     # One of 160 tokens, which are padded to 160; up to 96 to 96, up to 64 to 64. The longest have the most targets.
     training = [encoded(160, 150, 1000), encoded(80, 70, 2000), *(encoded(9, 3, 100 * n) for n in range(3, 8))]
     heldout = [encoded(20, 2, 50), encoded(40, 36, 60), encoded(5, 4, 70)]
-    model = types.SimpleNamespace(config=types.SimpleNamespace(pad_token_id=0))
-    options = TrainingOptions(kind="any", batch_size=4, micro_batch_size=2, epochs=2.0, max_length=160)
+    model = types.SimpleNamespace(config=GemmaConfig())
+    lora = Lora(dropout=0.0 if request.param == "packed" else 0.1)
+    options = TrainingOptions(kind="any", batch_size=4, micro_batch_size=2, epochs=2.0, max_length=160, lora=lora)
     context = types.SimpleNamespace(seed=3, name="sft")
-    return training, heldout, language_model.train_language_model(model, training, heldout, options, context)
+    found = language_model.train_language_model(model, training, heldout, options, context)
+    every = [*(batch for update in found["training"] for batch in update), *found["heldout"]]
+    assert any("segment_ids" in batch for batch in every) == (request.param == "packed")
+    return training, heldout, found
 
 
 def rows_of(batches, examples):
-    """The numbers of the rows, each of which holds its example and nothing else."""
+    """The numbers of the examples in these batches, each whole and with its targets and nothing else."""
     found = []
+    starts = [example.token_ids[0] for example in examples]
     for batch in batches:
-        for row, tokens, is_real, targets, is_target in zip(
-            batch["row_index"], batch["token_ids"], batch["padding_mask"], batch["target_ids"], batch["target_mask"],
-            strict=True,
-        ):  # fmt: skip
-            if row < 0:
-                assert is_real.tolist() == [True] + [False] * (len(is_real) - 1) and not is_target.any()
-                continue
-            ids = examples[row].token_ids
-            assert tokens[is_real].tolist() == ids
-            assert targets[is_target].tolist() == [i for i, t in zip(ids, examples[row].is_target, strict=True) if t]
-            found.append(int(row))
+        ids, mask, positions = batch["token_ids"], batch["target_mask"], batch["target_positions"]
+        segments = batch.get("segment_ids", batch["padding_mask"].astype(int))
+        rows = batch.get("target_rows", np.arange(len(ids))[:, None] + np.zeros_like(positions))
+        assert (ids[rows, positions + mask][mask] == batch["target_ids"][mask]).all()
+        numbers = []
+        for row, segment in np.argwhere(np.arange(1, segments.max() + 1) <= segments.max(axis=1)[:, None]).tolist():
+            here = np.flatnonzero(segments[row] == segment + 1)
+            targets = batch["target_ids"][mask & (rows == row) & np.isin(positions, here)].tolist()
+            if ids[row, here].tolist() == [0] and not targets:
+                continue  # a row of padding
+            number = starts.index(ids[row, here[0]])
+            example = examples[number]
+            assert ids[row, here].tolist() == example.token_ids
+            assert targets == [i for i, t in zip(example.token_ids, example.is_target, strict=True) if t]
+            numbers.append(number)
+        assert sorted(numbers) == sorted(batch["row_index"][batch["row_index"] >= 0])
+        found += numbers
     return found
 
 
@@ -70,6 +84,10 @@ def test_what_is_held_out_is_looked_at_once_whole(kept):
 
 def test_lengths_are_few_and_each_has_one_shape(kept):
     _, _, found = kept
-    batches = [*(batch for update in found["training"] for batch in update), *found["heldout"]]
-    shapes = {(batch["token_ids"].shape, batch["target_ids"].shape) for batch in batches}
-    assert shapes == {((2, 160), (2, 160)), ((2, 96), (2, 96)), ((2, 64), (2, 64))}
+    for batches in ([batch for update in found["training"] for batch in update], found["heldout"]):
+        shapes = {(batch["token_ids"].shape, batch["target_ids"].shape) for batch in batches}
+        if "segment_ids" in batches[0]:
+            assert all(rows * width <= 2 * 160 for (rows, width), _ in shapes) and len(shapes) <= 4
+        else:
+            expected = {((2, 160), (2, 160)), ((2, 96), (2, 96)), ((2, 64), (2, 4))}
+            assert shapes == (expected if batches is not found["heldout"] else {((2, 64), (2, 64))})

@@ -1,0 +1,76 @@
+"""The micro-batches in which a model scores a rollout: several responses a row where it saves work, else one a row."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.data.layout import Layout, Part, lay_out, step_layout
+
+if TYPE_CHECKING:
+    from pipelines.sampling.rollout import Rollout
+
+Arrays = dict[str, np.ndarray]
+
+
+def scoring_parts(rollout: "Rollout", micro_batch_size: int) -> Iterator[tuple[Arrays, np.ndarray]]:
+    """What `model.score` takes, in one shape a call and at most 4 in a stage.
+
+    Args:
+        rollout: n responses. micro_batch_size: responses of a forward pass without packing; with it a pass holds no
+            more positions.
+
+    Yields:
+        arrays: as of `Rollout.model_inputs`, `target_ids` and what goes with it of k responses, True in `response_mask`
+        where one is real; packed, also positions and segment_ids int32 (b, t) and target_rows int32 (k, r).
+        rows: int (at most k,), which responses these are.
+    """
+    lengths = rollout.prompt_is_token.sum(axis=1) + rollout.lengths
+    full = rollout.prompt_ids.shape[1] + rollout.response_ids.shape[1]
+    layout = step_layout(lengths, full, micro_batch_size)
+    if layout is not None:
+        for part in layout.parts[0]:
+            yield _packed(rollout, part, layout), part.items
+        return
+    start = 0
+    for arrays, size in full_parts(rollout.model_inputs(), micro_batch_size):
+        arrays["response_mask"][size:] = False
+        arrays["padding_mask"][size:, 1:] = False
+        arrays["padding_mask"][size:, 0] = True
+        yield arrays, np.arange(start, start + size)
+        start += size
+
+
+def _packed(rollout: "Rollout", part: Part, layout: Layout) -> Arrays:
+    items, count = part.items, layout.most_items()
+    sequences = [rollout.prompt_list(item) + rollout.response_list(item) for item in items]
+    arrays, row_of, start_of = lay_out(sequences, part, layout.width, layout.rows_of(part))
+    shape = (count, rollout.response_ids.shape[1])
+    mask = np.zeros(shape, bool)
+    target_ids, target_rows, target_positions = np.zeros((3, *shape), np.int32)
+    mask[: len(items)] = rollout.response_mask[items]
+    target_ids[: len(items)] = rollout.response_ids[items]
+    target_rows[: len(items)] = row_of[:, None]
+    first = start_of + rollout.prompt_is_token[items].sum(axis=1) - 1
+    target_positions[: len(items)] = first[:, None] + np.arange(shape[1])
+    return {
+        **arrays,
+        "target_ids": target_ids,
+        "target_rows": target_rows,
+        "target_positions": np.where(mask, target_positions, 0),
+        "response_mask": mask,
+    }
+
+
+def full_parts(arrays: Arrays, rows: int) -> Iterator[tuple[Arrays, int]]:
+    """Cuts arrays into parts of exactly `rows` rows, the last one filled up by repeating its first row.
+
+    Yields:
+        The part, and how many of its rows are real.
+    """
+    total = len(next(iter(arrays.values())))
+    for start in range(0, total, rows):
+        size = min(rows, total - start)
+        index = np.arange(start, start + rows)
+        index[size:] = start
+        yield {name: values[index] for name, values in arrays.items()}, size
