@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gemma_keras import presets
+from gemma_keras import backends, presets
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.initializers import KeyedNormal
@@ -122,7 +122,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             batch_size = batch_size or own_batch_size
             if validation_data is not None:
                 validation_data = self._pairs(validation_data, max_length, truncate)[:2]
-        return super().fit(x, y, batch_size=batch_size, validation_data=validation_data, **kwargs)
+        with backends.fast_updates(self.optimizer):
+            return super().fit(x, y, batch_size=batch_size, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, **kwargs):
         """Keras' `evaluate` on the same kinds of data as `fit`."""

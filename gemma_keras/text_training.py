@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from gemma_keras import backends
 from gemma_keras.generation import forget_programs
 from gemma_keras.inputs import fit_data, triples
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
@@ -24,6 +25,7 @@ class TextTraining:
     backbone: Any
     config: Any
     compiled: bool
+    optimizer: Any
     tokenizer: Any
     preprocessor: GemmaCausalLMPreprocessor
     sampler: Sampler
@@ -105,15 +107,16 @@ class TextTraining:
             given = validation_data if triples.is_triple(validation_data) else (validation_data,)
             held_out, next_ids, their_weights = (*given, None, None)[:3]
             validation_data = self._training_arrays(held_out, next_ids, their_weights, **options)[:3]
-        return super().fit(  # type: ignore[misc]
-            features,
-            targets,
-            batch_size=batch,
-            sample_weight=weights,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            **kwargs,
-        )
+        with backends.fast_updates(self.optimizer):
+            return super().fit(  # type: ignore[misc]
+                features,
+                targets,
+                batch_size=batch,
+                sample_weight=weights,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                **kwargs,
+            )
 
     def evaluate(
         self, x=None, y=None, batch_size=None, *, sample_weight=None, max_length: int | None = None,

@@ -16,6 +16,7 @@ The packages beside this file, one a backend, are the only ones in the library t
                                                                     added to those of earlier calls
     zero_gradients(model)                                           what these sums start from
     compile_update(optimizer, model)                                clipped, guarded optimizer step
+    fast_updates(optimizer)                                         context in which Keras' `fit` updates fast
     to_host(tensor)                                                 numpy array
     IS_EAGER                                                        False where code is traced once and then runs
     compiled
@@ -67,4 +68,5 @@ def compile_forward(function, models):
 compile_gradients = _native.compile_gradients
 zero_gradients = _native.zero_gradients
 compile_update = _native.compile_update
+fast_updates = _native.fast_updates
 to_host = _native.to_host
