@@ -126,7 +126,8 @@ class GemmaRewardModel(AdaptedModel, keras.Model):
             if validation_data is not None:
                 validation_data = self._pairs(validation_data, max_length, truncate)[:2]
         arguments = {"x": x, "y": y, "batch_size": batch_size, "validation_data": validation_data, **kwargs}
-        return super().fit(**backends.fit_arguments(arguments))
+        with backends.fast_updates(self.optimizer):
+            return super().fit(**backends.fit_arguments(arguments))
 
     def evaluate(self, x=None, y=None, batch_size=None, *, max_length: int = 1024, truncate: bool = False, **kwargs):
         """Keras' `evaluate` on the same kinds of data as `fit`."""

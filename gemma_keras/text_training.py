@@ -25,6 +25,7 @@ class TextTraining:
     backbone: Any
     config: Any
     compiled: bool
+    optimizer: Any
     tokenizer: Any
     preprocessor: GemmaCausalLMPreprocessor
     sampler: Sampler
@@ -115,7 +116,8 @@ class TextTraining:
             "shuffle": shuffle,
             **kwargs,
         }
-        return super().fit(**backends.fit_arguments(arguments))  # type: ignore[misc]
+        with backends.fast_updates(self.optimizer):
+            return super().fit(**backends.fit_arguments(arguments))  # type: ignore[misc]
 
     def evaluate(
         self, x=None, y=None, batch_size=None, *, sample_weight=None, max_length: int | None = None,

@@ -12,9 +12,11 @@ The packages beside this file, one a backend, are the only ones in the library t
     chunked_log_probs(hidden, matrix, target_ids, soft_cap,         log-probabilities of targets and entropy without the
                       temperature, chunk)                           (b, t, v) logits
     compile_forward(function, models)                               function(*arrays) without gradients
-    compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients
+    compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients,
+                                                                    added to those of earlier calls
+    zero_gradients(model)                                           what these sums start from
     compile_update(optimizer, model)                                clipped, guarded optimizer step
-    add_gradients(a, b)                                             elementwise sum of two gradient lists
+    fast_updates(optimizer)                                         context in which Keras' `fit` updates fast
     to_host(tensor)                                                 numpy array
     fit_arguments(arguments)                                        what Keras' `fit` gets
     IS_EAGER                                                        False where code is traced once and then runs
@@ -65,7 +67,8 @@ def compile_forward(function, models):
 
 
 compile_gradients = _native.compile_gradients
+zero_gradients = _native.zero_gradients
 compile_update = _native.compile_update
-add_gradients = _native.add_gradients
+fast_updates = _native.fast_updates
 to_host = _native.to_host
 fit_arguments = _native.fit_arguments

@@ -105,6 +105,7 @@ class Trainer:
         self._gradients = backends.compile_gradients(self._loss_of, model)
         self._forward = backends.compile_forward(self._loss_of, [model])
         self._apply = backends.compile_update(self.optimizer, model)
+        self._sums_up = False
         self._drops = any(options.dropout > 0 for options in getattr(model, "adapters", {}).values())
         self._timed_tokens = 0
         self._timed_seconds = 0.0
@@ -131,19 +132,22 @@ class Trainer:
                 f"Nothing in the batch of update {self.step} bears loss (rows {_row_names(micro_batches)}): expected "
                 "response tokens, got only masked ones. Remove these rows or raise max_length."
             )
-        total_loss, total_gradients, measured = 0.0, None, []
+        # Once several were summed up, a single one goes the same way: another program would have to be compiled.
+        self._sums_up = self._sums_up or len(micro_batches) > 1
+        gradients = backends.zero_gradients(self.model) if self._sums_up else None
+        losses, measured = [], []
         for batch in micro_batches:
-            loss, aux, gradients = self._gradients(self._training_inputs(batch))
-            total_loss += float(loss)
-            total_gradients = (
-                gradients if total_gradients is None else backends.add_gradients(total_gradients, gradients)
-            )
-            measured.append({name: backends.to_host(value) for name, value in aux.items()})
+            loss, aux, gradients = self._gradients(self._training_inputs(batch), sums=gradients)
+            losses.append(loss)
+            measured.append(aux)
+        # Read when all micro-batches are under way: each reading waits for its program to end.
+        total_loss = sum(float(loss) for loss in losses)
+        measured = [{name: backends.to_host(value) for name, value in aux.items()} for aux in measured]
         learning_rate = self.learning_rate(self.step)
         grad_norm = math.nan
         if math.isfinite(total_loss):
             self.optimizer.learning_rate = learning_rate
-            grad_norm = float(self._apply(total_gradients, 1.0 / units, self.settings.clip_norm))
+            grad_norm = float(self._apply(gradients, 1.0 / units, self.settings.clip_norm))
         metrics = {
             "loss": total_loss / units,
             **self._aux_metrics(measured, units),

@@ -90,6 +90,22 @@ def log_probs_with(function, model, soft_cap, chunk, with_entropy):
     return [backends.to_host(value) for value in (*aux, *gradients)]
 
 
+@pytest.mark.parametrize("module", [backends, reference])
+@pytest.mark.parametrize("shape", [(2, 1, 5, 3), (2, 5, 3), (5, 3)])
+def test_a_product_and_its_gradients_by_hand(shape, module):
+    model, slope = Table(normal(*shape), normal(3, 4, key="w")), normal(*shape[:-1], 4, key="s")
+
+    def loss():
+        product = module.linear(ops.convert_to_tensor(model.hidden), model.matrix)
+        return ops.sum(product * ops.convert_to_tensor(slope)), [product]
+
+    _, (product,), (of_x, of_kernel) = backends.compile_gradients(loss, model)()
+    np.testing.assert_allclose(backends.to_host(product), normal(*shape) @ normal(3, 4, key="w"), atol=1e-5)
+    np.testing.assert_allclose(backends.to_host(of_x), slope @ normal(3, 4, key="w").T, atol=1e-5)
+    expected = normal(*shape).reshape(-1, 3).T @ slope.reshape(-1, 4)
+    np.testing.assert_allclose(backends.to_host(of_kernel), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("soft_cap", [None, 3.0])
 @pytest.mark.parametrize("chunk", [1, 4, 7, 16])
 def test_chunked_log_probs_and_their_gradients_equal_the_dense_ones(chunk, soft_cap):

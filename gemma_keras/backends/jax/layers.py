@@ -24,10 +24,15 @@ _half_linear.defvjp(_half_linear_forward, _half_linear_backward)
 
 
 def linear(x, kernel):
-    """As `reference.linear`; half-precision products accumulate in float32 in both passes, without which XLA is slow on
-    a CPU."""
+    """As `reference.linear`.
+
+    float32 products are of rows (n, i): of (b, t, i) XLA makes a transposed copy for every weight gradient. Those in
+    half precision accumulate in float32 in both passes, without which XLA is slow on a CPU, and gain nothing by rows.
+    """
     kernel = jnp.asarray(getattr(kernel, "value", kernel))
-    return jnp.matmul(x, kernel) if x.dtype == jnp.float32 else _half_linear(x, kernel)
+    if x.dtype != jnp.float32:
+        return _half_linear(x, kernel)
+    return jnp.matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def update_cache(cache, new, index):

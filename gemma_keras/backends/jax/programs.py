@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from keras import StatelessScope
 
@@ -25,9 +26,10 @@ def compile_forward(function, models):
 
 
 def compile_gradients(function, model):
-    """Gradients of `function(*arrays) -> (loss, aux)`: a callable that returns (loss, aux, gradients).
+    """Gradients of `function(*arrays) -> (loss, aux)`: a callable (*arrays, sums=None) → (loss, aux, gradients).
 
-    gradients: list in the order of `model.trainable_variables`.
+    gradients: list in the order of `model.trainable_variables`, added to `sums` where given. Those are used up: their
+    buffers hold the result.
     """
     trainable, fixed = list(model.trainable_variables), list(model.non_trainable_variables)
 
@@ -36,19 +38,26 @@ def compile_gradients(function, model):
         with StatelessScope(state_mapping=mapping):
             return function(*arrays)
 
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=_COMPILER_OPTIONS)
+    differentiate = jax.value_and_grad(loss, has_aux=True)
 
-    def gradients(*arrays):
-        (value, aux), grads = run([v.value for v in trainable], [v.value for v in fixed], arrays)
-        return value, aux, grads
+    def add(sums, *arguments):
+        result, found = differentiate(*arguments)
+        return result, [s + g for s, g in zip(sums, found, strict=True)]
+
+    run = jax.jit(differentiate, compiler_options=_COMPILER_OPTIONS)
+    run_onto = jax.jit(add, donate_argnums=0, compiler_options=_COMPILER_OPTIONS)
+
+    def gradients(*arrays, sums=None):
+        arguments = [v.value for v in trainable], [v.value for v in fixed], arrays
+        (value, aux), found = run(*arguments) if sums is None else run_onto(sums, *arguments)
+        return value, aux, found
 
     return gradients
 
 
-@jax.jit
-def add_gradients(a, b):
-    """Elementwise sum of two lists of gradients."""
-    return [x + y for x, y in zip(a, b, strict=True)]
+def zero_gradients(model):
+    """Zeros to start the `sums` of `compile_gradients` from."""
+    return [jnp.zeros_like(v.value, device=v.value.sharding) for v in model.trainable_variables]
 
 
 def to_host(tensor):

@@ -7,6 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 
+@jax.jit
+def _norm_of(gradients, scale):
+    return jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in gradients)) * scale
+
+
 def compile_update(optimizer, model):
     """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32
     ().
@@ -20,27 +25,21 @@ def compile_update(optimizer, model):
     state = list(optimizer.variables)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def run(values, state_values, gradients, scale, clip_norm):
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in gradients)) * scale
+    def run(values, state_values, gradients, scale, norm, clip_norm):
         factor = scale * jnp.where(clip_norm > 0, jnp.minimum(1.0, clip_norm / (norm + 1e-12)), 1.0)
         scaled = [(g * factor).astype(v.dtype) for g, v in zip(gradients, values, strict=True)]
-        new_values, new_state = optimizer.stateless_apply(state_values, scaled, values)
-        good = jnp.isfinite(norm)
-
-        def keep(new, old):
-            return jnp.where(good, new, old)
-
-        return (
-            jax.tree.map(keep, list(new_values), list(values)),
-            jax.tree.map(keep, list(new_state), list(state_values)),
-            norm,
-        )
+        return optimizer.stateless_apply(state_values, scaled, values)
 
     def update(gradients, scale=1.0, clip_norm=0.0):
-        values, states = [v.value for v in trainable], [v.value for v in state]
-        values, states, norm = run(values, states, gradients, np.float32(scale), np.float32(clip_norm))
-        for variable, value in zip(trainable + state, values + states, strict=True):
-            variable.assign(value)
+        scale = np.float32(scale)
+        norm = _norm_of(gradients, scale)
+        # Asked here and not in the program, where a choice between new and old keeps the old ones alive: XLA then
+        # copies every weight and moment before it writes to them.
+        if np.isfinite(norm):
+            values, states = [v.value for v in trainable], [v.value for v in state]
+            values, states = run(values, states, gradients, scale, norm, np.float32(clip_norm))
+            for variable, value in zip(trainable + state, [*values, *states], strict=True):
+                variable.assign(value)
         return norm
 
     return update

@@ -17,27 +17,37 @@ def compile_forward(function, models):
 
 
 def compile_gradients(function, model):
-    """Gradients of `function(*arrays) -> (loss, aux)`: a callable that returns (loss, aux, gradients).
+    """Gradients of `function(*arrays) -> (loss, aux)`: a callable (*arrays, sums=None) → (loss, aux, gradients).
 
-    gradients: list in the order of `model.trainable_variables`.
+    gradients: list in the order of `model.trainable_variables`; `sums` themselves, added to in place, where given.
     """
     trainable = [variable.value for variable in model.trainable_variables]
 
-    @tf.function(jit_compile=True)
-    def run(*arrays):
+    def differentiate(arrays):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)
             loss, aux = function(*arrays)
         gradients = tape.gradient(loss, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return loss, aux, [tf.convert_to_tensor(g) for g in gradients]
 
-    return lambda *arrays: run(*_tensors(arrays))
+    run = tf.function(differentiate, jit_compile=True)
+
+    @tf.function(jit_compile=True)
+    def run_onto(sums, arrays):
+        loss, aux, found = differentiate(arrays)
+        for variable, gradient in zip(sums, found, strict=True):
+            variable.assign_add(gradient)
+        return loss, aux
+
+    def gradients(*arrays, sums=None):
+        return run(_tensors(arrays)) if sums is None else (*run_onto(sums, _tensors(arrays)), sums)
+
+    return gradients
 
 
-@tf.function(jit_compile=True)
-def add_gradients(a, b):
-    """Elementwise sum of two lists of gradients."""
-    return [x + y for x, y in zip(a, b, strict=True)]
+def zero_gradients(model):
+    """Zeros to start the `sums` of `compile_gradients` from: variables, which a program can write to."""
+    return [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in model.trainable_variables]
 
 
 def to_host(tensor):

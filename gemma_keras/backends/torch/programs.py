@@ -21,25 +21,32 @@ def compile_forward(function, models):
 
 
 def compile_gradients(function, model):
-    """Gradients of `function(*arrays) -> (loss, aux)`: a callable that returns (loss, aux, gradients).
+    """Gradients of `function(*arrays) -> (loss, aux)`: a callable (*arrays, sums=None) → (loss, aux, gradients).
 
-    gradients: list in the order of `model.trainable_variables`.
+    gradients: list in the order of `model.trainable_variables`; `sums` themselves, added to in place, where given.
     """
     trainable = [variable.value for variable in model.trainable_variables]
 
-    def gradients(*arrays):
+    def gradients(*arrays, sums=None):
+        # Through `.grad` each gradient is added, and freed, as soon as it is known.
+        _hand_over(trainable, [None] * len(trainable) if sums is None else sums)
         loss, aux = function(*_tensors(arrays))
-        found = torch.autograd.grad(loss, trainable, allow_unused=True)
-        found = [torch.zeros_like(v) if g is None else g for g, v in zip(found, trainable, strict=True)]
+        loss.backward(inputs=trainable)
+        found = [torch.zeros_like(v) if v.grad is None else v.grad for v in trainable]
+        _hand_over(trainable, [None] * len(trainable))
         return loss.detach(), keras.tree.map_structure(lambda x: x.detach(), aux), found
 
     return gradients
 
 
-def add_gradients(a, b):
-    """Elementwise sum of two lists of gradients; a's tensors are reused."""
-    torch._foreach_add_(a, b)
-    return a
+def _hand_over(weights, gradients):
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
+
+
+def zero_gradients(model):
+    """Zeros to start the `sums` of `compile_gradients` from."""
+    return [torch.zeros_like(variable.value) for variable in model.trainable_variables]
 
 
 def to_host(tensor):
