@@ -12,9 +12,8 @@ distribution apart. What that limits:
 import dataclasses
 from typing import Any
 
-from keras import ops
+from gemma_keras.backends import draw_tokens
 
-_BLOCK = 512
 _KERAS_HUB_KINDS = {
     "GreedySampler": "greedy", "RandomSampler": "random", "TopKSampler": "top_k", "TopPSampler": "top_p",
     "BeamSampler": "beam", "ContrastiveSampler": "contrastive", "SpeculativeSampler": "speculative",
@@ -100,66 +99,4 @@ def sample(logits, uniforms, sampler: Sampler):
         token_ids: int32 (b,). log_probs: float32 (b,), of these tokens under the whole distribution at the sampler's
         temperature, whatever top_k and top_p cut off; at temperature 0, which has no distribution, at temperature 1.
     """
-    logits = logits / (sampler.temperature or 1.0)
-    shifted = logits - ops.max(logits, axis=-1, keepdims=True)
-    weights = ops.exp(shifted)
-    log_mass = ops.log(ops.sum(weights, axis=-1))
-    if sampler.temperature == 0:
-        token_ids = ops.cast(ops.argmax(logits, axis=-1), "int32")
-    else:
-        if sampler.top_k is not None and sampler.top_k < logits.shape[-1]:
-            smallest_kept = ops.top_k(logits, sampler.top_k)[0][:, -1:]
-            weights = ops.where(logits >= smallest_kept, weights, 0.0)
-        if sampler.top_p is not None and sampler.top_p < 1:
-            weights = _keep_top_p(weights, sampler.top_p)
-        token_ids = inverse_transform(weights, uniforms)
-    return token_ids, ops.take_along_axis(shifted, token_ids[:, None], axis=-1)[:, 0] - log_mass
-
-
-def inverse_transform(weights, uniforms):
-    """The token where the running sum of weights passes `uniform * total`.
-
-    Sums run in two levels, blocks then tokens: a flat running sum over 256k float32 numbers is slow on JAX and inexact
-    on TensorFlow. The result always has positive weight, also where rounding makes a running sum end below its total.
-
-    Args:
-        weights: float32 (b, v) >= 0, not all zero.
-        uniforms: float32 (b,) in [0, 1).
-
-    Returns:
-        int32 (b,).
-    """
-    vocabulary = weights.shape[-1]
-    block = min(_BLOCK, vocabulary)
-    count = -(-vocabulary // block)
-    blocks = ops.reshape(ops.pad(weights, ((0, 0), (0, count * block - vocabulary))), (-1, count, block))
-    block_index, rest = _locate(ops.sum(blocks, axis=-1), uniforms, fraction=True)
-    chosen = ops.take_along_axis(blocks, block_index[:, None, None], axis=1)[:, 0]
-    token_index, _ = _locate(chosen, rest, fraction=False)
-    return ops.cast(block_index * block + token_index, "int32")
-
-
-def _locate(weights, point, fraction):
-    """Index (b,) of the cell of weights (b, n) that holds `point`, and how far into that cell it lies."""
-    ends = ops.cumsum(weights, axis=-1)
-    point = point * ops.sum(weights, axis=-1) if fraction else point
-    index = ops.sum(ops.cast(ends <= point[:, None], "int32"), axis=-1)
-    cells = ops.arange(weights.shape[-1], dtype="int32")
-    last_positive = ops.max(ops.where(weights > 0, cells, 0), axis=-1)
-    index = ops.minimum(index, last_positive)
-    starts = ops.take_along_axis(ends - weights, index[:, None], axis=1)[:, 0]
-    return index, ops.maximum(point - starts, 0.0)
-
-
-def _keep_top_p(weights, top_p):
-    """Zero all but the smallest set of largest weights that holds `top_p` of the total; by bisection, never a sort of
-    the vocabulary."""
-    needed = top_p * ops.sum(weights, axis=-1, keepdims=True)
-    low = ops.zeros_like(needed)
-    high = ops.max(weights, axis=-1, keepdims=True)
-    # `low` always keeps enough mass, `high` too little or just the maximum; 40 halvings end far below float32 spacing.
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        enough = ops.sum(ops.where(weights >= middle, weights, 0.0), axis=-1, keepdims=True) >= needed
-        low, high = ops.where(enough, middle, low), ops.where(enough, high, middle)
-    return ops.where(weights >= low, weights, 0.0)
+    return draw_tokens(logits, uniforms, sampler.temperature, sampler.top_k, sampler.top_p)

@@ -1,7 +1,8 @@
 """The few hot operations that each backend implements natively, behind one signature.
 
 The packages beside this file, one a backend, are the only ones in the library that import JAX, TensorFlow or PyTorch.
-`reference.py` holds the same operations in plain `keras.ops`; the tests compare every native one with it.
+`reference.py` holds the same operations in plain `keras.ops`, `reference_sampling.py` the draw of a token; the tests
+compare every native one with it.
 
     linear(x, kernel)                                               product with a weight matrix
     rms_norm(x, scale, epsilon)                                     Gemma's norm
@@ -11,6 +12,8 @@ The packages beside this file, one a backend, are the only ones in the library t
     output_logits(hidden, matrix)                                   float32 product with the output embedding
     chunked_log_probs(hidden, matrix, target_ids, soft_cap,         log-probabilities of targets and entropy without the
                       temperature, chunk)                           (b, t, v) logits
+    draw_tokens(logits, uniforms, temperature,                      one token a row, and its log-probability
+                top_k, top_p)
     compile_forward(function, models)                               function(*arrays) without gradients
     compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients,
                                                                     added to those of earlier calls
@@ -42,6 +45,7 @@ attention = _native.attention
 update_cache = _native.update_cache
 output_logits = _native.output_logits
 chunked_log_probs = _native.chunked_log_probs
+draw_tokens = _native.draw_tokens
 
 
 def compile_forward(function, models):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from gemma_keras import Sampler, samplers
-from gemma_keras.backends import to_host
+from gemma_keras import Sampler, backends, samplers
+from gemma_keras.backends import compile_forward, reference_sampling, to_host
+from gemma_keras.backends.reference_sampling import inverse_transform
 from gemma_keras.random import generator, uniforms
-from gemma_keras.sampling import inverse_transform, sample
+from gemma_keras.sampling import sample
 
 GRID = ((np.arange(1000) + 0.5) / 1000).astype(np.float32)
 
@@ -121,6 +122,94 @@ def test_every_draw_is_of_the_kept_set_and_has_its_probability_in_the_whole(samp
     scaled = logits.astype(np.float64) / sampler.temperature
     whole = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
     np.testing.assert_allclose(log_probs, whole[np.arange(400), drawn], atol=1e-5)
+
+
+def drawn_by(function, logits, points, sampler):
+    """Tokens and log-probabilities of a form of the draw, compiled as in the decode loop."""
+    arguments = (sampler.temperature, sampler.top_k, sampler.top_p)
+    run = compile_forward(lambda *arrays: function(*arrays, *arguments), [])
+    return [to_host(x) for x in run(logits, points)]
+
+
+def with_ties(logits):
+    """Rounded as bfloat16 rounds, towards zero."""
+    return (logits.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+SAMPLERS = [
+    Sampler(0.0), Sampler(0.7), Sampler(top_k=7), Sampler(top_k=30), Sampler(top_p=0.9),
+    Sampler(1.5, top_k=600, top_p=0.6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_the_native_draw_is_that_of_the_reference(sampler):
+    """At vocabularies up to 8,192: seeds give the answers that they gave. One token; blocks of which the last is not
+    full; ties; tokens that are ruled out."""
+    for vocabulary in (1, 8191):
+        logits = 3 * generator(vocabulary, "plain").standard_normal((24, vocabulary), dtype=np.float32)
+        logits[:12] = with_ties(logits[:12])
+        logits[12:20, : vocabulary // 2] = -np.inf
+        points = generator(2, "points").random(24, dtype=np.float32)
+        points[:4], points[4:8] = ALMOST_ONE, 0
+        found, expected = (drawn_by(of.draw_tokens, logits, points, sampler) for of in (backends, reference_sampling))
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_allclose(found[1], expected[1], atol=2e-6)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_draws_from_a_large_vocabulary_against_a_sort(sampler):
+    """20,001 tokens, no multiple of a block: each draw is the token whose part of the running sum of the set that a
+    sort keeps, in float64, holds the uniform number; ties, and tokens that are ruled out."""
+    size, vocabulary = 60, 20_001
+    logits = 3 * generator(0, "large").standard_normal((size, vocabulary), dtype=np.float32)
+    logits[:20] = with_ties(logits[:20])
+    logits[20:40, generator(1, "large").random(vocabulary) < 0.9] = -np.inf
+    logits[50:] = 0.1 * logits[50:]
+    points = generator(2, "large").random(size, dtype=np.float32)
+    points[:5], points[20:25], points[40:45] = ALMOST_ONE, 0, ALMOST_ONE
+    drawn, log_probs = drawn_by(backends.draw_tokens, logits, points, sampler)
+    rows = np.arange(size)
+    scaled = logits.astype(np.float64) / (sampler.temperature or 1.0)
+    whole = scaled - scaled.max(axis=-1, keepdims=True)
+    whole -= np.log(np.exp(whole).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(log_probs, whole[rows, drawn], atol=1e-5)
+    if sampler.temperature == 0:
+        np.testing.assert_array_equal(drawn, logits.argmax(axis=-1))
+        return
+    kept = kept_by(logits, sampler)
+    assert kept[rows, drawn].all()
+    shares = np.where(kept, np.exp(whole), 0)
+    shares /= shares.sum(axis=-1, keepdims=True)
+    ends = np.cumsum(shares, axis=-1)[rows, drawn]
+    starts = ends - shares[rows, drawn]
+    assert (starts <= points + 2e-6).all() and (points <= ends + 2e-6).all()
+
+
+@pytest.mark.parametrize("top_p", [1e-9, 0.25, 0.5, 0.75, 0.999])
+def test_top_p_of_a_large_vocabulary_of_equal_and_of_few_weights(top_p):
+    """By hand: of equal tokens none is more likely than another, and all are kept; of four with 0.4, 0.3, 0.2, 0.1 as
+    many as are needed."""
+    points = ((np.arange(200) + 0.5) / 200).astype(np.float32)
+    equal = np.zeros((200, 9000), np.float32)
+    drawn, log_probs = drawn_by(backends.draw_tokens, equal, points, Sampler(top_p=top_p))
+    assert np.abs(drawn - 9000 * points).max() <= 1 and log_probs == pytest.approx(-np.log(9000), abs=1e-5)
+    few = np.full((200, 9000), -np.inf, np.float32)
+    few[:, [8000, 10, 600, 8999]] = np.log(np.float32([0.4, 0.3, 0.2, 0.1]))
+    drawn, _ = drawn_by(backends.draw_tokens, few, points, Sampler(top_p=top_p))
+    ranked = [8000, 10, 600, 8999][: {1e-9: 1, 0.25: 1, 0.5: 2, 0.75: 3, 0.999: 4}[top_p]]
+    shares = np.array([0.4, 0.3, 0.2, 0.1][: len(ranked)])
+    assert set(drawn) == set(ranked)
+    found = np.array([(drawn == token).mean() for token in ranked])
+    np.testing.assert_allclose(found, shares / shares.sum(), atol=6e-3)
+
+
+def test_greedy_takes_the_first_of_equal_logits():
+    for vocabulary in (700, 20_001):
+        logits = np.full((3, vocabulary), -5, np.float32)
+        logits[0, [400, 600, 699]] = logits[1, [vocabulary - 2, vocabulary - 1]] = 2
+        drawn, _ = drawn_by(backends.draw_tokens, logits, np.zeros(3, np.float32), Sampler(0.0))
+        assert drawn.tolist() == [400, vocabulary - 2, 0]
 
 
 def test_greedy_log_probabilities_are_those_at_temperature_one():

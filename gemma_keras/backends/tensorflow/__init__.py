@@ -3,7 +3,14 @@
 from gemma_keras.backends.reference import attention, fast_updates, linear, rms_norm, rotate, update_cache
 from gemma_keras.backends.tensorflow.fit_data import fit_arguments
 from gemma_keras.backends.tensorflow.head import chunked_log_probs, output_logits
-from gemma_keras.backends.tensorflow.programs import compile_forward, compile_gradients, to_host, zero_gradients
+from gemma_keras.backends.tensorflow.programs import (
+    add_gradients,
+    compile_forward,
+    compile_gradients,
+    to_host,
+    zero_gradients,
+)
+from gemma_keras.backends.tensorflow.sampling import draw_tokens
 from gemma_keras.backends.tensorflow.updates import compile_update
 
 IS_EAGER = False
