@@ -7,6 +7,9 @@ The packages beside this file, one a backend, are the only ones in the library t
     rms_norm(x, scale, epsilon)                                     Gemma's norm
     rotate(x, cos, sin)                                             rotary embedding of all heads
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
+    causal_attention(queries, keys, values, tokens, soft_cap)      the same of the tokens of a row to each other, without
+                                                                    (b, t, t) scores or mask
+    is_plain(segments)                                              whether the order of tokens alone says who sees whom
     update_cache(cache, new, index)                                 write (b, t, k, h) at slot `index`
     output_logits(hidden, matrix)                                   float32 product with the output embedding
     chunked_log_probs(hidden, matrix, target_ids, soft_cap,         log-probabilities of targets and entropy without the
@@ -16,6 +19,7 @@ The packages beside this file, one a backend, are the only ones in the library t
     compile_update(optimizer, model)                                clipped, guarded optimizer step
     add_gradients(a, b)                                             elementwise sum of two gradient lists
     to_host(tensor)                                                 numpy array
+    DENSE_TOKENS                                                    rows up to this length are faster with a mask
     IS_EAGER                                                        False where code is traced once and then runs
     compiled
 """
@@ -31,11 +35,14 @@ if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
     )
 _native = importlib.import_module(f"gemma_keras.backends.{keras.backend.backend()}")
 
+DENSE_TOKENS = _native.DENSE_TOKENS
 IS_EAGER = _native.IS_EAGER
 linear = _native.linear
 rms_norm = _native.rms_norm
 rotate = _native.rotate
 attention = _native.attention
+causal_attention = _native.causal_attention
+is_plain = _native.is_plain
 update_cache = _native.update_cache
 output_logits = _native.output_logits
 chunked_log_probs = _native.chunked_log_probs
