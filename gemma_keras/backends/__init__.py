@@ -7,8 +7,8 @@ The packages beside this file, one a backend, are the only ones in the library t
     rms_norm(x, scale, epsilon)                                     Gemma's norm
     rotate(x, cos, sin)                                             rotary embedding of all heads
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
-    causal_attention(queries, keys, values, tokens, soft_cap)      the same of the tokens of a row to each other, without
-                                                                    (b, t, t) scores or mask
+    causal_attention(queries, keys, values, tokens, soft_cap)      the same of a row's tokens to each other, without (b,
+                                                                    t, t) scores or mask
     is_plain(segments)                                              whether the order of tokens alone says who sees whom
     update_cache(cache, new, index)                                 write (b, t, k, h) at slot `index`
     output_logits(hidden, matrix)                                   float32 product with the output embedding

@@ -20,9 +20,9 @@ class GemmaAttention(keras.layers.Layer):
         index: the layer's number, for names.
         weights: the initial ones.
 
-    Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s) or `RowTokens`, and in decoding `cache` (keys, values),
-    each (b, s, k, h), with the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float (b, t,
-    d), cache or None).
+    Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s) or `RowTokens`, and in decoding `cache` (keys,
+    values), each (b, s, k, h), with the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float
+    (b, t, d), cache or None).
 
     Source: arXiv:2403.08295, section 2; soft caps arXiv:2408.00118, section 2; query and key norms arXiv:2503.19786,
     section 2.

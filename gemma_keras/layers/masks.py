@@ -26,8 +26,8 @@ class RowTokens:
 
 
 def visible_keys(positions, segments, keys, windows):
-    """What layers see, one a window: a mask bool (b, t, s), or `RowTokens` for rows that are read at once and are longer
-    than `backends.DENSE_TOKENS`.
+    """What layers see, one a window: a mask bool (b, t, s), or `RowTokens` for rows that are read at once and are
+    longer than `backends.DENSE_TOKENS`.
 
     Args:
         positions, segments: int32 (b, t), of the queries.

@@ -145,6 +145,9 @@ class OptimizerOptions(ModelStage):
     micro_batch_size: int | None = Field(
         None, ge=1, description="Sequences a forward pass; default all of the update's."
     )
+    remat: Literal["none", "block"] = Field(
+        "none", description="block: the backward pass computes each decoder block again, which takes less memory."
+    )
     eval_every: int = Field(0, ge=0, description="Updates between evaluations; 0 is at the end only.")
 
     def problems(self) -> Iterator[Problem]:

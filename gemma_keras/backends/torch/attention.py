@@ -38,8 +38,8 @@ def attention(queries, keys, values, visible, soft_cap=None):
 
 
 def causal_attention(queries, keys, values, tokens, soft_cap=None):
-    """As `reference.causal_attention`: torch's causal kernel where nothing but the order of the tokens hides a key, else
-    a block of queries at a time, whose scores and mask are computed again in the backward pass."""
+    """As `reference.causal_attention`: torch's causal kernel where nothing but the order of tokens hides a key, else a
+    block of queries at a time, whose scores and mask are computed again in the backward pass."""
     if tokens.is_plain and tokens.window is None and soft_cap is None:
         return _fused(queries, keys, values, is_causal=True)
     time, places = queries.shape[1], (tokens.positions, tokens.segments)
