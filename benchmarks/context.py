@@ -1,8 +1,8 @@
 """What a gradient of the 34M model at batch 1 takes as the context grows: memory, and tokens a second of one thread.
 
-    python -m benchmarks.context                                          256 to 8,192 tokens, each with and without remat
+    python -m benchmarks.context                                   256 to 8,192 tokens, each with and without remat
     python -m benchmarks.context --backends jax --lengths 8192 --remat block
-    python -m benchmarks.context --backends jax --analyse                 on JAX only what the compiler says; runs nothing
+    python -m benchmarks.context --backends jax --analyse          on JAX only what the compiler says; runs nothing
 
 Each figure comes from a fresh process. `peak` is what the process's memory grew by from the built model to the end of
 its first gradient, compilation and the gradients themselves included; `analysis` is the compiler's own sum of
@@ -119,7 +119,7 @@ def _resident_gib() -> float:
 
 
 def _compiled_on_jax(model, loss, batch):
-    """The program of `backends.compile_gradients`, which does not show what its compiler says; and GiB of temporaries."""
+    """The program of `backends.compile_gradients`, which does not show what its compiler says; GiB of temporaries."""
     import jax
     from keras import StatelessScope
 

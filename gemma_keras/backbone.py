@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gemma_keras import presets
+from gemma_keras import backends, presets
 from gemma_keras.checkpoints.keras_hub_config import config_of_arguments
 from gemma_keras.config import GemmaConfig
 from gemma_keras.distribution import layout_map
@@ -129,7 +129,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
         for index, block in enumerate(self.blocks):
             block_rotary, block_visible = (local_rotary, local_visible) if block.is_local else (rotary, visible)
             if cache is None and self.remat == "block":
-                x = keras.remat(_without_cache(block, block_rotary, block_visible, dropout_keys))(x)
+                x = backends.remat(_without_cache(block, block_rotary, block_visible, dropout_keys))(x)
                 block_cache = None
             else:
                 x, block_cache = direct_call(

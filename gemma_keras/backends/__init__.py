@@ -14,6 +14,7 @@ The packages beside this file, one a backend, are the only ones in the library t
     output_logits(hidden, matrix)                                   float32 product with the output embedding
     chunked_log_probs(hidden, matrix, target_ids, soft_cap,         log-probabilities of targets and entropy without the
                       temperature, chunk)                           (b, t, v) logits
+    remat(function)                                                 function(x) that the backward pass computes again
     compile_forward(function, models)                               function(*arrays) without gradients
     compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients
     compile_update(optimizer, model)                                clipped, guarded optimizer step
@@ -43,6 +44,7 @@ rotate = _native.rotate
 attention = _native.attention
 causal_attention = _native.causal_attention
 is_plain = _native.is_plain
+remat = _native.remat
 update_cache = _native.update_cache
 output_logits = _native.output_logits
 chunked_log_probs = _native.chunked_log_probs

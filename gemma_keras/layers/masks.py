@@ -40,8 +40,8 @@ def visible_keys(positions, segments, keys, windows):
         # A window as wide as the row hides nothing.
         windows = [None if window is None or (time is not None and window >= time) else window for window in windows]
         return [RowTokens(positions, segments, window, is_plain) for window in windows]
-    keys = (positions, segments) if keys is None else keys
-    return [attention_mask(positions, segments, *keys, window) for window in windows]
+    key_positions, key_segments = (positions, segments) if keys is None else keys
+    return [attention_mask(positions, segments, key_positions, key_segments, window) for window in windows]
 
 
 def positions_from_padding(padding_mask):

@@ -1,5 +1,7 @@
 """Hot operations on TensorFlow."""
 
+from keras import remat
+
 from gemma_keras.backends.reference import linear, rms_norm, rotate, update_cache
 from gemma_keras.backends.tensorflow.attention import DENSE_TOKENS, attention, causal_attention, is_plain
 from gemma_keras.backends.tensorflow.head import chunked_log_probs, output_logits

@@ -42,10 +42,10 @@ def causal_attention(queries, keys, values, tokens, soft_cap=None):
     block of queries at a time, whose scores and mask are computed again in the backward pass."""
     if tokens.is_plain and tokens.window is None and soft_cap is None:
         return _fused(queries, keys, values, is_causal=True)
-    time, places = queries.shape[1], (tokens.positions, tokens.segments)
+    time, positions, segments = queries.shape[1], tokens.positions, tokens.segments
 
     def of_block(queries, keys, values, own, seen):
-        at = (*(x[:, own] for x in places), *(x[:, seen] for x in places))
+        at = (positions[:, own], segments[:, own], positions[:, seen], segments[:, seen])
         visible = reference.attention_mask(*at, tokens.window)
         if soft_cap is not None:
             return reference.attention(queries, keys, values, visible, soft_cap)
