@@ -42,7 +42,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
     Call: a dict of
         token_ids: int (b, t).
         padding_mask: bool (b, t), True is a real token, padding on either side; default all True.
-        positions: int (b, t); default counts the real tokens of a row from 0.
+        positions: int (b, t), within a segment one more than at the place before, see `reference.causal_attention`;
+            default counts the real tokens of a row from 0.
         segment_ids: int (b, t), 0 is padding, tokens see their own segment only; default 1 for every real token.
         key_positions, key_segments: int (b, s), of every key these tokens may see; default the tokens themselves.
         dropout_keys: int32 (b,), one a row and step: what an adapter's dropout draws by; default counted up in

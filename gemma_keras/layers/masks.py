@@ -34,8 +34,10 @@ def visible_keys(positions, segments, keys, windows):
         keys: positions and segments of the keys, int32 (b, s); None where they are the queries' own tokens.
         windows: int, or None for a global layer.
     """
-    time = positions.shape[1]  # None where TensorFlow does not know it
-    if keys is None and (time is None or time > backends.DENSE_TOKENS):
+    # None where TensorFlow does not know it; a symbol where JAX exports for any length, which blocks cannot be cut by.
+    time = positions.shape[1]
+    is_long = time is None or (isinstance(time, int) and time > backends.DENSE_TOKENS)
+    if keys is None and is_long:
         is_plain = backends.is_plain(segments)
         # A window as wide as the row hides nothing.
         windows = [None if window is None or (time is not None and window >= time) else window for window in windows]

@@ -221,3 +221,23 @@ def test_jax_leaves_what_the_kernel_refuses_and_soft_caps_to_blocks(small_blocks
     tokens = types.SimpleNamespace(**{**tokens_of("full", None)[0].__dict__, "is_plain": None})
     arrays = [ops.convert_to_tensor(part) for part in model_of(1).parts]
     backends.causal_attention(*arrays, tokens, 2.0)  # and does not ask whether these are plain
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX's compiler tells")
+def test_memory_grows_with_tokens_and_not_with_their_square(monkeypatch):
+    import jax
+
+    monkeypatch.undo()  # blocks of their own size
+
+    def temporaries(length):
+        arrays = [jax.ShapeDtypeStruct((1, length, heads, 8), "float32") for heads in (4, 1, 1)]
+        places = [jax.ShapeDtypeStruct((1, length), "int32")] * 2
+
+        def loss(queries, keys, values, positions, segments):
+            tokens = RowTokens(positions, segments, None, False)
+            return ops.sum(backends.causal_attention(queries, keys, values, tokens) ** 2)
+
+        compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*arrays, *places).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(4096) < 2.2 * temporaries(2048) < 4 * 2048 * 2048
