@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gemma_keras import presets
+from gemma_keras import backends, presets
 from gemma_keras.checkpoints.keras_hub_config import config_of_arguments
 from gemma_keras.config import GemmaConfig
 from gemma_keras.distribution import layout_map
@@ -15,12 +15,14 @@ from gemma_keras.initializers import FirstWeights, RandomWeights
 from gemma_keras.layers.decoder_block import DecoderBlock
 from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.embedding import TokenEmbedding
-from gemma_keras.layers.masks import attention_mask, positions_from_padding
+from gemma_keras.layers.masks import positions_from_padding, visible_keys
 from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
 from gemma_keras.layers.rotary import rotary_tables
 from gemma_keras.lora import AdapterHost
 from gemma_keras.lora_options import LoraOptions
+
+REMAT = ("none", "block")
 
 
 @keras.saving.register_keras_serializable(package="gemma_keras")
@@ -33,11 +35,15 @@ class GemmaBackbone(AdapterHost, keras.Model):
             over float32 weights.
         seed: of random initial weights, the same numbers on every backend; None for zeros.
         weights: where initial weights come from otherwise, e.g. `LoadedWeights` of a checkpoint.
+        remat: "block" keeps of each decoder block but its input for the backward pass, which computes the rest again:
+            less memory for about a third more time. "none" keeps all. May be set later as an attribute, before the
+            model is compiled.
 
     Call: a dict of
         token_ids: int (b, t).
         padding_mask: bool (b, t), True is a real token, padding on either side; default all True.
-        positions: int (b, t); default counts the real tokens of a row from 0.
+        positions: int (b, t), within a segment one more than at the place before, see `reference.causal_attention`;
+            default counts the real tokens of a row from 0.
         segment_ids: int (b, t), 0 is padding, tokens see their own segment only; default 1 for every real token.
         key_positions, key_segments: int (b, s), of every key these tokens may see; default the tokens themselves.
         dropout_keys: int32 (b,), one a row and step: what an adapter's dropout draws by; default counted up in
@@ -56,7 +62,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
 
     def __init__(
         self, config: GemmaConfig | None = None, dtype=None, seed: int | None = 0, weights: FirstWeights | None = None,
-        **kwargs,
+        remat: str = "none", **kwargs,
     ):  # fmt: skip
         layer_options = {name: kwargs.pop(name) for name in ("name", "trainable") if name in kwargs}
         super().__init__(dtype=dtype, **layer_options)
@@ -65,6 +71,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
                 raise TypeError(f"Pass a GemmaConfig or KerasHub's arguments, not both. Received: {', '.join(kwargs)}")
             config = config_of_arguments(kwargs)
         self.config = config
+        self.remat = remat
         self._start_without_adapters()
         policy = self.dtype_policy
         weights = RandomWeights(seed) if weights is None else weights
@@ -104,14 +111,16 @@ class GemmaBackbone(AdapterHost, keras.Model):
             if segments is None
             else ops.where(padding_mask, ops.cast(segments, "int32"), 0)
         )
-        key_positions, key_segments = inputs.get("key_positions", positions), inputs.get("key_segments", segments)
         config = self.config
-        rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scale)
-        visible = attention_mask(positions, segments, key_positions, key_segments)
-        local_rotary, local_visible = rotary, visible
-        if any(config.local_layers):
+        rotary = local_rotary = rotary_tables(positions, config.head_dim, config.rope_theta, config.rope_scale)
+        keys = None
+        if cache is not None or "key_positions" in inputs or "key_segments" in inputs:
+            keys = (inputs.get("key_positions", positions), inputs.get("key_segments", segments))
+        windows = [None, config.sliding_window] if any(config.local_layers) else [None]
+        visible, *local = visible_keys(positions, segments, keys, windows)
+        local_visible = local[0] if local else visible
+        if local:
             local_rotary = rotary_tables(positions, config.head_dim, config.local_rope_theta)  # type: ignore[arg-type]
-            local_visible = attention_mask(positions, segments, key_positions, key_segments, config.sliding_window)
         dropout_keys = inputs.get("dropout_keys")
         if dropout_keys is None and training:
             dropout_keys = self.next_dropout_keys(ops.shape(token_ids)[0])
@@ -120,20 +129,34 @@ class GemmaBackbone(AdapterHost, keras.Model):
         new_cache = []
         for index, block in enumerate(self.blocks):
             block_rotary, block_visible = (local_rotary, local_visible) if block.is_local else (rotary, visible)
-            block_cache = None if cache is None else cache[index]
-            x, block_cache = direct_call(
-                block,
-                x,
-                block_rotary,
-                block_visible,
-                cache=block_cache,
-                cache_index=cache_index,
-                dropout_keys=dropout_keys,
-            )
+            if cache is None and self.remat == "block":
+                x = backends.remat(_without_cache(block, block_rotary, block_visible, dropout_keys))(x)
+                block_cache = None
+            else:
+                x, block_cache = direct_call(
+                    block,
+                    x,
+                    block_rotary,
+                    visible=block_visible,
+                    cache=None if cache is None else cache[index],
+                    cache_index=cache_index,
+                    dropout_keys=dropout_keys,
+                )
             x = intercept(x, index)
             new_cache.append(block_cache)
         hidden = direct_call(self.final_norm, x)
         return hidden if cache is None else (hidden, new_cache)
+
+    @property
+    def remat(self) -> str:
+        """What the backward pass computes again: "none" or "block"."""
+        return self._remat
+
+    @remat.setter
+    def remat(self, remat: str) -> None:
+        if remat not in REMAT:
+            raise ValueError(f"`remat` must be one of {REMAT}. Received: remat={remat!r}")
+        self._remat = remat
 
     @property
     def transformer_layers(self) -> list[DecoderBlock]:
@@ -217,6 +240,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
         return {
             "config": self.config.to_dict(),
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "remat": self.remat,
             "adapters": adapters,
             "active": self.active_adapter,
         }
@@ -224,7 +248,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         policy = keras.dtype_policies.get(config["dtype"])
-        backbone = cls(GemmaConfig(**config["config"]), dtype=policy)
+        # Files of before 0.3 have no "remat".
+        backbone = cls(GemmaConfig(**config["config"]), dtype=policy, remat=config.get("remat", "none"))
         for name, options in config["adapters"].items():
             backbone.add_adapter(name, LoraOptions(**options))
         if config["adapters"]:
@@ -234,6 +259,11 @@ class GemmaBackbone(AdapterHost, keras.Model):
 
 def _unchanged(x, index):
     return x
+
+
+def _without_cache(block, rotary, visible, dropout_keys):
+    # One argument: the rest has no gradient, and TensorFlow's recomputation adds a number to each.
+    return lambda x: direct_call(block, x, rotary, visible=visible, dropout_keys=dropout_keys)[0]
 
 
 def _weight_of(layer: keras.layers.Layer) -> keras.Variable:

@@ -8,12 +8,16 @@ compare every native one with it.
     rms_norm(x, scale, epsilon)                                     Gemma's norm
     rotate(x, cos, sin)                                             rotary embedding of all heads
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
+    causal_attention(queries, keys, values, tokens, soft_cap)      the same of a row's tokens to each other, without (b,
+                                                                    t, t) scores or mask
+    is_plain(segments)                                              whether the order of tokens alone says who sees whom
     update_cache(cache, new, index)                                 write (b, t, k, h) at slot `index`
     output_logits(hidden, matrix)                                   float32 product with the output embedding
     chunked_log_probs(hidden, matrix, target_ids, soft_cap,         log-probabilities of targets and entropy without the
                       temperature, chunk)                           (b, t, v) logits
     draw_tokens(logits, uniforms, temperature,                      one token a row, and its log-probability
                 top_k, top_p)
+    remat(function)                                                 function(x) that the backward pass computes again
     compile_forward(function, models)                               function(*arrays) without gradients
     compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients,
                                                                     added to those of earlier calls
@@ -22,6 +26,7 @@ compare every native one with it.
     fast_updates(optimizer)                                         context in which Keras' `fit` updates fast
     to_host(tensor)                                                 numpy array
     fit_arguments(arguments)                                        what Keras' `fit` gets
+    DENSE_TOKENS                                                    rows up to this length are faster with a mask
     IS_EAGER                                                        False where code is traced once and then runs
     compiled
 """
@@ -37,11 +42,15 @@ if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
     )
 _native = importlib.import_module(f"gemma_keras.backends.{keras.backend.backend()}")
 
+DENSE_TOKENS = _native.DENSE_TOKENS
 IS_EAGER = _native.IS_EAGER
 linear = _native.linear
 rms_norm = _native.rms_norm
 rotate = _native.rotate
 attention = _native.attention
+causal_attention = _native.causal_attention
+is_plain = _native.is_plain
+remat = _native.remat
 update_cache = _native.update_cache
 output_logits = _native.output_logits
 chunked_log_probs = _native.chunked_log_probs

@@ -67,6 +67,49 @@ def attention(queries, keys, values, visible, soft_cap=None):
     return ops.reshape(ops.transpose(mixed, (0, 3, 1, 2, 4)), (-1, time, heads, head_dim))
 
 
+def attention_mask(query_positions, query_segments, key_positions, key_segments, window: int | None = None):
+    """True where a query may see a key.
+
+    A key is visible when it lies in the query's segment, not later than it and, in a local layer, less than `window`
+    positions before it.
+    Segment 0 is padding: padded queries see padded keys only, so no row is empty and no softmax divides by zero.
+
+    Args:
+        query_positions, query_segments: int (b, t).
+        key_positions, key_segments: int (b, s).
+        window: keys with `query position - key position >= window` are hidden; None for a global layer.
+
+    Returns:
+        bool (b, t, s).
+    """
+    distance = query_positions[:, :, None] - key_positions[:, None, :]
+    visible = ops.logical_and(distance >= 0, query_segments[:, :, None] == key_segments[:, None, :])
+    if window is not None:
+        visible = ops.logical_and(visible, distance < window)
+    return visible
+
+
+def causal_attention(queries, keys, values, tokens, soft_cap=None):
+    """`attention` of the tokens of a row to each other, by their positions and segments; here with the whole mask.
+
+    The native versions hold no (b, n, t, t) in memory, neither scores nor mask, in no pass. They rely on what holds
+    where a row of tokens is read at once, without a cache: query and key at one place are the same token, and within a
+    segment positions rise by one from place to place. So a key that a query sees is never at a later place, and in a
+    local layer less than `window` places before.
+
+    Args:
+        queries: float (b, t, n, h), already scaled.
+        keys, values: float (b, t, k, h); head j of n reads key-value head j // (n / k).
+        tokens: with `positions` and `segments`, int32 (b, t), 0 for the segment of padding, and `window`, int or None.
+        soft_cap: of the scores, or None.
+
+    Returns:
+        float (b, t, n, h) in the dtype of queries; rows of padding hold no meaning.
+    """
+    at = (tokens.positions, tokens.segments)
+    return attention(queries, keys, values, attention_mask(*at, *at, tokens.window), soft_cap)
+
+
 def update_cache(cache, new, index):
     """A copy of cache (b, s, k, h) with new (b, t, k, h) at slots index .. index + t."""
     return ops.slice_update(cache, (0, index, 0, 0), ops.cast(new, cache.dtype))

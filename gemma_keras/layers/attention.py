@@ -7,6 +7,7 @@ from gemma_keras import backends
 from gemma_keras.config import GemmaConfig
 from gemma_keras.initializers import FirstWeights
 from gemma_keras.layers.direct_call import direct_call, project
+from gemma_keras.layers.masks import RowTokens
 from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
 
@@ -19,9 +20,9 @@ class GemmaAttention(keras.layers.Layer):
         index: the layer's number, for names.
         weights: the initial ones.
 
-    Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s), and in decoding `cache` (keys, values), each (b,
-    s, k, h), with the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float (b, t, d), cache
-    or None).
+    Call: x float (b, t, d), rotary (cos, sin), visible bool (b, t, s) or `RowTokens`, and in decoding `cache` (keys,
+    values), each (b, s, k, h), with the slot `cache_index` to write at; `dropout_keys` as `Projection`. Returns (float
+    (b, t, d), cache or None).
 
     Source: arXiv:2403.08295, section 2; soft caps arXiv:2408.00118, section 2; query and key norms arXiv:2503.19786,
     section 2.
@@ -62,6 +63,7 @@ class GemmaAttention(keras.layers.Layer):
                 backends.update_cache(cache[1], values, cache_index),
             )
             keys, values = cache
-        mixed = backends.attention(queries, keys, values, visible, config.attention_logit_soft_cap)
+        attend = backends.causal_attention if isinstance(visible, RowTokens) else backends.attention
+        mixed = attend(queries, keys, values, visible, config.attention_logit_soft_cap)
         mixed = ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))
         return project(self.o_proj, mixed, dropout_keys), cache

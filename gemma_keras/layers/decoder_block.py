@@ -35,7 +35,13 @@ class DecoderBlock(keras.layers.Layer):
     def call(self, x, rotary, visible, cache=None, cache_index=None, dropout_keys=None):
         normed = direct_call(self.attention_norm, x)
         update, cache = direct_call(
-            self.attention, normed, rotary, visible, cache=cache, cache_index=cache_index, dropout_keys=dropout_keys
+            self.attention,
+            normed,
+            rotary,
+            visible=visible,
+            cache=cache,
+            cache_index=cache_index,
+            dropout_keys=dropout_keys,
         )
         if self.post_attention_norm is not None:
             update = direct_call(self.post_attention_norm, update)

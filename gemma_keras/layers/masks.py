@@ -1,28 +1,49 @@
 """Who may attend to whom, from positions and segments alone."""
 
+import dataclasses
+from typing import Any
+
 from keras import ops
 
+from gemma_keras import backends
+from gemma_keras.backends.reference import attention_mask
 
-def attention_mask(query_positions, query_segments, key_positions, key_segments, window: int | None = None):
-    """True where a query may see a key.
 
-    A key is visible when it lies in the query's segment, not later than it and, in a local layer, less than `window`
-    positions before it.
-    Segment 0 is padding: padded queries see padded keys only, so no row is empty and no softmax divides by zero.
+@dataclasses.dataclass(frozen=True)
+class RowTokens:
+    """The tokens of rows that are read at once, as queries and as keys of each other.
 
     Args:
-        query_positions, query_segments: int (b, t).
-        key_positions, key_segments: int (b, s).
-        window: keys with `query position - key position >= window` are hidden; None for a global layer.
-
-    Returns:
-        bool (b, t, s).
+        positions, segments: int32 (b, t), as `attention_mask` takes them.
+        window: of a local layer, or None.
+        is_plain: as `backends.is_plain` says.
     """
-    distance = query_positions[:, :, None] - key_positions[:, None, :]
-    visible = ops.logical_and(distance >= 0, query_segments[:, :, None] == key_segments[:, None, :])
-    if window is not None:
-        visible = ops.logical_and(visible, distance < window)
-    return visible
+
+    positions: Any
+    segments: Any
+    window: int | None = None
+    is_plain: Any = False
+
+
+def visible_keys(positions, segments, keys, windows):
+    """What layers see, one a window: a mask bool (b, t, s), or `RowTokens` for rows that are read at once and are
+    longer than `backends.DENSE_TOKENS`.
+
+    Args:
+        positions, segments: int32 (b, t), of the queries.
+        keys: positions and segments of the keys, int32 (b, s); None where they are the queries' own tokens.
+        windows: int, or None for a global layer.
+    """
+    # None where TensorFlow does not know it; a symbol where JAX exports for any length, which blocks cannot be cut by.
+    time = positions.shape[1]
+    is_long = time is None or (isinstance(time, int) and time > backends.DENSE_TOKENS)
+    if keys is None and is_long:
+        is_plain = backends.is_plain(segments)
+        # A window as wide as the row hides nothing.
+        windows = [None if window is None or (time is not None and window >= time) else window for window in windows]
+        return [RowTokens(positions, segments, window, is_plain) for window in windows]
+    key_positions, key_segments = (positions, segments) if keys is None else keys
+    return [attention_mask(positions, segments, key_positions, key_segments, window) for window in windows]
 
 
 def positions_from_padding(padding_mask):

@@ -47,8 +47,8 @@ def known_error(error: BaseException, folder: Path) -> WorkflowError | None:
     if isinstance(error, builtins.MemoryError) or any(text in str(error) for text in _MEMORY_TEXTS):
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         return InternalError(
-            f"out of memory ({first[:200]}). Lower micro_batch_size, or max_length, or set dtype: mixed_bfloat16, then "
-            "run again"
+            f"out of memory ({first[:200]}). Lower micro_batch_size, or max_length, or set remat: block, or dtype: "
+            "mixed_bfloat16, then run again"
         )
     return None
 

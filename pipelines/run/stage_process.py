@@ -168,7 +168,7 @@ def raise_for(code: int, output: Path) -> None:
     if code == -signal.SIGKILL:
         raise InternalError(
             f"{stage} was killed (signal 9), most likely because memory ran out. "
-            "Lower its micro_batch_size or max_length, then run again"
+            "Lower its micro_batch_size or max_length, or set remat: block, then run again"
         )
     if code < 0:
         raise InternalError(f"{stage} died of signal {-code} ({signal.Signals(-code).name})")

@@ -147,6 +147,9 @@ class OptimizerOptions(ModelStage):
         ge=1,
         description="Sequences of full length a forward pass (short ones share rows); default all of the update's.",
     )
+    remat: Literal["none", "block"] = Field(
+        "none", description="block: the backward pass computes each decoder block again, which takes less memory."
+    )
     eval_every: int = Field(0, ge=0, description="Updates between evaluations; 0 is at the end only.")
 
     def problems(self) -> Iterator[Problem]:

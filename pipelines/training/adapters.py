@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.schema.base import Lora
+from pipelines.schema.base import OptimizerOptions
 from pipelines.training.model_folder import save_model, write_folder
 
 
-def attach(model: Any, lora: Lora | None, seed: int) -> None:
-    """Freeze a model and give it the adapter that a stage's `lora` asks for; nothing without it.
+def attach(model: Any, config: OptimizerOptions, seed: int) -> None:
+    """Make a model ready for a stage's training: its blocks recomputed where `remat` asks for it, and with `lora`
+    frozen under an adapter.
 
     Args:
         model: GemmaCausalLM or GemmaRewardModel.
+        config: the stage's options.
         seed: keys the adapter's initial weights.
     """
+    model.backbone.remat = config.remat
+    lora = config.lora
     if lora is None:
         return
     if lora.quantize is not None:

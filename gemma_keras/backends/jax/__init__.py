@@ -1,9 +1,10 @@
 """Hot operations on JAX."""
 
-from gemma_keras.backends.jax.attention import attention
+from gemma_keras.backends.jax.attention import DENSE_TOKENS, attention, causal_attention, is_plain
 from gemma_keras.backends.jax.head import chunked_log_probs, output_logits
 from gemma_keras.backends.jax.layers import linear, update_cache
-from gemma_keras.backends.jax.programs import add_gradients, compile_forward, compile_gradients, to_host, zero_gradients
+from gemma_keras.backends.jax.programs import compile_forward, compile_gradients, to_host, zero_gradients
+from gemma_keras.backends.jax.remat import remat
 from gemma_keras.backends.jax.sampling import draw_tokens
 from gemma_keras.backends.jax.updates import compile_update
 from gemma_keras.backends.reference import fast_updates, fit_arguments, rms_norm, rotate

@@ -1,10 +1,12 @@
 """Hot operations on TensorFlow."""
 
-from gemma_keras.backends.reference import attention, fast_updates, linear, rms_norm, rotate, update_cache
+from keras import remat
+
+from gemma_keras.backends.reference import fast_updates, linear, rms_norm, rotate, update_cache
+from gemma_keras.backends.tensorflow.attention import DENSE_TOKENS, attention, causal_attention, is_plain
 from gemma_keras.backends.tensorflow.fit_data import fit_arguments
 from gemma_keras.backends.tensorflow.head import chunked_log_probs, output_logits
 from gemma_keras.backends.tensorflow.programs import (
-    add_gradients,
     compile_forward,
     compile_gradients,
     to_host,

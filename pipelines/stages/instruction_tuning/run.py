@@ -24,7 +24,7 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
     source = context.model_source(config.from_)
     context.doing("loading weights")
     model = GemmaCausalLM.from_preset(source, dtype=config.dtype)
-    attach(model, config.lora, context.seed)
+    attach(model, config, context.seed)
     context.doing("tokenizing")
     encoded = encode_instructions(model.tokenizer, rows, config.max_length, config.overlong)
     prompts = [prompt_hashes(rows[i]) for i in encoded.rows]

@@ -74,7 +74,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     source = context.model_source(config.from_)
     context.doing("loading weights")
     policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
-    attach(policy, config.lora, context.seed)
+    attach(policy, config, context.seed)
     if config.lora is None:
         reference = ReferencePolicy(GemmaCausalLM.from_preset(source, dtype=config.dtype))
     else:

@@ -36,7 +36,7 @@ def run(config: Pretraining, context: StageContext) -> dict:
     split = context.hold_out(hashes, config.heldout_fraction, seen)
     context.doing("loading weights" if config.from_ or isinstance(context.model, str) else "training a tokenizer")
     model, source = starting_model(config, context, [texts[i].text for i in split.training])
-    attach(model, config.lora, context.seed)
+    attach(model, config, context.seed)
     context.doing("tokenizing")
     encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
     is_heldout = set(split.heldout.tolist())

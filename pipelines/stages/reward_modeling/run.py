@@ -65,7 +65,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         )
 
     model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=context.seed)
-    attach(model, config.lora, context.seed)
+    attach(model, config, context.seed)
     context.doing("compiling")
     figures = train_on_pairs(model, training, heldout, config, context)
     scorer = SequenceScorer(model)

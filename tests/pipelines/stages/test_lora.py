@@ -253,7 +253,7 @@ def test_the_running_mean_starts_at_the_tuned_model_and_takes_in_a_tenth_of_each
 def test_an_update_makes_a_good_response_likelier_and_moves_no_base_weight(optimized):
     _, _, sft = optimized
     model = GemmaCausalLM.from_preset(sft / "model")
-    attach(model, stage_config("instruction_tuning", data={"path": "x"}, lora=LORA).lora, seed=3)
+    attach(model, stage_config("instruction_tuning", data={"path": "x"}, lora=LORA), seed=3)
     base = {
         name: np.array(ops.convert_to_numpy(variable)) for name, variable in model.backbone.named_variables().items()
     }
