@@ -61,19 +61,21 @@ class ExactKL:
         Returns:
             float64 (n, r) in nats, 0 where nothing was sampled. The sum of a row estimates the KL of whole responses.
         """
-        inputs = rollout.model_inputs()
-        mask = inputs.pop("response_mask")
-        hidden = []
-        for part, size in full_parts(inputs, self._micro_batch_size):
-            states = self._policy_hidden(part)
+        hidden, places = [], []
+        for rows, inputs in rollout.parts(self._micro_batch_size):
+            mask = inputs.pop("response_mask")[: len(rows)]
+            states = self._policy_hidden(inputs)
             with self._reference.computing():
-                reference_states = self._reference_hidden(part)
-            hidden.append([backends.to_host(states)[:size], backends.to_host(reference_states)[:size]])
-        policy, reference = (np.concatenate(states)[mask] for states in zip(*hidden, strict=True))
+                reference_states = self._reference_hidden(inputs)
+            hidden.append([backends.to_host(found)[: len(rows)][mask] for found in (states, reference_states)])
+            row, column = np.nonzero(mask)
+            places.append((rows[row], column))
+        policy, reference = (np.concatenate(states) for states in zip(*hidden, strict=True))
         # A chunk of positions at a time: the logits of two models over a large vocabulary never stand side by side in
         # full.
-        rows = min(self._most_positions, self._micro_batch_size * mask.shape[1])
-        parts = full_parts({"policy": policy, "reference": reference}, rows)
-        result = np.zeros(mask.shape, np.float64)
-        result[mask] = np.concatenate([backends.to_host(self._kl(part))[:size] for part, size in parts])
+        size = min(self._most_positions, self._micro_batch_size * rollout.response_mask.shape[1])
+        parts = full_parts({"policy": policy, "reference": reference}, size)
+        result = np.zeros(rollout.response_mask.shape, np.float64)
+        rows, columns = (np.concatenate(indices) for indices in zip(*places, strict=True))
+        result[rows, columns] = np.concatenate([backends.to_host(self._kl(part))[:real] for part, real in parts])
         return result

@@ -9,6 +9,8 @@ import numpy as np
 from gemma_keras import backends
 from gemma_keras.inputs.padding import padded
 from pipelines.data.batches import bucket
+from pipelines.data.shapes import alike_lengths, rung_for
+from pipelines.sampling.widths import quarters
 
 
 class SequenceScorer:
@@ -29,20 +31,23 @@ class SequenceScorer:
 
         Args:
             sequences: ids of prompt and response together, at least one each.
-            length: positions that rows are padded to, default the bucket of the longest; give one to compile one shape.
+            length: of the longest that may come; at most four shapes are compiled for it. Default one, the bucket of
+                the longest of these.
 
         Returns:
             float32 (n,), not normalised; `model.normalized` does that.
         """
         if not sequences:
             return np.zeros(0, np.float32)
-        length = length or bucket(max(len(sequence) for sequence in sequences))
-        scores = []
-        for start in range(0, len(sequences), self._batch_size):
-            part = sequences[start : start + self._batch_size]
-            batch = reward_inputs(part, self._batch_size, length, self._model.config.pad_token_id)
-            scores.append(backends.to_host(self._forward(batch))[: len(part)])
-        return np.concatenate(scores)
+        lengths = np.array([len(sequence) for sequence in sequences])
+        rungs = quarters(length) if length else [bucket(int(lengths.max()))]
+        scores = np.zeros(len(sequences), np.float32)
+        for rows in alike_lengths(np.arange(len(sequences)), lengths, self._batch_size):
+            width = rung_for(int(lengths[rows[-1]]), rungs)
+            part = [sequences[row] for row in rows]
+            batch = reward_inputs(part, self._batch_size, width, self._model.config.pad_token_id)
+            scores[rows] = backends.to_host(self._forward(batch))[: len(rows)]
+        return scores
 
 
 def reward_inputs(

@@ -8,7 +8,7 @@ from keras import ops
 
 from gemma_keras.backends import to_host
 from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_loss
-from pipelines.sampling.rollout import Arrays, Rollout, full_parts
+from pipelines.sampling.rollout import Arrays, Rollout
 from pipelines.stages.policy_optimization.methods.base import LossFunction
 
 
@@ -29,8 +29,8 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
 
     Returns:
         (model, batch) -> (loss (), aux). aux: `clip_ratio` (), responses whose gradient the clip took away; `ratio`
-        (b,), of whole responses to the policy that sampled; `token_deviation` (b, r), `|ratio - 1|` of each sampled
-        token, else 0; `tokens` (b,), how many were sampled.
+        (b,), of whole responses to the policy that sampled; `token_deviation` and `farthest_deviation` (b,), sum and
+        maximum of `|ratio - 1|` over its sampled tokens; `tokens` (b,), how many were sampled.
     """
 
     def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -40,9 +40,11 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
         clipped, ratio, is_clipped = clipped_sequence_loss(
             log_probs, old, advantages, mask, clip_range or 1.0, response_count=1
         )
+        deviation = ops.where(mask, ops.abs(ops.expm1(log_probs - old)), 0)
         aux = {
             "ratio": ratio,
-            "token_deviation": ops.where(mask, ops.abs(ops.expm1(log_probs - old)), 0),
+            "token_deviation": ops.sum(deviation, axis=-1),
+            "farthest_deviation": ops.max(deviation, axis=-1),
             "tokens": ops.sum(ops.cast(mask, "int32"), axis=-1),
         }
         if clip_range is None:
@@ -62,43 +64,49 @@ def ratio_figures(arrays: Arrays) -> dict[str, float]:
 
     Returns:
         `ratio_deviation`: of the response that lies farthest. `ratio_deviation_token`: of a token, the mean over all.
+        `ratio_deviation_farthest_token`: of the token that lies farthest.
     """
     return {
         "ratio_deviation": float(np.max(np.abs(arrays["ratio"] - 1))),
         "ratio_deviation_token": float(arrays["token_deviation"].sum(dtype=np.float64) / arrays["tokens"].sum()),
+        "ratio_deviation_farthest_token": float(arrays["farthest_deviation"].max()),
     }
 
 
-def sampling_figures(rollout: Rollout, log_probs: np.ndarray) -> dict[str, float]:
-    """`sampling_log_prob_difference/mean` and `/max`: how far the sampler's log-probabilities lie from the scorer's.
+def sampling_figures(
+    rollout: Rollout, old_log_probs: np.ndarray, first_update: Mapping[str, float]
+) -> dict[str, float]:
+    """`sampling_log_prob_difference/mean` and `/max`: how far the sampler's log-probabilities lie from the model's.
 
     Both are of the same tokens under the same weights, and differ by rounding: one token at a time with a cache, or all
-    at once. More is a fault of one of them.
+    at once. More is a fault of one of them. Where the sampler's serve as the old ones, the first update has measured
+    it: a ratio that lies so little from 1 is its logarithm.
 
     Args:
-        rollout: n responses. log_probs: float32 (n, r), by the scorer.
+        rollout: n responses. old_log_probs: float32 (n, r), by the scorer, or the rollout's own.
+        first_update: figures of the rollout's first update, see `ratio_figures`.
     """
-    difference = np.abs(rollout.log_probs - log_probs)[rollout.response_mask]
-    return {
-        "sampling_log_prob_difference/mean": float(difference.mean(dtype=np.float64)),
-        "sampling_log_prob_difference/max": float(difference.max()),
-    }
+    names = "sampling_log_prob_difference/mean", "sampling_log_prob_difference/max"
+    if old_log_probs is rollout.log_probs:
+        figures = first_update["ratio_deviation_token"], first_update["ratio_deviation_farthest_token"]
+    else:
+        difference = np.abs(rollout.log_probs - old_log_probs)[rollout.response_mask]
+        figures = float(difference.mean(dtype=np.float64)), float(difference.max())
+    return dict(zip(names, figures, strict=True))
 
 
 def update_batches(
     rollout: Rollout, old_log_probs: np.ndarray, advantages: np.ndarray, micro_batch_size: int
 ) -> Iterator[Arrays]:
-    """The micro-batches of one update, all of one shape; the last is filled up with rows that do not count.
+    """The micro-batches of one update, see `Rollout.parts`; the last is filled up with rows that do not count.
 
     Args:
         rollout: n responses. old_log_probs: float32 (n, r), at sampling time. advantages: float32 (n,).
     """
-    arrays = {**rollout.model_inputs(), "old_log_probs": old_log_probs, "advantages": advantages}
-    for part, size in full_parts(arrays, micro_batch_size):
-        part["response_mask"][size:] = False
-        part["advantages"][size:] = 0
-        part["padding_mask"][size:, 1:] = False
-        part["padding_mask"][size:, 0] = True
+    for rows, part in rollout.parts(micro_batch_size, old_log_probs=old_log_probs, advantages=advantages):
+        part["response_mask"][len(rows) :] = False
+        part["advantages"][len(rows) :] = 0
+        part["padding_mask"][len(rows) :, 1:] = False
         yield part
 
 
