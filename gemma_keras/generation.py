@@ -206,10 +206,8 @@ class _Generate:
         cache = self.backbone().empty_cache(prompts, prompt_length + self.length)
         logits, cache = step(prompt_ids, positions[:, :prompt_length], segments[:, :prompt_length], cache, 0)
         if batch > prompts:
-            several = (logits, cache, prompt_is_token)
-            logits, cache, prompt_is_token = keras.tree.map_structure(
-                lambda x: ops.repeat(x, batch // prompts, axis=0), several
-            )
+            rows = np.repeat(np.arange(prompts, dtype=np.int32), batch // prompts)
+            logits, cache, prompt_is_token = _rows_of((logits, cache, prompt_is_token), rows)
         tokens, measured = self._draw(logits, uniforms[:, 0])
         columns = self._columns()
         return {
@@ -263,7 +261,7 @@ class _Generate:
         state = self.until(state, self.length, half)
         order = ops.argsort(ops.cast(state["finished"], "int32"))  # those that are left come first
         index = state.pop("index")
-        first = keras.tree.map_structure(lambda x: ops.take(x, order[:half], axis=0), state)
+        first = _rows_of(state, order[:half])
         first = self._to_the_end({**first, "index": index}, halvings - 1)
         place = ops.argsort(order)
         results = ("written", "lengths", "finished", *self.measures)
@@ -310,3 +308,8 @@ class _Generate:
     def _columns(self):
         # With its type: without one TensorFlow's is the width of Keras' float type, int16 for half precision.
         return ops.arange(self.length, dtype="int32")[None]
+
+
+def _rows_of(structure, rows):
+    """Some rows, int (n,), of each tensor; a copy, as a cache is written to in place."""
+    return keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), structure)

@@ -143,7 +143,7 @@ class OptimizerOptions(ModelStage):
     clip_norm: float = Field(1.0, gt=0, description="Global norm to which gradients are clipped.")
     beta_2: float = Field(0.999, gt=0, lt=1, description="Adam's second moment decay.")
     micro_batch_size: int | None = Field(
-        None, ge=1, description="Sequences a forward pass; default all of the update's."
+        None, ge=1, description="Sequences a forward pass; default all of the update's, a quarter of a rollout's."
     )
     eval_every: int = Field(0, ge=0, description="Updates between evaluations; 0 is at the end only.")
 

@@ -286,7 +286,7 @@ def test_a_reward_model_computes_in_the_dtype_that_is_asked_for(inputs, tmp_path
     context = make_context(tmp_path, "policy", inputs=inputs)
     rater = make_rater("reward", context, RaterSettings("mixed_bfloat16", None, None, 4, 300))
     # Frozen: the numbers of mixed_bfloat16 in half the memory.
-    assert rater._model.backbone.dtype_policy.name == "bfloat16"
+    assert rater._model.backbone.dtype_policy.name == "map_bfloat16"
 
 
 def test_a_reward_that_is_no_reward_model_is_refused(inputs, tmp_path):
