@@ -1,18 +1,26 @@
-"""Prefill and decode with a key-value cache."""
+"""Prefill and decode with a key-value cache.
+
+The answers to one prompt share its prefill. Where at most half the rows of a large batch are left, they go on in one of
+half its size.
+"""
 
 import dataclasses
 import weakref
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 from keras import ops
 
 from gemma_keras import backends
+from gemma_keras.backends import reference
 from gemma_keras.head import full_logits
 from gemma_keras.layers.masks import positions_from_padding
 from gemma_keras.sampling import Sampler, sample
 
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_LEAST_ROWS = 64  # of a batch that is halved: fewer take hardly less time a step
+_LONG = 64  # steps, above which a second halving is worth the loop that must be compiled for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +33,15 @@ class Generated:
         finished: bool (b,), True where a stop token came.
         log_probs: float32 (b, r), of each sampled token under the whole distribution at the sampler's temperature,
             before top_k and top_p; of a greedy sampler at temperature 1. 0 where nothing was sampled.
+        entropy: float32 (b, r) in nats, of that distribution, 0 where nothing was sampled; None where it was not asked
+            for, and of steps that were cut.
     """
 
     token_ids: np.ndarray
     response_mask: np.ndarray
     finished: np.ndarray
     log_probs: np.ndarray
+    entropy: np.ndarray | None = None
 
     def shortened(self, length: int) -> "Generated":
         """The first `length` steps; a row whose stop token came later counts as unfinished."""
@@ -60,7 +71,8 @@ class Generated:
 
 
 def generate_tokens(
-    backbone, prompt_ids, prompt_is_token, max_new_tokens: int, uniforms, sampler: Sampler, stop_token_ids
+    backbone, prompt_ids, prompt_is_token, max_new_tokens: int, uniforms, sampler: Sampler, stop_token_ids,
+    with_entropy: bool = False,
 ) -> Generated:  # fmt: skip
     """Continue left-padded prompts.
 
@@ -69,17 +81,19 @@ def generate_tokens(
 
     Args:
         backbone: `GemmaBackbone`, or a model that has one as `.backbone`.
-        prompt_ids: int (b, p), padded on the left. prompt_is_token: bool (b, p), True for real tokens, at least one a
+        prompt_ids: int (q, p), padded on the left. prompt_is_token: bool (q, p), True for real tokens, at least one a
             row.
         max_new_tokens: r >= 1.
-        uniforms: float32 (b, r) in [0, 1), one a step; only its shape matters for greedy sampling.
+        uniforms: float32 (b, r) in [0, 1), one a step; only its shape matters for greedy sampling. b is q, or k * q for
+            k answers to each prompt: row i * k + j is answer j to prompt i.
         sampler: `Sampler`.
         stop_token_ids: ids that end a row; may be empty.
+        with_entropy: also measure the entropy at each step, a pass over the logits.
 
     Raises:
         ValueError: a row without a token, padding on the right, or uniforms of another shape.
     """
-    run = _Call(backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids)
+    run = _Call(backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids, with_entropy)
     return Generated(*map(backends.to_host, run.program("whole")(*run.arrays)))
 
 
@@ -128,7 +142,10 @@ def forget_programs(backbone) -> None:
 class _Call:
     """One call's arrays, checked, and the programs of its length, sampler and stop ids."""
 
-    def __init__(self, backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids):
+    def __init__(
+        self, backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids,
+        with_entropy=False,
+    ):  # fmt: skip
         self.backbone = getattr(backbone, "backbone", backbone)
         prompt_ids = np.asarray(prompt_ids, np.int32)
         prompt_is_token = np.asarray(prompt_is_token, bool)
@@ -142,12 +159,17 @@ class _Call:
             raise ValueError(
                 "Prompts must be padded on the left: the last column of `prompt_is_token` must be all True"
             )
-        if max_new_tokens < 1 or uniforms.shape != (len(prompt_ids), max_new_tokens):
+        rows = len(uniforms) if uniforms.ndim else 0
+        if max_new_tokens < 1 or uniforms.shape != (rows, max_new_tokens) or not rows or rows % len(prompt_ids):
             expected = (len(prompt_ids), max_new_tokens)
-            raise ValueError(f"`uniforms` must have shape (b, max_new_tokens) = {expected}. Received: {uniforms.shape}")
+            raise ValueError(
+                f"`uniforms` must have shape (b, max_new_tokens) = {expected}, or a multiple of these rows for several "
+                f"answers to each prompt. Received: {uniforms.shape}"
+            )
         self.arrays = (prompt_ids, prompt_is_token, uniforms)
         # Without its seed, which the uniforms come from: it is no part of the program.
-        self.key = (max_new_tokens, dataclasses.replace(sampler, seed=None), tuple(int(i) for i in stop_token_ids))
+        stops = tuple(int(i) for i in stop_token_ids)
+        self.key = (max_new_tokens, dataclasses.replace(sampler, seed=None), stops, with_entropy)
 
     def program(self, part: str):
         """The compiled method `part` of `_Generate`."""
@@ -160,28 +182,33 @@ class _Call:
 
 
 class _Generate:
-    """The traced functions of one (length, sampler, stop ids).
+    """The traced functions of one (length, sampler, stop ids, with entropy or without).
 
     Between them goes a dict: what was given (`prompt_is_token`, `uniforms`), the number of tokens sampled (`index`),
-    the last of each row (`tokens`), and what is in `Generated`.
+    the last of each row (`tokens`), and what is in `Generated`. But for `index` all of it is row by row.
     """
 
-    def __init__(self, backbone, length, sampler, stops):
+    def __init__(self, backbone, length, sampler, stops, with_entropy):
         self.backbone, self.length, self.sampler, self.stops = backbone, length, sampler, stops
+        self.measures = ("log_probs", "entropy") if with_entropy else ("log_probs",)
 
     def whole(self, prompt_ids, prompt_is_token, uniforms):
         """From the prompts to the arrays of `Generated`."""
-        state = self.until(self.start(prompt_ids, prompt_is_token, uniforms), self.length)
+        state = self._to_the_end(self.start(prompt_ids, prompt_is_token, uniforms), 1 + (self.length > _LONG))
         is_sampled = self._columns() < state["lengths"][:, None]
-        return state["written"], is_sampled, state["finished"], state["log_probs"]
+        return state["written"], is_sampled, state["finished"], *(state[name] for name in self.measures)
 
     def start(self, prompt_ids, prompt_is_token, uniforms):
         """Read the prompts and sample the first token of each row."""
-        batch, prompt_length = prompt_ids.shape
+        prompts, prompt_length = prompt_ids.shape
+        batch = uniforms.shape[0]
         step, (positions, segments) = self._stepper(prompt_is_token)
-        cache = self.backbone().empty_cache(batch, prompt_length + self.length)
+        cache = self.backbone().empty_cache(prompts, prompt_length + self.length)
         logits, cache = step(prompt_ids, positions[:, :prompt_length], segments[:, :prompt_length], cache, 0)
-        tokens, log_probs = sample(logits, uniforms[:, 0], self.sampler)
+        if batch > prompts:
+            rows = np.repeat(np.arange(prompts, dtype=np.int32), batch // prompts)
+            logits, cache, prompt_is_token = _rows_of((logits, cache, prompt_is_token), rows)
+        tokens, measured = self._draw(logits, uniforms[:, 0])
         columns = self._columns()
         return {
             "prompt_is_token": prompt_is_token,
@@ -190,36 +217,65 @@ class _Generate:
             "tokens": tokens,
             "finished": self._is_stop(tokens),
             "written": ops.where(columns == 0, tokens[:, None], self.backbone().config.pad_token_id),
-            "log_probs": ops.where(columns == 0, log_probs[:, None], 0.0),
             "lengths": ops.ones((batch,), "int32"),
             "cache": cache,
+            **{name: ops.where(columns == 0, measured[name][:, None], 0.0) for name in self.measures},
         }
 
-    def until(self, state, stop):
-        """Sample until `stop` tokens a row are there, or every row has ended."""
+    def until(self, state, stop, most_left=0):
+        """Sample until `stop` tokens a row are there, or at most so many rows have not ended."""
         prompt_is_token, uniforms = state["prompt_is_token"], state["uniforms"]
         batch, prompt_length = prompt_is_token.shape
         step, _ = self._stepper(prompt_is_token)
         counts = ops.sum(ops.cast(prompt_is_token, "int32"), axis=1)
         columns, pad = self._columns(), self.backbone().config.pad_token_id
 
-        def unfinished(index, tokens, finished, *_):
-            return ops.logical_and(index < stop, ops.logical_not(ops.all(finished)))
+        def goes_on(index, tokens, finished, *_):
+            left = ops.sum(ops.cast(ops.logical_not(finished), "int32"))
+            return ops.logical_and(index < stop, left > most_left)
 
-        def body(index, tokens, finished, written, log_probs, lengths, cache):
+        def body(index, tokens, finished, written, lengths, cache, *measures):
             position, segment = (counts + index - 1)[:, None], ops.ones((batch, 1), "int32")
             logits, cache = step(tokens[:, None], position, segment, cache, prompt_length + index - 1)
-            drawn, of_drawn = sample(logits, ops.take(uniforms, index, axis=1), self.sampler)
+            drawn, measured = self._draw(logits, ops.take(uniforms, index, axis=1))
             tokens = ops.where(finished, pad, drawn)
             written = ops.where(columns == index, tokens[:, None], written)
-            log_probs = ops.where(columns == index, ops.where(finished, 0.0, of_drawn)[:, None], log_probs)
+            written_measures = [
+                ops.where(columns == index, ops.where(finished, 0.0, measured[name])[:, None], before)
+                for name, before in zip(self.measures, measures, strict=True)
+            ]
             lengths = lengths + ops.cast(ops.logical_not(finished), "int32")
             finished = ops.logical_or(finished, self._is_stop(tokens))
-            return index + 1, tokens, finished, written, log_probs, lengths, cache
+            return index + 1, tokens, finished, written, lengths, cache, *written_measures
 
-        moving = ("index", "tokens", "finished", "written", "log_probs", "lengths", "cache")
-        found = ops.while_loop(unfinished, body, tuple(state[name] for name in moving))
+        moving = ("index", "tokens", "finished", "written", "lengths", "cache", *self.measures)
+        found = ops.while_loop(goes_on, body, tuple(state[name] for name in moving))
         return {**state, **dict(zip(moving, found, strict=True))}
+
+    def _to_the_end(self, state, halvings):
+        """Sample until every row has ended or is full; once at most half of them are left, these alone."""
+        batch = state["tokens"].shape[0]
+        if not self.stops or not halvings or batch < _LEAST_ROWS:
+            return self.until(state, self.length)
+        half = batch // 2
+        state = self.until(state, self.length, half)
+        order = ops.argsort(ops.cast(state["finished"], "int32"))  # those that are left come first
+        index = state.pop("index")
+        first = _rows_of(state, order[:half])
+        first = self._to_the_end({**first, "index": index}, halvings - 1)
+        place = ops.argsort(order)
+        results = ("written", "lengths", "finished", *self.measures)
+        rest = {name: ops.take(state[name], order[half:], axis=0) for name in results}
+        return {name: ops.take(ops.concatenate([first[name], rest[name]]), place, axis=0) for name in results}
+
+    def _draw(self, logits, uniforms):
+        """A token a row, int32 (b,), and what is measured there, a dict of float32 (b,)."""
+        tokens, log_probs = sample(logits, uniforms, self.sampler)
+        measured = {"log_probs": log_probs}
+        if "entropy" in self.measures:
+            tempered = logits / (self.sampler.temperature or 1.0)
+            measured["entropy"] = reference.softmax_log_probs(tempered, tokens)[1]
+        return tokens, measured
 
     def _stepper(self, prompt_is_token):
         """The function from tokens and cache to logits and cache; and of every slot position and segment, int32 (b, p +
@@ -252,3 +308,8 @@ class _Generate:
     def _columns(self):
         # With its type: without one TensorFlow's is the width of Keras' float type, int16 for half precision.
         return ops.arange(self.length, dtype="int32")[None]
+
+
+def _rows_of(structure, rows):
+    """Some rows, int (n,), of each tensor; a copy, as a cache is written to in place."""
+    return keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), structure)

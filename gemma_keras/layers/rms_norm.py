@@ -22,8 +22,13 @@ class RMSNorm(keras.layers.Layer):
     def __init__(self, size: int, epsilon: float = 1e-6, initializer="zeros", **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
-        self.scale = self.add_weight(shape=(size,), initializer=initializer, name="scale", autocast=False)
-        self.built = True
+        self.size, self.initializer = size, initializer
+        # Not in __init__ itself: Keras gives a layer its path here, which a policy map goes by.
+        self.build(None)
+        self.initializer = "zeros"  # a checkpoint's would hold on to it
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(self.size,), initializer=self.initializer, name="scale", autocast=False)
 
     def call(self, x):
         return backends.rms_norm(x, self.scale, self.epsilon)

@@ -10,7 +10,7 @@ An item is what a micro-batch may not part: a sequence, or the two of a pair. Sh
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -104,16 +104,16 @@ def step_layout(lengths: np.ndarray, full: int, micro_batch_size: int) -> Layout
         largest does not fit, or gains less than 5 %.
     """
     count, width = len(lengths), max(full, ONE_SHAPE)
-    plain = math.ceil(count / micro_batch_size) * _cost(micro_batch_size, full)
-    for share in SHARES:
-        parts = math.ceil(share * count / micro_batch_size)
-        rows = math.ceil(share * count * full / (parts * width))
-        if parts * _cost(rows, width) > (1 - LEAST_GAIN) * plain:
-            return None
+    for parts, rows in _step_shapes(count, full, micro_batch_size):
         dealt = _dealt(lengths[:, None], np.arange(count), parts, width)
         if max(len(part.rows) for part in dealt) <= rows:
             return Layout(width, [dealt], [rows])
     return None
+
+
+def may_pack(count: int, full: int, micro_batch_size: int) -> bool:
+    """Whether `step_layout` can give anything but None for so many sequences."""
+    return next(_step_shapes(count, full, micro_batch_size), None) is not None
 
 
 def costly_width(config: GemmaConfig) -> float:
@@ -170,6 +170,18 @@ def _fitting_parts(lengths: np.ndarray, items: np.ndarray, width: int, most_rows
         if max(len(part.rows) for part in parts) <= most_rows:
             return parts
         count += 1
+
+
+def _step_shapes(count: int, full: int, micro_batch_size: int) -> Iterator[tuple[int, int]]:
+    """How many parts, and rows a part, a step may have that gains by them; rising."""
+    width = max(full, ONE_SHAPE)
+    plain = math.ceil(count / micro_batch_size) * _cost(micro_batch_size, full)
+    for share in SHARES:
+        parts = math.ceil(share * count / micro_batch_size)
+        rows = math.ceil(share * count * full / (parts * width))
+        if parts * _cost(rows, width) > (1 - LEAST_GAIN) * plain:
+            return
+        yield parts, rows
 
 
 def _row_counts(needed: Sequence[int]) -> list[int]:

@@ -71,7 +71,7 @@ class ExactKL:
             with self._reference.computing():
                 reference_states = self._reference_hidden(inputs)
             for values, part in zip(hidden, (states, reference_states), strict=True):
-                values[rows] = backends.to_host(part)[: len(rows)]
+                values[rows, : part.shape[1]] = backends.to_host(part)[: len(rows)]
         policy, reference = (values[mask] for values in hidden)
         # A chunk of positions at a time: the logits of two models over a large vocabulary never stand side by side in
         # full.

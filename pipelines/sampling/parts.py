@@ -1,11 +1,12 @@
 """The micro-batches in which a model scores a rollout: several responses a row where it saves work, else one a row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.data.layout import Layout, Part, lay_out, step_layout
+from pipelines.data.layout import Layout, Part, lay_out, may_pack, step_layout
+from pipelines.sampling.widths import part_shapes
 
 if TYPE_CHECKING:
     from pipelines.sampling.rollout import Rollout
@@ -14,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def scoring_parts(rollout: "Rollout", micro_batch_size: int) -> Iterator[tuple[Arrays, np.ndarray]]:
-    """What `model.score` takes, in one shape a call and at most 4 in a stage.
+    """What `model.score` takes, in at most 4 shapes in a stage.
 
     Args:
         rollout: n responses. micro_batch_size: responses of a forward pass without packing; with it a pass holds no
@@ -22,23 +23,45 @@ def scoring_parts(rollout: "Rollout", micro_batch_size: int) -> Iterator[tuple[A
 
     Yields:
         arrays: as of `Rollout.model_inputs`, `target_ids` and what goes with it of k responses, True in `response_mask`
-        where one is real; packed, also positions and segment_ids int32 (b, t) and target_rows int32 (k, r).
+        where one is real; packed, also positions and segment_ids int32 (b, t) and target_rows int32 (k, m).
         rows: int (at most k,), which responses these are.
     """
-    lengths = rollout.prompt_is_token.sum(axis=1) + rollout.lengths
-    full = rollout.prompt_ids.shape[1] + rollout.response_ids.shape[1]
-    layout = step_layout(lengths, full, micro_batch_size)
+    prompt_slots, response_slots = rollout.prompt_ids.shape[1], rollout.response_ids.shape[1]
+    full = prompt_slots + response_slots
+    layout = step_layout(_lengths(rollout), full, micro_batch_size)
     if layout is not None:
         for part in layout.parts[0]:
             yield _packed(rollout, part, layout), part.items
-        return
-    start = 0
-    for arrays, size in full_parts(rollout.model_inputs(), micro_batch_size):
-        arrays["response_mask"][size:] = False
-        arrays["padding_mask"][size:, 1:] = False
-        arrays["padding_mask"][size:, 0] = True
-        yield arrays, np.arange(start, start + size)
-        start += size
+    elif may_pack(len(rollout), full, micro_batch_size):  # other steps are packed: one shape more
+        yield from plain_parts(rollout, micro_batch_size, [(full, response_slots)])
+    else:
+        yield from plain_parts(rollout, micro_batch_size, part_shapes(prompt_slots, response_slots))
+
+
+def plain_parts(
+    rollout: "Rollout", size: int, shapes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Arrays, np.ndarray]]:
+    """As `scoring_parts`, one response a row: those of alike length together, in parts of exactly `size` rows, each as
+    wide as its own need it; the last is filled up with rows that do not count.
+
+    Args:
+        shapes: (t, m) of rows, rising; the last holds every response.
+    """
+    lengths = _lengths(rollout)
+    which = np.argmax([(lengths <= t) & (rollout.lengths <= m) for t, m in shapes], axis=0)
+    order = np.argsort(which, kind="stable")
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        arrays = rollout.model_inputs(
+            np.concatenate([rows, np.repeat(rows[:1], size - len(rows))]), *shapes[which[rows[-1]]]
+        )
+        arrays["response_mask"][len(rows) :] = False
+        arrays["padding_mask"][len(rows) :, 1:] = False
+        yield arrays, rows
+
+
+def _lengths(rollout: "Rollout") -> np.ndarray:
+    return rollout.prompt_is_token.sum(axis=1) + rollout.lengths
 
 
 def _packed(rollout: "Rollout", part: Part, layout: Layout) -> Arrays:

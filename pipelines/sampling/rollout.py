@@ -1,9 +1,11 @@
 """Sampling responses, and reading the log-probabilities of exactly the ids that were sampled.
 
-Shape letters: n responses, p prompt slots (padding on the left), r response slots (`max_new_tokens`).
+Shape letters: n responses, p prompt slots (padding on the left), r response slots (`max_new_tokens`); of a part of
+them b rows, t positions, m targets.
 """
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +17,9 @@ from gemma_keras.generation import generate_tokens
 from gemma_keras.inputs.padding import padded
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
+from pipelines.data.shapes import length_rungs, rung_for
 from pipelines.host.progress import Progress
-from pipelines.sampling.parts import Arrays, full_parts, scoring_parts
+from pipelines.sampling.parts import Arrays, scoring_parts
 from pipelines.sampling.prompts import Prompts
 
 
@@ -33,6 +36,7 @@ class Rollout:
         texts: the responses without control tokens.
         log_probs: float32 (n, r), of each sampled token as the sampler computed it, at its temperature; see
             `gemma_keras.generation.Generated`. 0 where nothing was sampled.
+        entropy: float32 (n, r) in nats, of the distribution of each; None where it was not asked for.
     """
 
     prompt_index: np.ndarray
@@ -43,6 +47,7 @@ class Rollout:
     finished: np.ndarray
     texts: list[str]
     log_probs: np.ndarray
+    entropy: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
@@ -60,21 +65,32 @@ class Rollout:
         """The sampled ids of one response."""
         return self.response_ids[row][self.response_mask[row]].tolist()
 
-    def model_inputs(self) -> Arrays:
-        """Prompt and response side by side, as `model.score` takes them.
+    def model_inputs(
+        self, rows: np.ndarray | None = None, length: int | None = None, targets: int | None = None
+    ) -> Arrays:
+        """Prompt and response as one row, as `model.score` takes them.
+
+        Args:
+            rows: int (b,), which responses; default all.
+            length: t, default p + r. targets: m, default r. Nothing that is real may lie beyond them.
 
         Returns:
-            token_ids int32 (n, p + r). padding_mask bool (n, p + r). target_ids int32 (n, r), the responses.
-            target_positions int32 (n, r), the positions that predict them. response_mask bool (n, r).
+            token_ids int32 (b, t), padded on the right. padding_mask bool (b, t). target_ids int32 (b, m), the
+            responses. target_positions int32 (b, m), the positions that predict them. response_mask bool (b, m).
         """
-        width, length = self.prompt_ids.shape[1], self.response_ids.shape[1]
-        positions = np.arange(width - 1, width - 1 + length, dtype=np.int32)
+        rows = np.arange(len(self)) if rows is None else rows
+        targets = targets or self.response_ids.shape[1]
+        sequences = [self.prompt_list(row) + self.response_list(row) for row in rows.tolist()]
+        slots = self.prompt_ids.shape[1] + self.response_ids.shape[1]
+        token_ids, padding_mask = padded(sequences, 0, length or slots)
+        before = self.prompt_is_token[rows].sum(axis=1, dtype=np.int32)[:, None] - 1
         return {
-            "token_ids": np.concatenate([self.prompt_ids, self.response_ids], axis=1),
-            "padding_mask": np.concatenate([self.prompt_is_token, self.response_mask], axis=1),
-            "target_ids": self.response_ids,
-            "target_positions": np.broadcast_to(positions, self.response_ids.shape).copy(),
-            "response_mask": self.response_mask,
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            "target_ids": self.response_ids[rows, :targets],
+            # Those of padding may lie beyond the row.
+            "target_positions": np.minimum(before + np.arange(targets, dtype=np.int32), token_ids.shape[1] - 1),
+            "response_mask": self.response_mask[rows, :targets],
         }
 
     def sequences(self) -> list[list[int]]:
@@ -83,25 +99,28 @@ class Rollout:
 
 
 class Sampling:
-    """How responses are drawn: fixed for a stage, so that one shape is compiled.
+    """How responses are drawn: fixed for a stage, so that few shapes are compiled.
 
     Args:
         model: `GemmaCausalLM` with a tokenizer.
         max_new_tokens: int >= 1, r.
         temperature: float >= 0; 0 is greedy.
-        batch_size: sequences sampled at once.
+        batch_size: sequences sampled at once; fewer where whole prompts need it, whose samples share a prefill.
         seed, stage: draws are keyed by (seed, stage, step, prompt, sample).
+        with_entropy: whether rollouts have an `entropy`.
     """
 
     def __init__(
-        self, model: Any, max_new_tokens: int, temperature: float, batch_size: int, seed: int, stage: str
-    ) -> None:
+        self, model: Any, max_new_tokens: int, temperature: float, batch_size: int, seed: int, stage: str,
+        with_entropy: bool = False,
+    ) -> None:  # fmt: skip
         self.model = model
         self.max_new_tokens = max_new_tokens
         self.sampler = Sampler(temperature=temperature)
         self.batch_size = batch_size
         self.seed = seed
         self.stage = stage
+        self.with_entropy = with_entropy
 
     def sample(
         self,
@@ -114,42 +133,51 @@ class Sampling:
         """Draw `samples_per_prompt` responses to some prompts.
 
         Args:
-            prompts: those of the stage; all are padded to `prompts.length`.
+            prompts: those of the stage. All are padded to `prompts.length`, long ones to a rung that they fit.
             rows: which of them; a row is the key of its draws, so that they do not depend on its neighbours.
             step: further key of the draws.
             progress: a `Progress` to advance by one a response, or None.
         """
         k = samples_per_prompt
         index = np.repeat(np.asarray(rows, np.int64), k)
-        asked = [prompts.token_ids[i] for i in index]
-        ids, is_token = padded(asked, self.model.config.pad_token_id, prompts.length, side="left")
         draws = np.stack(
             [
                 uniforms(self.seed, self.stage, step, i, j, shape=self.max_new_tokens)
                 for i, j in zip(index.tolist(), _sample_numbers(index), strict=True)
             ]
         )
+        asked = [prompts.token_ids[i] for i in index]
+        ids, is_token = padded(asked, self.model.config.pad_token_id, prompts.length, side="left")
+        rungs = length_rungs(prompts.length)
+        order = np.argsort([rung_for(len(prompt), rungs) for prompt in asked], kind="stable")
+        batch = self.batch_size - self.batch_size % k or self.batch_size  # whole prompts, where one fits
         parts = []
-        for part, size in full_parts({"ids": ids, "is_token": is_token, "draws": draws}, self.batch_size):
-            generated = generate_tokens(
-                self.model,
-                part["ids"],
-                part["is_token"],
-                self.max_new_tokens,
-                part["draws"],
-                self.sampler,
-                self.model.tokenizer.stop_token_ids,
-            )
-            fields = (generated.token_ids, generated.response_mask, generated.finished, generated.log_probs)
-            parts.append([values[:size] for values in fields])
+        for start in range(0, len(order), batch):
+            part = order[start : start + batch]
+            filled = np.concatenate([part, np.repeat(part[:1], batch - len(part))])
+            width = rung_for(int(is_token[part].sum(axis=1).max()), rungs)
+            found = self._generate(ids[filled, -width:], is_token[filled, -width:], draws[filled], math.gcd(k, batch))
+            parts.append([values[: len(part)] for values in found])
             if progress is not None:
-                progress.advance(size, work=int(generated.response_mask[:size].sum()))
-        response_ids, response_mask, finished, log_probs = map(np.concatenate, zip(*parts, strict=True))
+                progress.advance(len(part), work=int(parts[-1][1].sum()))
+        back = np.argsort(order)
+        response_ids, response_mask, *rest = (np.concatenate(values)[back] for values in zip(*parts, strict=True))
         texts = [
             self.model.tokenizer.decode(row[real].tolist())
             for row, real in zip(response_ids, response_mask, strict=True)
         ]
-        return Rollout(index, ids, is_token, response_ids, response_mask, finished, texts, log_probs)
+        finished, *measured = rest
+        return Rollout(index, ids, is_token, response_ids, response_mask, finished, texts, *measured)
+
+    def _generate(self, ids: np.ndarray, is_token: np.ndarray, draws: np.ndarray, shared: int) -> list[np.ndarray]:
+        """The arrays of `Generated`, of rows of which each `shared` in turn have one prompt."""
+        stops = self.model.tokenizer.stop_token_ids
+        prompts = ids[::shared], is_token[::shared]
+        found = generate_tokens(
+            self.model, *prompts, self.max_new_tokens, draws, self.sampler, stops, with_entropy=self.with_entropy
+        )
+        values = (found.token_ids, found.response_mask, found.finished, found.log_probs, found.entropy)
+        return [value for value in values if value is not None]
 
 
 class ResponseScorer:
@@ -158,7 +186,7 @@ class ResponseScorer:
     Args:
         model: `GemmaCausalLM`.
         temperature: float > 0.
-        micro_batch_size: sequences a forward pass; always filled up to it, so that one shape is compiled.
+        micro_batch_size: sequences a forward pass; always filled up to it, so that few shapes are compiled.
     """
 
     def __init__(self, model: Any, temperature: float, micro_batch_size: int) -> None:
@@ -174,7 +202,7 @@ class ResponseScorer:
         for inputs, rows in scoring_parts(rollout, self._micro_batch_size):
             inputs.pop("response_mask")
             for values, part in zip(found, self._run(inputs), strict=True):
-                values[rows] = backends.to_host(part)[: len(rows)]
+                values[rows, : part.shape[1]] = backends.to_host(part)[: len(rows)]
         log_probs, entropy = np.where(rollout.response_mask, found, 0)
         return log_probs, entropy
 

@@ -18,6 +18,7 @@ from gemma_keras.checkpoints.hugging_face_reader import read_reward
 from pipelines.data.columns import Prompt
 from pipelines.graders.answers import REWARD_FUNCTIONS, reward_function
 from pipelines.host.errors import ConfigError, DataError
+from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import prompt_text
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.base import Bits
@@ -201,7 +202,9 @@ def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> R
     # A language model's folder would load too, under a random head.
     if not folder.is_dir() or read_reward(folder) is None:
         raise ConfigError(f"{name!r} holds no reward model ({folder}). Name a stage that trained one, or its folder.")
-    model = GemmaRewardModel.from_preset(folder, dtype=settings.dtype)
+    # Kernels are quantized from all their digits.
+    dtype = frozen_dtype(settings.dtype) if settings.quantize is None else settings.dtype
+    model = GemmaRewardModel.from_preset(folder, dtype=dtype)
     if model.config.vocabulary_size != settings.vocabulary_size:
         raise ConfigError(
             f"The reward model {name!r} has another vocabulary than the policy: expected {settings.vocabulary_size} "

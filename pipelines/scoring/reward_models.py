@@ -9,7 +9,9 @@ import numpy as np
 from gemma_keras import backends
 from gemma_keras.inputs.padding import padded
 from pipelines.data.batches import bucket
-from pipelines.data.layout import Part, lay_out, step_layout
+from pipelines.data.layout import Part, lay_out, may_pack, step_layout
+from pipelines.data.shapes import alike_lengths, rung_for
+from pipelines.sampling.widths import quarters
 
 PACKED_INPUTS = ("token_ids", "padding_mask", "positions", "segment_ids", "reward_rows", "reward_positions")
 """What a reward model takes of a packed batch."""
@@ -33,16 +35,18 @@ class SequenceScorer:
 
         Args:
             sequences: ids of prompt and response together, at least one each.
-            length: positions that rows are padded to, default the bucket of the longest; give one to compile one shape.
+            length: of the longest that may come; at most four shapes are compiled for it. Default one, the bucket of
+                the longest of these.
 
         Returns:
             float32 (n,), not normalised; `model.normalized` does that.
         """
         if not sequences:
             return np.zeros(0, np.float32)
-        length = length or bucket(max(len(sequence) for sequence in sequences))
+        lengths = np.array([len(sequence) for sequence in sequences])
+        rungs = quarters(length) if length else [bucket(int(lengths.max()))]
+        layout = step_layout(lengths, rungs[-1], self._batch_size)
         pad_token_id = self._model.config.pad_token_id
-        layout = step_layout(np.array([len(sequence) for sequence in sequences]), length, self._batch_size)
         scores = np.zeros(len(sequences), np.float32)
         if layout is not None:
             for part in layout.parts[0]:
@@ -52,10 +56,12 @@ class SequenceScorer:
                 )
                 scores[part.items] = backends.to_host(self._forward(batch))[: len(chosen)]
             return scores
-        for start in range(0, len(sequences), self._batch_size):
-            here = sequences[start : start + self._batch_size]
-            batch = reward_inputs(here, self._batch_size, length, pad_token_id)
-            scores[start : start + len(here)] = backends.to_host(self._forward(batch))[: len(here)]
+        if may_pack(len(sequences), rungs[-1], self._batch_size):
+            rungs = rungs[-1:]  # other steps are packed: one shape more
+        for rows in alike_lengths(np.arange(len(sequences)), lengths, self._batch_size):
+            width = rung_for(int(lengths[rows[-1]]), rungs)
+            batch = reward_inputs([sequences[row] for row in rows], self._batch_size, width, pad_token_id)
+            scores[rows] = backends.to_host(self._forward(batch))[: len(rows)]
         return scores
 
 

@@ -19,7 +19,7 @@ IS_TOKEN = PROMPTS > 0
 def test_every_token_and_log_prob_is_the_one_the_uncached_model_gives(tiny_configs, family, sampler):
     model = GemmaCausalLM(GemmaBackbone(tiny_configs[family], seed=2))
     draws = np.stack([uniforms(0, "draw", row, shape=12) for row in range(2)])
-    generated = generate_tokens(model, PROMPTS, IS_TOKEN, 12, draws, sampler, ())
+    generated = generate_tokens(model, PROMPTS, IS_TOKEN, 12, draws, sampler, (), with_entropy=True)
     ids = np.concatenate([PROMPTS, generated.token_ids], 1)
     mask = np.concatenate([IS_TOKEN, generated.response_mask], 1)
     logits = to_host(model({"token_ids": ids, "padding_mask": mask}))
@@ -30,6 +30,10 @@ def test_every_token_and_log_prob_is_the_one_the_uncached_model_gives(tiny_confi
         )
         np.testing.assert_array_equal(generated.token_ids[:, step], to_host(expected), err_msg=str(step))
         np.testing.assert_allclose(generated.log_probs[:, step], to_host(log_probs), atol=1e-5, err_msg=str(step))
+        powers = np.exp(np.float64(logits[:, 4 + step]) / (sampler.temperature or 1.0))
+        chances = powers / powers.sum(axis=-1, keepdims=True)
+        entropy = -(chances * np.log(chances)).sum(axis=-1)
+        np.testing.assert_allclose(generated.entropy[:, step], entropy, atol=1e-5, err_msg=str(step))
 
 
 def test_rows_stop_at_their_own_stop_token(tiny_configs):
@@ -95,6 +99,41 @@ def test_a_response_cut_afterwards_is_finished_only_where_its_stop_token_is_kept
     assert by_row.token_ids.tolist() == [[7, 7, 0, 0], [7, 7, 5, 5], [7, 5, 5, 5], [7, 7, 7, 5]]
     assert by_row.finished.tolist() == [True, False, False, False]
     assert by_row.response_mask.sum(axis=1).tolist() == [2, 2, 1, 3] == (by_row.log_probs < 0).sum(axis=1).tolist()
+
+
+def test_answers_to_one_prompt_share_its_prefill_and_change_nothing(tiny_configs):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma2"], seed=2))
+    draws = np.stack([uniforms(0, "draw", row, shape=8) for row in range(6)])
+    shared = generate_tokens(model, PROMPTS, IS_TOKEN, 8, draws, Sampler(), (7,))
+    apart = generate_tokens(model, np.repeat(PROMPTS, 3, 0), np.repeat(IS_TOKEN, 3, 0), 8, draws, Sampler(), (7,))
+    assert len({tuple(row) for row in shared.token_ids}) == 6
+    np.testing.assert_array_equal(shared.token_ids, apart.token_ids)
+    np.testing.assert_array_equal(shared.finished, apart.finished)
+    np.testing.assert_allclose(shared.log_probs, apart.log_probs, atol=1e-5)
+    with pytest.raises(ValueError, match=r"or a multiple of these rows .* Received: \(5, 8\)"):
+        generate_tokens(model, PROMPTS, IS_TOKEN, 8, draws[:5], Sampler(), ())
+
+
+def test_a_large_batch_goes_on_without_the_rows_that_ended(tiny_configs, monkeypatch):
+    """In the order that was asked for, with the tokens of batches that are too small to be halved."""
+    monkeypatch.setattr("gemma_keras.generation._LEAST_ROWS", 12)
+    monkeypatch.setattr("gemma_keras.generation._LONG", 8)
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
+    draws = np.stack([uniforms(0, "draw", row, shape=12) for row in range(24)])
+    stops = tuple(range(3, 40))
+    whole = generate_tokens(model, PROMPTS, IS_TOKEN, 12, draws, Sampler(), stops, with_entropy=True)
+    parts = [
+        generate_tokens(model, PROMPTS[[row]], IS_TOKEN[[row]], 12, draws[start : start + 6], Sampler(), stops, True)
+        for start, row in ((0, 0), (6, 0), (12, 1), (18, 1))
+    ]
+    lengths = whole.response_mask.sum(axis=1)
+    assert (lengths > np.sort(lengths)[-6]).any() and (lengths > lengths.min()).any() and whole.finished.any()
+    for name in ("token_ids", "response_mask", "finished"):
+        np.testing.assert_array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
+    for name in ("log_probs", "entropy"):
+        expected = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_allclose(getattr(whole, name), expected, atol=1e-5)
+    assert (whole.entropy[whole.response_mask] > 0).all() and not whole.entropy[~whole.response_mask].any()
 
 
 def test_a_row_draws_the_same_alone_and_in_a_batch(tiny_configs):

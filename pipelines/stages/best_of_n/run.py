@@ -18,6 +18,7 @@ from pipelines.data.sources import DEMONSTRATIONS_FILE
 from pipelines.host.errors import DataError
 from pipelines.measures.intervals import Bounds, groups_of
 from pipelines.measures.judges import mean_with_interval
+from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.rollout import Rollout, Sampling
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
@@ -47,7 +48,7 @@ def run(config: BestOfN, context: StageContext) -> dict:
         DataError: no chosen answer came to an end.
     """
     context.doing("loading weights")
-    model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
+    model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=frozen_dtype(config.dtype))
     prompts = encode_prompts(
         model.tokenizer, context.examples(config.data, "prompt"), config.max_length, config.max_new_tokens
     )

@@ -13,6 +13,7 @@ from pipelines.host.errors import ConfigError
 from pipelines.host.files import write_json
 from pipelines.measures.intervals import groups_of
 from pipelines.measures.judges import compare
+from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts, prompt_text
 from pipelines.schema.roles import references_of
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
@@ -158,4 +159,4 @@ def _write_samples(results: dict[str, PolicyResult], prompts: Prompts, count: in
 
 def _load(name: str, config: Evaluation, context: StageContext) -> GemmaCausalLM:
     context.doing("loading weights")
-    return GemmaCausalLM.from_preset(context.model_source(name), dtype=config.dtype)
+    return GemmaCausalLM.from_preset(context.model_source(name), dtype=frozen_dtype(config.dtype))

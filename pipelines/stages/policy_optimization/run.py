@@ -21,11 +21,13 @@ from pipelines.algorithms.kl import sequence_kl
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.host.errors import DataError
 from pipelines.sampling.exact_kl import ExactKL
+from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import ResponseScorer, Rollout, Sampling
 from pipelines.scoring.raters import Rater, RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
+from pipelines.stages.policy_optimization.behaviour import BehaviourScorer, Scorer
 from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION, PolicyOptimization
 from pipelines.stages.policy_optimization.methods.base import Method
 from pipelines.stages.policy_optimization.methods.registry import METHODS
@@ -51,7 +53,7 @@ class Players:
 
     prompts: Prompts
     sampling: Sampling
-    policy_scorer: ResponseScorer
+    policy_scorer: Scorer
     reference: ReferencePolicy
     reference_scorer: ResponseScorer
     rater: Rater
@@ -76,7 +78,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     policy = GemmaCausalLM.from_preset(source, dtype=config.dtype)
     attach(policy, config, context.seed)
     if config.lora is None:
-        reference = ReferencePolicy(GemmaCausalLM.from_preset(source, dtype=config.dtype))
+        reference = ReferencePolicy(GemmaCausalLM.from_preset(source, dtype=frozen_dtype(config.dtype)))
     else:
         reference = ReferencePolicy(policy, is_adapter_off=True)
     examples = context.examples(config.data, "prompt")
@@ -165,7 +167,7 @@ def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> d
         updates.append(players.trainer.update(batches))
     return {
         **rollout_figures(rollout, scores.total.reshape(groups), scores.parts, kl, entropy),
-        **sampling_figures(rollout, old_log_probs),
+        **sampling_figures(rollout, old_log_probs, updates[0]),
         "policy_loss": float(np.mean([metrics["loss"] for metrics in updates])),
         **{name: float(np.mean([metrics.get(name, 0.0) for metrics in updates])) for name in players.method.metrics},
         # Of the first update: the policy has not moved yet, so anything but rounding is a fault.
@@ -194,8 +196,12 @@ def _players(
     )
     return Players(
         prompts=prompts,
-        sampling=Sampling(policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name),
-        policy_scorer=ResponseScorer(policy, config.temperature, micro_batch_size),
+        sampling=Sampling(
+            policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name, with_entropy=True
+        ),
+        policy_scorer=BehaviourScorer(
+            ResponseScorer(policy, config.temperature, micro_batch_size), compare_every=config.eval_every
+        ),
         reference=reference,
         reference_scorer=ResponseScorer(reference.model, config.temperature, micro_batch_size),
         rater=make_rater(config.reward, context, settings),

@@ -30,8 +30,8 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
 
     Returns:
         (model, batch) -> (loss (), aux). aux: `clip_ratio` (), responses whose gradient the clip took away; `ratio`
-        (b,), of whole responses to the policy that sampled; `token_deviation` (b, r), `|ratio - 1|` of each sampled
-        token, else 0; `tokens` (b,), how many were sampled.
+        (b,), of whole responses to the policy that sampled; `token_deviation` and `farthest_deviation` (b,), sum and
+        maximum of `|ratio - 1|` over its sampled tokens; `tokens` (b,), how many were sampled.
     """
 
     def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -41,9 +41,11 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
         clipped, ratio, is_clipped = clipped_sequence_loss(
             log_probs, old, advantages, mask, clip_range or 1.0, response_count=1
         )
+        deviation = ops.where(mask, ops.abs(ops.expm1(log_probs - old)), 0)
         aux = {
             "ratio": ratio,
-            "token_deviation": ops.where(mask, ops.abs(ops.expm1(log_probs - old)), 0),
+            "token_deviation": ops.sum(deviation, axis=-1),
+            "farthest_deviation": ops.max(deviation, axis=-1),
             "tokens": ops.sum(ops.cast(mask, "int32"), axis=-1),
         }
         if clip_range is None:
@@ -63,27 +65,35 @@ def ratio_figures(arrays: Arrays) -> dict[str, float]:
 
     Returns:
         `ratio_deviation`: of the response that lies farthest. `ratio_deviation_token`: of a token, the mean over all.
+        `ratio_deviation_farthest_token`: of the token that lies farthest.
     """
     return {
         "ratio_deviation": float(np.max(np.abs(arrays["ratio"] - 1))),
         "ratio_deviation_token": float(arrays["token_deviation"].sum(dtype=np.float64) / arrays["tokens"].sum()),
+        "ratio_deviation_farthest_token": float(arrays["farthest_deviation"].max()),
     }
 
 
-def sampling_figures(rollout: Rollout, log_probs: np.ndarray) -> dict[str, float]:
-    """`sampling_log_prob_difference/mean` and `/max`: how far the sampler's log-probabilities lie from the scorer's.
+def sampling_figures(
+    rollout: Rollout, old_log_probs: np.ndarray, first_update: Mapping[str, float]
+) -> dict[str, float]:
+    """`sampling_log_prob_difference/mean` and `/max`: how far the sampler's log-probabilities lie from the model's.
 
     Both are of the same tokens under the same weights, and differ by rounding: one token at a time with a cache, or all
-    at once. More is a fault of one of them.
+    at once. More is a fault of one of them. Where the sampler's serve as the old ones, the first update has measured
+    it: a ratio that lies so little from 1 is its logarithm.
 
     Args:
-        rollout: n responses. log_probs: float32 (n, r), by the scorer.
+        rollout: n responses. old_log_probs: float32 (n, r), by the scorer, or the rollout's own.
+        first_update: figures of the rollout's first update, see `ratio_figures`.
     """
-    difference = np.abs(rollout.log_probs - log_probs)[rollout.response_mask]
-    return {
-        "sampling_log_prob_difference/mean": float(difference.mean(dtype=np.float64)),
-        "sampling_log_prob_difference/max": float(difference.max()),
-    }
+    names = "sampling_log_prob_difference/mean", "sampling_log_prob_difference/max"
+    if old_log_probs is rollout.log_probs:
+        figures = first_update["ratio_deviation_token"], first_update["ratio_deviation_farthest_token"]
+    else:
+        difference = np.abs(rollout.log_probs - old_log_probs)[rollout.response_mask]
+        figures = float(difference.mean(dtype=np.float64)), float(difference.max())
+    return dict(zip(names, figures, strict=True))
 
 
 def update_batches(
@@ -96,9 +106,11 @@ def update_batches(
         micro_batch_size: responses of a forward pass, as of `scoring_parts`.
     """
     for arrays, rows in scoring_parts(rollout, micro_batch_size):
-        arrays["old_log_probs"] = np.zeros(arrays["target_ids"].shape, np.float32)
-        arrays["advantages"] = np.zeros(len(arrays["target_ids"]), np.float32)
-        arrays["old_log_probs"][: len(rows)], arrays["advantages"][: len(rows)] = old_log_probs[rows], advantages[rows]
+        count, targets = arrays["target_ids"].shape
+        arrays["old_log_probs"] = np.zeros((count, targets), np.float32)
+        arrays["advantages"] = np.zeros(count, np.float32)
+        arrays["old_log_probs"][: len(rows)] = old_log_probs[rows, :targets]
+        arrays["advantages"][: len(rows)] = advantages[rows]
         yield arrays
 
 

@@ -20,6 +20,7 @@ from pipelines.data.sources import PREFERENCES_FILE
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_path
 from pipelines.sampling.collected import write_responses
+from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.rollout import Rollout, Sampling
 from pipelines.scoring.raters import Rater, RaterSettings, make_rater, task_of
@@ -54,7 +55,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
         `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, and of people `unrated_pairs`.
     """
     context.doing("loading weights")
-    model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=config.dtype)
+    model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=frozen_dtype(config.dtype))
     examples = context.examples(config.data, "prompt")
     prompts = encode_prompts(model.tokenizer, examples, config.max_length, config.max_new_tokens)
     by_people = config.export or config.ratings is not None

@@ -106,7 +106,7 @@ def test_the_model_computes_in_the_dtype_that_is_asked_for(tmp_path, sft, monkey
         pass
 
     def sampled(model, *arguments):
-        assert model.backbone.dtype_policy.name == "mixed_bfloat16"
+        assert model.backbone.dtype_policy.name == "map_bfloat16"
         raise Enough
 
     monkeypatch.setattr(best_of_n, "_sample", sampled)

@@ -92,21 +92,28 @@ def test_deviations_by_hand(clip_range):
     batch = {"response_mask": mask, "advantages": np.float32([1, 1]), "old_log_probs": old}
     batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
     _, aux = policy_loss(1.0, clip_range)(model, batch)
-    figures = ratio_figures({name: to_host(aux[name]) for name in ("ratio", "token_deviation", "tokens")})
+    names = ("ratio", "token_deviation", "farthest_deviation", "tokens")
+    figures = ratio_figures({name: to_host(aux[name]) for name in names})
     assert figures["ratio_deviation"] == pytest.approx(1.03 * 0.99 - 1, abs=1e-6)
     assert figures["ratio_deviation_token"] == pytest.approx((0.03 + 0.01 + 0) / 3, abs=1e-6)
+    assert figures["ratio_deviation_farthest_token"] == pytest.approx(0.03, abs=1e-6)
     assert to_host(aux["tokens"]).tolist() == [2, 1]
-    many = {"ratio": np.ones(1), "token_deviation": np.float32([2**24, 1]), "tokens": np.array([2])}
+    many = {"ratio": np.ones(1), "farthest_deviation": np.ones(1), "tokens": np.array([2])}
+    many["token_deviation"] = np.float32([2**24, 1])
     assert ratio_figures(many)["ratio_deviation_token"] == (2**24 + 1) / 2  # more digits than float32 has
 
 
 def test_the_samplers_log_probs_are_held_against_the_scorers():
     rollout = rollout_of([[2], [2]], [[5, 6], [7]], [False, True], ["", ""], log_probs=[[-1.0, -2.5], [-3.0, 0.0]])
-    figures = sampling_figures(rollout, np.float32([[-1.25, -2.5], [-2.5, -9.0]]))
+    first_update = {"ratio_deviation_token": 2e-6, "ratio_deviation_farthest_token": 3e-6}
+    figures = sampling_figures(rollout, np.float32([[-1.25, -2.5], [-2.5, -9.0]]), first_update)
     assert figures == {"sampling_log_prob_difference/mean": 0.25, "sampling_log_prob_difference/max": 0.5}
+    # The sampler's own need no second pass: the first update has seen them.
+    figures = sampling_figures(rollout, rollout.log_probs, first_update)
+    assert figures == {"sampling_log_prob_difference/mean": 2e-6, "sampling_log_prob_difference/max": 3e-6}
     far = rollout_of([[2]], [[5, 6]], [True], [""], log_probs=[[-(2.0**24), -1.0]])
     # Their sum has more digits than float32.
-    assert sampling_figures(far, np.zeros((1, 2), np.float32))["sampling_log_prob_difference/mean"] == 2**23 + 0.5
+    assert sampling_figures(far, np.zeros((1, 2), np.float32), {})["sampling_log_prob_difference/mean"] == 2**23 + 0.5
 
 
 class FixedRater(Rater):
@@ -178,11 +185,11 @@ def test_a_row_that_fills_a_micro_batch_up_counts_nothing_and_holds_one_token():
     rollout = rollout_of([[2, 90], [2, 91, 92], [2, 93]], [[50, 1], [51], [52, 53]], [True, False, False], [""] * 3)
     old, advantages = np.float32([[-1, -2], [-3, 0], [-4, -5]]), np.float32([1, 2, 3])
     first, last = update_batches(rollout, old, advantages, 2)
-    assert first["token_ids"].tolist() == [[0, 2, 90, 50, 1], [2, 91, 92, 51, 0]]
+    assert first["token_ids"].tolist() == [[2, 90, 50, 1, 0], [2, 91, 92, 51, 0]]
     assert first["response_mask"].tolist() == [[True, True], [True, False]] and first["advantages"].tolist() == [1, 2]
     assert last["old_log_probs"][0].tolist() == [-4, -5] and last["advantages"].tolist() == [3, 0]
     assert last["response_mask"].tolist() == [[True, True], [False, False]]
-    assert last["padding_mask"].tolist() == [[False, True, True, True, True], [True, False, False, False, False]]
+    assert last["padding_mask"].tolist() == [[True, True, True, True, False], [True, False, False, False, False]]
 
 
 def test_an_evaluation_by_hand(tmp_path):
@@ -278,7 +285,8 @@ def test_a_sum_lies_between_the_sums_of_the_bounds():
 def test_a_reward_model_computes_in_the_dtype_that_is_asked_for(inputs, tmp_path):
     context = make_context(tmp_path, "policy", inputs=inputs)
     rater = make_rater("reward", context, RaterSettings("mixed_bfloat16", None, None, 4, 300))
-    assert rater._model.backbone.dtype_policy.name == "mixed_bfloat16"
+    # Frozen: the numbers of mixed_bfloat16 in half the memory.
+    assert rater._model.backbone.dtype_policy.name == "map_bfloat16"
 
 
 def test_a_reward_that_is_no_reward_model_is_refused(inputs, tmp_path):

@@ -211,7 +211,12 @@ def test_kl_is_zero_and_the_ratio_one_before_anything_was_learned(stage, backend
     assert stage.evaluations[0]["eval_kl"] == 0 and stage.evaluations[0]["eval_kl_sequence"] == 0
     assert stage.steps[0]["kl"] == 0 and stage.steps[0]["kl_sequence"] == 0
     assert stage.steps[0]["ratio_deviation"] <= (0 if backend == "torch" else FIRST_ROUNDING)
-    assert all(row["ratio_deviation"] <= (0 if backend == "torch" else LATER_ROUNDING) for row in stage.steps)
+    # The second pass is made in the first step and in the first after an evaluation, the fourth.
+    scored = [row for row in stage.steps if row["step"] in (1, 4)]
+    assert all(row["ratio_deviation"] <= (0 if backend == "torch" else LATER_ROUNDING) for row in scored)
+    assert all(row["ratio_deviation"] <= LATER_ROUNDING for row in stage.steps)
+    others = [row for row in stage.steps if row not in scored]
+    assert all(row["sampling_log_prob_difference/mean"] == row["ratio_deviation_token"] <= 1e-5 for row in others)
     assert all(row["ratio_deviation_token"] <= row["ratio_deviation"] for row in stage.steps)
     assert all(row["sampling_log_prob_difference/max"] <= LATER_ROUNDING for row in stage.steps)
     assert stage.steps[-1]["kl_sequence"] != 0

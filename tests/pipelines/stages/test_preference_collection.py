@@ -104,7 +104,7 @@ def test_the_model_computes_in_the_dtype_that_is_asked_for(inputs, tmp_path, mon
         pass
 
     def sampled(model, *arguments):
-        assert model.backbone.dtype_policy.name == "mixed_bfloat16"
+        assert model.backbone.dtype_policy.name == "map_bfloat16"
         raise Enough
 
     monkeypatch.setattr(preference_collection, "_sample", sampled)
