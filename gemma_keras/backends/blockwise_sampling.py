@@ -77,9 +77,8 @@ def _least_of_top_p(logits, weights, total, top_p):
     parts = ops.cast(ops.reshape(weights, (-1,)) * (_PARTS / total) + 0.5, "int32")
     upper = ops.right_shift(keys, 16) + _BINS // 2
     in_bins = ops.segment_sum(parts, upper, _BINS)
-    total = ops.sum(in_bins)
-    # What may be cut off from below; never all, whatever the rounding.
-    spare = ops.minimum(ops.cast((1.0 - top_p) * ops.cast(total, "float32"), "int32"), total - 1)
+    # What may be cut off from below; `locate` leaves the most likely token where that is all.
+    spare = ops.cast((1.0 - top_p) * ops.cast(ops.sum(in_bins), "float32"), "int32")
     upper_bin, spare = _locate_bin(in_bins, spare)
     lower = ops.where(upper == upper_bin, ops.bitwise_and(keys, _BINS - 1), -1)  # -1 is in no bin
     lower_bin, _ = _locate_bin(ops.segment_sum(parts, lower, _BINS), spare)
