@@ -11,6 +11,8 @@ The packages beside this file, one a backend, are the only ones in the library t
     output_logits(hidden, matrix)                                   float32 product with the output embedding
     chunked_log_probs(hidden, matrix, target_ids, soft_cap,         log-probabilities of targets and entropy without the
                       temperature, chunk)                           (b, t, v) logits
+    weighted_log_prob(hidden, matrix, target_ids, weights,          their sum times known weights, whose gradients come
+                      soft_cap, temperature, chunk)                 from the same logits, and themselves
     compile_forward(function, models)                               function(*arrays) without gradients
     compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients
     compile_update(optimizer, model)                                clipped, guarded optimizer step
@@ -39,6 +41,7 @@ attention = _native.attention
 update_cache = _native.update_cache
 output_logits = _native.output_logits
 chunked_log_probs = _native.chunked_log_probs
+weighted_log_prob = _native.weighted_log_prob
 
 
 def compile_forward(function, models):
