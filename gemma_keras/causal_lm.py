@@ -150,9 +150,7 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
 
     def _target_scores(self, inputs, temperature, with_entropy, training):
         arguments = self._target_states(inputs, training), self._output_matrix(), inputs["target_ids"]
-        log_probs, entropy = target_log_probs(
-            *arguments, self.config.final_logit_soft_cap, temperature, with_entropy
-        )
+        log_probs, entropy = target_log_probs(*arguments, self.config.final_logit_soft_cap, temperature, with_entropy)
         return (log_probs, entropy) if with_entropy else log_probs
 
     def _target_states(self, inputs, training):

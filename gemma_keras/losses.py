@@ -17,7 +17,8 @@ def next_token_loss(
     Args:
         log_probs: float (b, t). Log-probability of each target token.
         is_target: bool (b, t). True where the position bears loss.
-        target_count: float () or None. Loss-bearing tokens of the whole batch; default those of this call. A batch without any gives 0, not 0/0.
+        target_count: float () or None. Loss-bearing tokens of the whole batch; default those of this call. A batch
+            without any gives 0, not 0/0.
 
     Returns:
         float (), in nats a token.

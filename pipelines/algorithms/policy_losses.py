@@ -44,7 +44,8 @@ def reinforce_loss(
     Source: Williams 1992; with a KL in the reward, arXiv:2403.08295, section "Reinforcement learning from human
     feedback".
     """
-    terms = ops.where(response_mask, log_probs * reinforce_weights(advantages, response_mask), 0)
+    weights = reinforce_weights(advantages, response_mask)
+    terms = ops.sum(ops.where(response_mask, log_probs, 0) * weights, axis=-1)
     return -ops.sum(terms) / _count(terms, response_count)
 
 

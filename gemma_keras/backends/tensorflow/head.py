@@ -116,8 +116,9 @@ def _with_slopes(hidden, table, target_ids, weights, chunk, settings, with_entro
         if with_entropy:
             found.append(tf.math.log(mass) - tf.reduce_sum(powers * shifted, axis=-1) / mass)
         slope = tf.cast(_slope(powers, logits, ids[i], 1.0 / mass, factors[i], *settings), hidden.dtype)
-        arrays = [array.write(i, each) for array, each in zip(arrays, found, strict=True)]
-        return slopes.write(i, tf.matmul(slope, table)), *arrays, *(each + _table_product(slope, parts[i]) for each in sums)
+        written = [array.write(i, each) for array, each in zip(arrays, found, strict=True)]
+        added = [each + _table_product(slope, parts[i]) for each in sums]
+        return slopes.write(i, tf.matmul(slope, table)), *written, *added
 
     starts = chunks.arrays(1, hidden.dtype, hidden.shape[2:]) + chunks.arrays(1 + with_entropy)
     slopes, *found = chunks.loop(step, *starts, *([tf.zeros(table.shape, tf.float32)] if trains_table else []))
@@ -127,6 +128,7 @@ def _with_slopes(hidden, table, target_ids, weights, chunk, settings, with_entro
 
 def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=True):
     """As `reference.chunked_log_probs`, one chunk of logits alive at a time in both passes."""
+    hidden, matrix = tf.convert_to_tensor(hidden), tf.convert_to_tensor(matrix)
     target_ids, settings = tf.cast(target_ids, tf.int32), (soft_cap, temperature)
     if should_record_backprop([hidden]) and not should_record_backprop([matrix]):
         found = _frozen_log_probs(hidden, matrix, target_ids, chunk, settings, with_entropy)
@@ -186,6 +188,7 @@ def weighted_log_prob(hidden, matrix, target_ids, weights, soft_cap, temperature
 
     A tape that begins outside the present `tf.function` is not seen: then the logits are computed again.
     """
+    hidden, matrix = tf.convert_to_tensor(hidden), tf.convert_to_tensor(matrix)
     target_ids, weights = tf.cast(target_ids, tf.int32), tf.stop_gradient(tf.cast(weights, tf.float32))
     trains_table = should_record_backprop([matrix])
     if not (trains_table or should_record_backprop([hidden])):

@@ -90,9 +90,10 @@ class _ChunkedLogProbs(torch.autograd.Function):
         buffer = _buffer(hidden, matrix, chunk)
         for part, rows, ids in _chunks(hidden, target_ids, chunk):
             logits = _logits(rows, matrix, soft_cap, temperature, buffer)
-            scale = -gradient[:, part].reshape(-1, 1) * _steepness(logits, soft_cap, temperature)
+            steepness = _steepness(logits, soft_cap, temperature)
             total = logits.gather(1, ids) - log_probs[:, part].reshape(-1, 1)
-            slope = _without_target(logits.sub_(total).exp_(), ids).mul_(scale).to(hidden.dtype)
+            factor = gradient[:, part].reshape(-1, 1) / temperature
+            slope = _slope(logits.sub_(total).exp_(), ids, 1.0, factor, steepness).to(hidden.dtype)
             hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
             _add_product(matrix_gradient, slope, rows)
         return hidden_gradient, matrix_gradient.to(matrix.dtype), *[None] * 5
@@ -127,9 +128,8 @@ def _forward(hidden, matrix, target_ids, factors, settings, with_entropy, needs)
             entropy[:, part] = (mass.log() - torch.linalg.vecdot(powers, logits) / mass).reshape(shape)
         if hidden_gradient is None:
             continue
-        slope = _without_target(powers.div_(mass[:, None]), ids)
-        slope = slope.mul_(-steepness if factors is None else -factors[:, part].reshape(-1, 1) * steepness)
-        slope = slope.to(hidden.dtype)
+        factor = (torch.ones_like(mass) if factors is None else factors[:, part].reshape(-1))[:, None] / temperature
+        slope = _slope(powers, ids, 1.0 / mass[:, None], factor, steepness).to(hidden.dtype)
         hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
         if matrix_gradient is not None:
             _add_product(matrix_gradient, slope, rows)
@@ -191,10 +191,15 @@ def _chunks(hidden, target_ids, chunk):
         yield part, hidden[:, part].reshape(-1, hidden.shape[2]), target_ids[:, part].reshape(-1, 1)
 
 
-def _without_target(probs, target_ids):
-    """Softmax (n, v) minus one-hot of target_ids (n, 1), in place."""
-    probs[torch.arange(len(probs), device=probs.device), target_ids[:, 0]] -= 1.0
-    return probs
+def _slope(powers, target_ids, scale, factor, steepness):
+    """Gradient of weighted log-probabilities by the raw product, (one-hot - softmax) * factor * steepness, in place.
+
+    Args:
+        powers: exponentials (n, v), which times `scale` (n, 1) are the softmax. target_ids: (n, 1). factor: (n, 1).
+    """
+    slope = powers.mul_(-(scale * factor))
+    slope[torch.arange(len(slope), device=slope.device), target_ids[:, 0]] += factor[:, 0]
+    return slope if steepness is None else slope.mul_(steepness)
 
 
 def _buffer(hidden, matrix, chunk):
@@ -213,8 +218,6 @@ def _logits(rows, matrix, soft_cap, temperature, buffer):
 
 
 def _steepness(logits, soft_cap, temperature):
-    """What a step of the raw product moves the capped and tempered logits by: a number, or with a cap (n, v)."""
-    if soft_cap is None:
-        return 1.0 / temperature
+    """What a step of the raw product moves the capped logits by: (n, v), or None without a cap."""
     # d capped / d raw = 1 - tanh^2, and logits = soft_cap * tanh / temperature.
-    return (logits * (temperature / soft_cap)).square_().neg_().add_(1.0).div_(temperature)
+    return None if soft_cap is None else (logits * (temperature / soft_cap)).square_().neg_().add_(1.0)
