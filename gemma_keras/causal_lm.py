@@ -9,7 +9,7 @@ from keras import ops
 from gemma_keras import presets, text_generation
 from gemma_keras.backbone import GemmaBackbone
 from gemma_keras.checkpoints import keras_hub
-from gemma_keras.head import full_logits, target_log_probs
+from gemma_keras.head import full_logits, target_log_probs, weighted_log_prob
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
 from gemma_keras.keras_files import export_options
 from gemma_keras.layers.chosen_states import chosen_states
@@ -38,7 +38,8 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
         `target_ids` int (b, m) in the dict, log-probabilities float32 (b, m) of those targets, and the full logits are
         never stored; `target_positions` int (b, m) names the positions that predict them, by default m = t and the
         targets are already shifted. In packed rows the targets are (n, m), and `target_rows` int (n, m) says where each
-        lies.
+        lies. With `target_weights` float (b, m) too, the sum of weight times log-probability, float32 (), for less work
+        than the log-probabilities and their gradients are.
 
     Example:
         model = GemmaCausalLM.from_preset("path/to/folder")
@@ -87,6 +88,8 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
 
     def call(self, inputs, training=None):
         # Passed on by hand: without a call context, as in JAX's training step, Keras tells inner layers nothing.
+        if inputs.get("target_weights") is not None:
+            return self.weighted_score(inputs, inputs["target_weights"], training=training)[0]
         if inputs.get("target_ids") is not None:
             return self.score(inputs, training=training)
         return full_logits(
@@ -131,20 +134,33 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
             return full_logits(hidden, matrix, cap)
         return -target_log_probs(hidden, matrix, target_ids, cap, with_entropy=False)[0]
 
+    def weighted_score(self, inputs, weights, temperature: float = 1.0, training=None):
+        """Sum of weight times log-probability of `inputs["target_ids"]`: for a loss whose weights are known before.
+
+        The head then computes its logits once, where a loss made of `score` makes it compute them again for its
+        gradients.
+
+        Args:
+            inputs, temperature, training: as for `score`.
+            weights: float (b, m), constants. 0 leaves a target out.
+
+        Returns:
+            total: float32 (), differentiable. log_probs: float32 (b, m), without gradient.
+        """
+        arguments = self._target_states(inputs, training), self._output_matrix(), inputs["target_ids"], weights
+        return weighted_log_prob(*arguments, self.config.final_logit_soft_cap, temperature)
+
     def _target_scores(self, inputs, temperature, with_entropy, training):
-        hidden = self.backbone(inputs, training=training)
-        if inputs.get("target_positions") is not None:
-            # Only positions that bear loss reach the head.
-            hidden = chosen_states(hidden, inputs["target_positions"], inputs.get("target_rows"))
-        log_probs, entropy = target_log_probs(
-            hidden,
-            self._output_matrix(),
-            inputs["target_ids"],
-            self.config.final_logit_soft_cap,
-            temperature,
-            with_entropy,
-        )
+        arguments = self._target_states(inputs, training), self._output_matrix(), inputs["target_ids"]
+        log_probs, entropy = target_log_probs(*arguments, self.config.final_logit_soft_cap, temperature, with_entropy)
         return (log_probs, entropy) if with_entropy else log_probs
+
+    def _target_states(self, inputs, training):
+        hidden = self.backbone(inputs, training=training)
+        if inputs.get("target_positions") is None:
+            return hidden
+        # Only positions that bear loss reach the head.
+        return chosen_states(hidden, inputs["target_positions"], inputs.get("target_rows"))
 
     def token_log_probs(self, token_ids, padding_mask=None, temperature: float = 1.0):
         """Log-probability of every token given those before it in its row.
@@ -163,7 +179,10 @@ class GemmaCausalLM(TextTraining, AdaptedModel, keras.Model):
         return ops.where(follows, log_probs, 0.0)
 
     def _output_matrix(self):
-        return self.backbone.token_embedding.as_output_matrix()
+        embedding = self.backbone.token_embedding
+        matrix = embedding.as_output_matrix()
+        # TensorFlow's tapes watch a frozen variable too; so none sees it, and the head computes no gradient of it.
+        return matrix if embedding.embeddings.trainable else ops.stop_gradient(matrix)
 
     # --- generation
 

@@ -17,17 +17,27 @@ def next_token_loss(
     Args:
         log_probs: float (b, t). Log-probability of each target token.
         is_target: bool (b, t). True where the position bears loss.
-        target_count: float () or None. Loss-bearing tokens of the whole batch, or the sum of their weights where the
-            log-probabilities come weighted; default those of this call. A batch without any gives 0, not 0/0.
+        target_count: float () or None. Loss-bearing tokens of the whole batch; default those of this call. A batch
+            without any gives 0, not 0/0.
 
     Returns:
         float (), in nats a token.
     """
-    total = -ops.sum(ops.where(is_target, log_probs, 0))
-    if target_count is None:
-        target_count = ops.sum(ops.cast(is_target, total.dtype))
-    count = ops.cast(target_count, total.dtype)
-    return total / ops.where(count > 0, count, 1)
+    total = ops.sum(ops.where(is_target, log_probs, 0))
+    return mean_loss(total, ops.sum(ops.cast(is_target, total.dtype)) if target_count is None else target_count)
+
+
+def mean_loss(total: Float[Array, ""], count: Scalar) -> Float[Array, ""]:
+    """Minus a sum of log-probabilities, divided by how many they are, or by the sum of their weights.
+
+    Args:
+        total: float (). count: float (); 0 gives -total, which is 0 where nothing was summed.
+
+    Returns:
+        float (), in nats a token.
+    """
+    count = ops.cast(count, total.dtype)
+    return -total / ops.where(count > 0, count, 1)
 
 
 def bradley_terry_loss(

@@ -12,7 +12,7 @@ from gemma_keras.generation import forget_programs
 from gemma_keras.inputs import fit_data, triples
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
 from gemma_keras.keras_files import compile_again
-from gemma_keras.losses import next_token_loss
+from gemma_keras.losses import mean_loss
 from gemma_keras.sampling import Sampler
 
 _OWN_LOSSES = ("auto", "sparse_categorical_crossentropy")
@@ -20,7 +20,7 @@ _OWN_LOSSES = ("auto", "sparse_categorical_crossentropy")
 
 class TextTraining:
     """A mixin for a Keras model with `backbone`, `config`, `tokenizer` and `preprocessor`, whose call gives logits, or
-    with `target_ids` the log-probabilities of these."""
+    with `target_ids` and `target_weights` the weighted sum of their log-probabilities."""
 
     backbone: Any
     config: Any
@@ -168,7 +168,8 @@ class TextTraining:
             features, targets, weights, own_batch_size = prepared
         if self._uses_own_loss:
             positions, targets, weights = fit_data.loss_positions(targets, weights)
-            features["target_ids"] = targets
+            # The weights are features too: they reach the head before the loss does, which takes its gradients at once.
+            features |= {"target_ids": targets, "target_weights": weights}
             if positions is not None:
                 features["target_positions"] = positions
         return features, targets, weights, batch_size or own_batch_size
@@ -178,9 +179,7 @@ class TextTraining:
         weights."""
         if not self._uses_own_loss:
             return super().compute_loss(x, y, y_pred, sample_weight, training)  # type: ignore[misc]
-        weights = ops.cast(sample_weight, "float32")
-        is_target = weights > 0
-        return next_token_loss(ops.where(is_target, y_pred * weights, 0.0), is_target, ops.sum(weights))
+        return mean_loss(y_pred, ops.sum(ops.cast(sample_weight, "float32")))
 
     def get_compile_config(self):
         """As Keras', with our own losses by their names, and the sampler."""

@@ -18,6 +18,8 @@ compare every native one with it.
     draw_tokens(logits, uniforms, temperature,                      one token a row, and its log-probability
                 top_k, top_p)
     remat(function)                                                 function(x) that the backward pass computes again
+    weighted_log_prob(hidden, matrix, target_ids, weights,          their sum times known weights, whose gradients come
+                      soft_cap, temperature, chunk)                 from the same logits, and themselves
     compile_forward(function, models)                               function(*arrays) without gradients
     compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients,
                                                                     added to those of earlier calls
@@ -55,6 +57,7 @@ update_cache = _native.update_cache
 output_logits = _native.output_logits
 chunked_log_probs = _native.chunked_log_probs
 draw_tokens = _native.draw_tokens
+weighted_log_prob = _native.weighted_log_prob
 
 
 def compile_forward(function, models):

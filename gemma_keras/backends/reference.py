@@ -172,6 +172,27 @@ def fit_arguments(arguments):
     return arguments
 
 
+def weighted_log_prob(hidden, matrix, target_ids, weights, soft_cap, temperature, chunk):
+    """The log-probabilities of `chunked_log_probs`, and their sum times weights that are known before.
+
+    Args:
+        hidden: float (b, m, d). matrix: float (v, d). target_ids: int (b, m).
+        weights: float32 (b, m), constants; 0 leaves a position out, whatever is there.
+        chunk: as for `chunked_log_probs`. Each native chunk gives its share of the gradients at once, so that the
+            logits are computed once and not again for the backward pass.
+
+    Returns:
+        total: float32 (), differentiable. log_probs: float32 (b, m), without gradient.
+    """
+    log_probs, _ = chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=False)
+    return weighted_sum(log_probs, weights), ops.stop_gradient(log_probs)
+
+
+def weighted_sum(log_probs, weights):
+    """Sum of log_probs * weights, both float32 (b, m), over the weights that are not 0."""
+    return ops.sum(ops.where(weights == 0, 0.0, log_probs * ops.stop_gradient(weights)))
+
+
 def number_of_chunks(length: int, chunk: int) -> int:
     """How many chunks of `chunk` steps cover `length`."""
     return math.ceil(length / chunk)

@@ -44,8 +44,21 @@ def reinforce_loss(
     Source: Williams 1992; with a KL in the reward, arXiv:2403.08295, section "Reinforcement learning from human
     feedback".
     """
-    terms = _constant(advantages) * sequence_log_probs(log_probs, response_mask)
+    weights = reinforce_weights(advantages, response_mask)
+    terms = ops.sum(ops.where(response_mask, log_probs, 0) * weights, axis=-1)
     return -ops.sum(terms) / _count(terms, response_count)
+
+
+def reinforce_weights(advantages: Float[Array, "b"], response_mask: Bool[Array, "b t"]) -> Float[Array, "b t"]:
+    """What each token's log-probability counts for in `reinforce_loss` of one response, which is minus their sum.
+
+    Args:
+        advantages: float (b,). response_mask: bool (b, t).
+
+    Returns:
+        float (b, t), 0 where nothing was sampled; constant to the gradient.
+    """
+    return ops.where(response_mask, _constant(advantages)[:, None], 0)
 
 
 def clipped_sequence_loss(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gemma_keras.losses import next_token_loss
+from gemma_keras.losses import mean_loss
 from pipelines.data.packing import Encoded
 from pipelines.data.shapes import alike_lengths, length_rungs
 from pipelines.schema.base import TrainingOptions
@@ -26,8 +26,8 @@ def next_token_loss_sum(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict
     Returns:
         loss: float (). aux: {} as nothing else is measured.
     """
-    log_probs = model({name: value for name, value in batch.items() if name != "target_mask"})
-    return next_token_loss(log_probs, batch["target_mask"], target_count=1), {}
+    total, _ = model.weighted_score(batch, batch["target_mask"])
+    return mean_loss(total, count=1), {}
 
 
 def train_language_model(

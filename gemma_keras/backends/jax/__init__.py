@@ -1,7 +1,7 @@
 """Hot operations on JAX."""
 
 from gemma_keras.backends.jax.attention import DENSE_TOKENS, attention, causal_attention, is_plain
-from gemma_keras.backends.jax.head import chunked_log_probs, output_logits
+from gemma_keras.backends.jax.head import chunked_log_probs, output_logits, weighted_log_prob
 from gemma_keras.backends.jax.layers import linear, update_cache
 from gemma_keras.backends.jax.programs import compile_forward, compile_gradients, to_host, zero_gradients
 from gemma_keras.backends.jax.remat import remat

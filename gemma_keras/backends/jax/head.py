@@ -95,19 +95,38 @@ def _chunked_log_probs_forward(hidden, matrix, target_ids, soft_cap, temperature
     if not is_frozen:
         found = _chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy)
         return found, (hidden, matrix, target_ids, found[0], None)
-
     # As with an adapter: the states' gradient is all there is, and taken here it spares the second pass over the
     # logits.
-    def one_chunk(_, parts):
-        part, ids = parts
+    found, slopes, _ = _with_slopes(
+        hidden, matrix, target_ids, None, soft_cap, temperature, chunk, with_entropy, trains_matrix=False
+    )
+    return found, (None, None, None, None, slopes)
+
+
+def _with_slopes(
+    hidden, matrix, target_ids, weights, soft_cap, temperature, chunk, with_entropy=False, trains_matrix=True
+):
+    """Log-probabilities and entropy, and their gradients times `weights` (b, m), or 1, from the same logits.
+
+    Returns:
+        (log_probs, entropy); states' gradient (b, m, d); the matrix's, float32 (v, d), or None.
+    """
+
+    def one_chunk(matrix_slope, parts):
+        part, ids, weight = parts
         logits = _logits(part, matrix, soft_cap, temperature)
         log_probs, entropy = reference.softmax_log_probs(logits, ids, with_entropy)
-        slope = _slope(logits, ids, log_probs, soft_cap, temperature).astype(hidden.dtype)
-        return None, (log_probs, entropy, _hidden_product(slope, matrix))
+        slope = _slope(logits, ids, log_probs, soft_cap, temperature)
+        slope = (slope if weight is None else slope * weight[..., None]).astype(hidden.dtype)
+        if trains_matrix:
+            matrix_slope += _matrix_product(slope, part)
+        return matrix_slope, (log_probs, entropy, _hidden_product(slope, matrix))
 
-    _, found = jax.lax.scan(one_chunk, None, (_in_chunks(hidden, chunk), _in_chunks(target_ids, chunk)))
+    start = jnp.zeros(matrix.shape, jnp.float32) if trains_matrix else None
+    parts = tuple(None if array is None else _in_chunks(array, chunk) for array in (hidden, target_ids, weights))
+    matrix_slope, found = jax.lax.scan(one_chunk, start, parts)
     *found, slopes = (None if each is None else _from_chunks(each, hidden.shape[1]) for each in found)
-    return tuple(found), (None, None, None, None, slopes)
+    return tuple(found), slopes, matrix_slope
 
 
 def _chunked_log_probs_backward(soft_cap, temperature, chunk, with_entropy, saved, cotangents):
@@ -136,3 +155,37 @@ _chunked_log_probs.defvjp(_chunked_log_probs_forward, _chunked_log_probs_backwar
 def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=True):
     """As `reference.chunked_log_probs`, one chunk of logits alive at a time in both passes."""
     return _chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _weighted_log_prob(hidden, matrix, target_ids, weights, soft_cap, temperature, chunk):
+    log_probs, _ = _chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, False)
+    return reference.weighted_sum(log_probs, weights), log_probs
+
+
+def _weighted_log_prob_forward(hidden, matrix, target_ids, weights, soft_cap, temperature, chunk):
+    trains_matrix = matrix.perturbed
+    hidden, matrix, target_ids, weights = (each.value for each in (hidden, matrix, target_ids, weights))
+    (log_probs, _), slopes, matrix_slope = _with_slopes(
+        hidden, matrix, target_ids, weights, soft_cap, temperature, chunk, trains_matrix=trains_matrix
+    )
+    # Of no elements: it tells the backward pass the matrix' dtype.
+    like = jnp.zeros((0,), matrix.dtype)
+    return (reference.weighted_sum(log_probs, weights), log_probs), (slopes, matrix_slope, like)
+
+
+def _weighted_log_prob_backward(soft_cap, temperature, chunk, saved, cotangents):
+    del soft_cap, temperature, chunk
+    slopes, matrix_slope, like = saved
+    scale = cotangents[0]
+    matrix_gradient = None if matrix_slope is None else (matrix_slope * scale).astype(like.dtype)
+    return (slopes * scale).astype(slopes.dtype), matrix_gradient, None, None
+
+
+_weighted_log_prob.defvjp(_weighted_log_prob_forward, _weighted_log_prob_backward, symbolic_zeros=True)
+
+
+def weighted_log_prob(hidden, matrix, target_ids, weights, soft_cap, temperature, chunk):
+    """As `reference.weighted_log_prob`; the gradients come from the forward pass' logits, a chunk at a time."""
+    total, log_probs = _weighted_log_prob(hidden, matrix, target_ids, weights, soft_cap, temperature, chunk)
+    return total, jax.lax.stop_gradient(log_probs)

@@ -5,13 +5,8 @@ from keras import remat
 from gemma_keras.backends.reference import fast_updates, linear, rms_norm, rotate, update_cache
 from gemma_keras.backends.tensorflow.attention import DENSE_TOKENS, attention, causal_attention, is_plain
 from gemma_keras.backends.tensorflow.fit_data import fit_arguments
-from gemma_keras.backends.tensorflow.head import chunked_log_probs, output_logits
-from gemma_keras.backends.tensorflow.programs import (
-    compile_forward,
-    compile_gradients,
-    to_host,
-    zero_gradients,
-)
+from gemma_keras.backends.tensorflow.head import chunked_log_probs, output_logits, weighted_log_prob
+from gemma_keras.backends.tensorflow.programs import compile_forward, compile_gradients, to_host, zero_gradients
 from gemma_keras.backends.tensorflow.sampling import draw_tokens
 from gemma_keras.backends.tensorflow.updates import compile_update
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from gemma_keras.backends import reference
 from gemma_keras.backends.reference import number_of_chunks
 
 # Numbers of a half-precision matrix that are float32 at a time on a CPU: 8 MiB, which a cache may hold.
@@ -65,30 +66,14 @@ def _product_in_blocks(rows, matrix, out):
 class _ChunkedLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(context, hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy):
-        log_probs = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
-        entropy = torch.empty_like(log_probs) if with_entropy else None
         # Under a frozen matrix, as with an adapter, the states' gradient is all there is: taken here it spares the
         # second pass.
-        slopes = torch.empty_like(hidden) if context.needs_input_grad[:2] == (True, False) else None
-        buffer = _buffer(hidden, matrix, chunk)
-        weights = torch.empty_like(buffer) if with_entropy else None
-        for part, rows, ids in _chunks(hidden, target_ids, chunk):
-            logits = _logits(rows, matrix, soft_cap, temperature, buffer)
-            steepness = _steepness(logits, soft_cap, temperature) if slopes is not None else None
-            logits.sub_(logits.amax(dim=-1, keepdim=True))
-            chosen = logits.gather(1, ids)[:, 0]
-            powers = torch.exp(logits, out=weights[: len(rows)] if weights is not None else logits)
-            mass = powers.sum(dim=-1)
-            shape = log_probs[:, part].shape
-            log_probs[:, part] = (chosen - mass.log()).reshape(shape)
-            if entropy is not None:
-                entropy[:, part] = (mass.log() - torch.linalg.vecdot(powers, logits) / mass).reshape(shape)
-            if slopes is not None:
-                slope = _without_target(powers.div_(mass[:, None]), ids).mul_(steepness).to(hidden.dtype)
-                slopes[:, part] = (slope @ matrix).neg_().reshape(slopes[:, part].shape)
-        context.is_frozen = slopes is not None
+        context.is_frozen = context.needs_input_grad[:2] == (True, False)
+        settings = soft_cap, temperature, chunk
+        needs = (context.is_frozen, False)
+        log_probs, entropy, slopes, _ = _forward(hidden, matrix, target_ids, None, settings, with_entropy, needs)
         context.save_for_backward(*((slopes,) if context.is_frozen else (hidden, matrix, target_ids, log_probs)))
-        context.settings = (soft_cap, temperature, chunk)
+        context.settings = settings
         if with_entropy:
             context.mark_non_differentiable(entropy)
         return log_probs, entropy
@@ -105,20 +90,98 @@ class _ChunkedLogProbs(torch.autograd.Function):
         buffer = _buffer(hidden, matrix, chunk)
         for part, rows, ids in _chunks(hidden, target_ids, chunk):
             logits = _logits(rows, matrix, soft_cap, temperature, buffer)
-            scale = -gradient[:, part].reshape(-1, 1) * _steepness(logits, soft_cap, temperature)
+            steepness = _steepness(logits, soft_cap, temperature)
             total = logits.gather(1, ids) - log_probs[:, part].reshape(-1, 1)
-            slope = _without_target(logits.sub_(total).exp_(), ids).mul_(scale).to(hidden.dtype)
+            factor = gradient[:, part].reshape(-1, 1) / temperature
+            slope = _slope(logits.sub_(total).exp_(), ids, 1.0, factor, steepness).to(hidden.dtype)
             hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
-            if slope.dtype == torch.float32:
-                matrix_gradient.addmm_(slope.t(), rows)
-            else:
-                matrix_gradient += slope.t() @ rows
+            _add_product(matrix_gradient, slope, rows)
         return hidden_gradient, matrix_gradient.to(matrix.dtype), *[None] * 5
+
+
+def _forward(hidden, matrix, target_ids, factors, settings, with_entropy, needs):
+    """Log-probabilities and entropy, and gradients of the former times `factors` (b, m), or 1, from the same logits.
+
+    Args:
+        needs: pair of bool, whether the gradients of states and matrix are asked for.
+
+    Returns:
+        log_probs, entropy or None; the states' gradient (b, m, d) or None, the matrix's, float32 (v, d), or None.
+    """
+    soft_cap, temperature, chunk = settings
+    log_probs = torch.empty(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
+    entropy = torch.empty_like(log_probs) if with_entropy else None
+    hidden_gradient = torch.empty_like(hidden) if any(needs) else None
+    matrix_gradient = torch.zeros(matrix.shape, dtype=torch.float32, device=matrix.device) if needs[1] else None
+    buffer = _buffer(hidden, matrix, chunk)
+    weights = torch.empty_like(buffer) if with_entropy else None
+    for part, rows, ids in _chunks(hidden, target_ids, chunk):
+        logits = _logits(rows, matrix, soft_cap, temperature, buffer)
+        steepness = _steepness(logits, soft_cap, temperature) if any(needs) else None
+        logits.sub_(logits.amax(dim=-1, keepdim=True))
+        chosen = logits.gather(1, ids)[:, 0]
+        powers = torch.exp(logits, out=weights[: len(rows)] if weights is not None else logits)
+        mass = powers.sum(dim=-1)
+        shape = log_probs[:, part].shape
+        log_probs[:, part] = (chosen - mass.log()).reshape(shape)
+        if entropy is not None:
+            entropy[:, part] = (mass.log() - torch.linalg.vecdot(powers, logits) / mass).reshape(shape)
+        if hidden_gradient is None:
+            continue
+        factor = (torch.ones_like(mass) if factors is None else factors[:, part].reshape(-1))[:, None] / temperature
+        slope = _slope(powers, ids, 1.0 / mass[:, None], factor, steepness).to(hidden.dtype)
+        hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
+        if matrix_gradient is not None:
+            _add_product(matrix_gradient, slope, rows)
+    return log_probs, entropy, hidden_gradient, matrix_gradient
+
+
+def _add_product(total, slope, rows):
+    """Add slope.T @ rows, (v, n) by (n, d), to the float32 total."""
+    if slope.dtype == torch.float32:
+        total.addmm_(slope.t(), rows)
+    else:
+        total += slope.t() @ rows
 
 
 def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=True):
     """As `reference.chunked_log_probs`, one chunk of logits alive at a time in both passes."""
     return _ChunkedLogProbs.apply(hidden, matrix, target_ids.long(), soft_cap, temperature, chunk, with_entropy)
+
+
+class _WeightedLogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(context, hidden, matrix, target_ids, weights, soft_cap, temperature, chunk, needs):
+        log_probs, _, *context.gradients = _forward(
+            hidden, matrix, target_ids, weights, (soft_cap, temperature, chunk), False, needs
+        )
+        context.dtype = matrix.dtype
+        context.mark_non_differentiable(log_probs)
+        return reference.weighted_sum(log_probs, weights), log_probs
+
+    @staticmethod
+    def backward(context, scale, _):
+        if context.gradients is None:
+            raise RuntimeError(
+                "The gradient of `weighted_log_prob` was asked for twice: expected one backward pass, as the first one "
+                "gave its memory away. Compute the loss anew."
+            )
+        # Multiplied in place: another array of the matrix's size would raise the peak.
+        hidden_gradient, matrix_gradient = (None if each is None else each.mul_(scale) for each in context.gradients)
+        context.gradients = None
+        return hidden_gradient, None if matrix_gradient is None else matrix_gradient.to(context.dtype), *[None] * 6
+
+
+def weighted_log_prob(hidden, matrix, target_ids, weights, soft_cap, temperature, chunk):
+    """As `reference.weighted_log_prob`; the gradients come from the forward pass' logits, a chunk at a time.
+
+    Raises:
+        RuntimeError: in a second backward pass through one result.
+    """
+    needs = tuple(torch.is_grad_enabled() and each.requires_grad for each in (hidden, matrix))
+    return _WeightedLogProb.apply(
+        hidden, matrix, target_ids.long(), weights.detach(), soft_cap, temperature, chunk, needs
+    )
 
 
 def _chunks(hidden, target_ids, chunk):
@@ -128,10 +191,15 @@ def _chunks(hidden, target_ids, chunk):
         yield part, hidden[:, part].reshape(-1, hidden.shape[2]), target_ids[:, part].reshape(-1, 1)
 
 
-def _without_target(probs, target_ids):
-    """Softmax (n, v) minus one-hot of target_ids (n, 1), in place."""
-    probs[torch.arange(len(probs), device=probs.device), target_ids[:, 0]] -= 1.0
-    return probs
+def _slope(powers, target_ids, scale, factor, steepness):
+    """Gradient of weighted log-probabilities by the raw product, (one-hot - softmax) * factor * steepness, in place.
+
+    Args:
+        powers: exponentials (n, v), which times `scale` (n, 1) are the softmax. target_ids: (n, 1). factor: (n, 1).
+    """
+    slope = powers.mul_(-(scale * factor))
+    slope[torch.arange(len(slope), device=slope.device), target_ids[:, 0]] += factor[:, 0]
+    return slope if steepness is None else slope.mul_(steepness)
 
 
 def _buffer(hidden, matrix, chunk):
@@ -150,8 +218,6 @@ def _logits(rows, matrix, soft_cap, temperature, buffer):
 
 
 def _steepness(logits, soft_cap, temperature):
-    """What a step of the raw product moves the capped and tempered logits by: a number, or with a cap (n, v)."""
-    if soft_cap is None:
-        return 1.0 / temperature
+    """What a step of the raw product moves the capped logits by: (n, v), or None without a cap."""
     # d capped / d raw = 1 - tanh^2, and logits = soft_cap * tanh / temperature.
-    return (logits * (temperature / soft_cap)).square_().neg_().add_(1.0).div_(temperature)
+    return None if soft_cap is None else (logits * (temperature / soft_cap)).square_().neg_().add_(1.0)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from gemma_keras.backends import to_host
-from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_loss
+from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_weights
 from pipelines.sampling.parts import Arrays, scoring_parts
 from pipelines.sampling.rollout import Rollout
 from pipelines.stages.policy_optimization.methods.base import LossFunction
@@ -36,8 +36,12 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
 
     def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         mask, advantages = batch["response_mask"], batch["advantages"]
-        log_probs = model.score(batch, temperature)
         old = batch["old_log_probs"]
+        if clip_range is None:
+            # What each token's log-probability counts for is known before it: `reinforce_loss`, for less work.
+            total, log_probs = model.weighted_score(batch, reinforce_weights(advantages, mask), temperature)
+        else:
+            log_probs = model.score(batch, temperature)
         clipped, ratio, is_clipped = clipped_sequence_loss(
             log_probs, old, advantages, mask, clip_range or 1.0, response_count=1
         )
@@ -49,7 +53,7 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
             "tokens": ops.sum(ops.cast(mask, "int32"), axis=-1),
         }
         if clip_range is None:
-            return reinforce_loss(log_probs, advantages, mask, response_count=1), aux
+            return -total, aux
         return clipped, {**aux, "clip_ratio": ops.sum(ops.cast(is_clipped, "float32"))}
 
     return loss_function

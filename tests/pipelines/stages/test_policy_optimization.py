@@ -10,6 +10,7 @@ from stage_fixture import make_context, read_jsonl, stage_config
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.backends import to_host
+from pipelines.algorithms.policy_losses import reinforce_loss
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.scoring.raters import (
@@ -81,6 +82,30 @@ def test_half_precision_learns_from_the_log_probs_that_it_scored(inputs):
     assert metrics["ratio_deviation_token"] < 1e-4
 
 
+def model_of(log_probs):
+    """A model whose sampled tokens have these log-probabilities."""
+    found = ops.convert_to_tensor(log_probs)
+
+    class Model:
+        def score(self, batch, temperature):
+            return found
+
+        def weighted_score(self, batch, weights, temperature):
+            return ops.sum(found * weights), found
+
+    return Model()
+
+
+def test_without_a_clip_the_loss_is_that_of_reinforce():
+    """-(2 * (-1 - 3) - 0.5 * -4) by hand; the third row only fills a shape up."""
+    log_probs = np.float32([[-1, -3, -9], [-4, -9, -9], [-9, -9, -9]])
+    mask = np.array([[True, True, False], [True, False, False], [False] * 3])
+    advantages = np.float32([2.0, -0.5, 7.0])
+    batch = {"response_mask": mask, "advantages": advantages, "old_log_probs": log_probs}
+    loss, _ = policy_loss(1.0, None)(model_of(log_probs), {k: ops.convert_to_tensor(v) for k, v in batch.items()})
+    assert float(loss) == float(reinforce_loss(log_probs, advantages, mask, response_count=1)) == 6.0
+
+
 @pytest.mark.parametrize("clip_range", [None, 0.2])
 def test_deviations_by_hand(clip_range):
     """Three sampled tokens whose probabilities went up by 3 %, down by 1 %, and not at all; what was not sampled counts
@@ -88,10 +113,9 @@ def test_deviations_by_hand(clip_range):
     mask = np.array([[True, True, False], [True, False, False]])
     old = np.float32([[-1.0, -2.0, -1.0], [-3.0, -4.0, -1.0]])
     new = old + np.log(np.float32([[1.03, 0.99, 7.0], [1.0, 50.0, 7.0]]))
-    model = type("Model", (), {"score": lambda self, batch, temperature: ops.convert_to_tensor(new)})()
     batch = {"response_mask": mask, "advantages": np.float32([1, 1]), "old_log_probs": old}
     batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
-    _, aux = policy_loss(1.0, clip_range)(model, batch)
+    _, aux = policy_loss(1.0, clip_range)(model_of(new), batch)
     names = ("ratio", "token_deviation", "farthest_deviation", "tokens")
     figures = ratio_figures({name: to_host(aux[name]) for name in names})
     assert figures["ratio_deviation"] == pytest.approx(1.03 * 0.99 - 1, abs=1e-6)
