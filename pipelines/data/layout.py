@@ -159,7 +159,7 @@ def _dealt(lengths: np.ndarray, items: np.ndarray, count: int, width: int) -> li
     """Items dealt to `count` parts, the longest first, so that all hold about as many tokens."""
     ordered = items[np.argsort(-lengths[items].sum(axis=1), kind="stable")]
     hands = [ordered[first::count] for first in range(count)]
-    return [Part(hand, best_fit(lengths[hand].reshape(-1).tolist(), width)) for hand in hands]
+    return [Part(hand, best_fit(lengths[hand].ravel().tolist(), width)) for hand in hands]
 
 
 def _fitting_parts(lengths: np.ndarray, items: np.ndarray, width: int, most_rows: int) -> list[Part]:

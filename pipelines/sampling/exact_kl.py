@@ -66,7 +66,6 @@ class ExactKL:
         shape = (2, *mask.shape, self._reference.model.config.hidden_dim)
         hidden = np.zeros(shape, np.float32)
         for inputs, rows in scoring_parts(rollout, self._micro_batch_size):
-            inputs.pop("response_mask")
             states = self._policy_hidden(inputs)
             with self._reference.computing():
                 reference_states = self._reference_hidden(inputs)

@@ -200,7 +200,6 @@ class ResponseScorer:
         was sampled."""
         found = np.zeros((2, *rollout.response_mask.shape), np.float32)
         for inputs, rows in scoring_parts(rollout, self._micro_batch_size):
-            inputs.pop("response_mask")
             for values, part in zip(found, self._run(inputs), strict=True):
                 values[rows, : part.shape[1]] = backends.to_host(part)[: len(rows)]
         log_probs, entropy = np.where(rollout.response_mask, found, 0)

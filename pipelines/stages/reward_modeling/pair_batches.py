@@ -66,7 +66,7 @@ def _packed_batch(
     sequences = [ids for i in part.items for ids in (pairs[i].chosen_ids, pairs[i].rejected_ids)]
     arrays = packed_reward_inputs(sequences, part, layout.width, layout.rows_of(part), 2 * most_pairs, pad_token_id)
     for name in ("reward_rows", "reward_positions"):
-        arrays[name] = arrays[name].reshape(-1, 2).T.reshape(-1)
+        arrays[name] = arrays[name].reshape(most_pairs, 2).T.ravel()
     return {**arrays, **_of_pairs(pairs, part.items, most_pairs)}
 
 

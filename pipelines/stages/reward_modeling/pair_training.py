@@ -114,8 +114,8 @@ def measure_on_pairs(
         `regrets`, and `regret_ci95`.
     """
     length = bucket(longest_side(pairs))
-    chosen = scorer.raw_scores([pair.chosen_ids for pair in pairs], length)
-    rejected = scorer.raw_scores([pair.rejected_ids for pair in pairs], length)
+    sides = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
+    chosen, rejected = np.split(scorer.raw_scores(sides, length), 2)
     groups = groups_of(prompts)
     lengths = ([pair.chosen_length for pair in pairs], [pair.rejected_length for pair in pairs])
     return {

@@ -79,7 +79,8 @@ def test_nothing_is_packed_where_attention_costs_more_than_padding():
 def test_numbers_of_rows_by_hand():
     assert _row_counts([7] * 80 + [8] * 20) == [7, 8]  # 720 rows in place of 800
     assert _row_counts([7] * 20 + [8] * 80) == [8]  # 780: not worth a compilation
-    assert _row_counts([1, 2, 4, 8, 16] * 9) == [2, 4, 8, 16]  # at most four
+    # At most four: 81 parts of 1 row, 27 of 3, ... 1 of 81. The best second is 3 or 9 (1377 rows), and so on.
+    assert _row_counts([1] * 81 + [3] * 27 + [9] * 9 + [27] * 3 + [81]) == [1, 3, 9, 81]
 
 
 def test_steps_share_three_shapes():
@@ -103,5 +104,8 @@ def test_a_step_of_micro_batches_has_fewer_of_them():
     layout = step_layout(lengths, 800, 4)
     (parts,) = layout.parts
     assert len(parts) == 7 and layout.row_counts == [4] and layout.most_items() == 10  # 16 of 4 without
+    two = np.random.default_rng(4).choice([300, 310], size=64)  # those of one length keep their order
+    (parts,), ordered = step_layout(two, 800, 4).parts, sorted(range(64), key=lambda item: -two[item])
+    assert [part.items.tolist() for part in parts] == [ordered[first :: len(parts)] for first in range(len(parts))]
     assert step_layout(np.full(64, 700), 800, 4) is None
     assert step_layout(np.full(4, 9), 10, 4) is None

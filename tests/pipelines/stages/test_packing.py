@@ -21,7 +21,7 @@ from pipelines.scoring import reward_models
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.evaluation import policy_measures
 from pipelines.stages.policy_optimization.updates import count_responses, policy_loss, ratio_figures, update_batches
-from pipelines.stages.reward_modeling.pair_batches import pair_batches
+from pipelines.stages.reward_modeling.pair_batches import longest_side, pair_batches
 from pipelines.stages.reward_modeling.pair_training import count_pairs, pair_loss
 from pipelines.training.language_batches import language_batches
 from pipelines.training.language_model import next_token_loss_sum
@@ -116,6 +116,8 @@ def test_pairs(backbone):
     model = GemmaRewardModel(backbone, seed=8)
     prompts = [ids(2, 24) for _ in range(SIZE)]
     pairs = [EncodedPair(p, p + ids(1, 16), p + ids(1, 16), 1, 1, 0.1 * i) for i, p in enumerate(prompts)]
+    assert longest_side(pairs[:1]) == max(len(pairs[0].chosen_ids), len(pairs[0].rejected_ids))
+    assert len(pairs[0].chosen_ids) != len(pairs[0].rejected_ids)
     plain, packed = (
         list(next(pair_batches(pairs, [UPDATE], 9, [40], CONFIG, may_pack)())) for may_pack in (False, True)
     )

@@ -8,6 +8,7 @@ import pytest
 from gemma_keras.config import GemmaConfig
 from pipelines.schema.base import Lora, TrainingOptions
 from pipelines.training import language_model
+from pipelines.training.language_batches import language_batches
 
 
 class Keeper:
@@ -91,3 +92,10 @@ def test_lengths_are_few_and_each_has_one_shape(kept):
         else:
             expected = {((2, 160), (2, 160)), ((2, 96), (2, 96)), ((2, 64), (2, 4))}
             assert shapes == (expected if batches is not found["heldout"] else {((2, 64), (2, 64))})
+
+
+def test_a_length_that_no_example_has():
+    examples = [encoded(160, 30, 1000)]
+    (batches,) = language_batches(examples, [[np.array([0])]], 1, [64, 160], GemmaConfig())()
+    (batch,) = batches
+    assert batch["token_ids"].shape == (1, 160) and batch["target_ids"].shape == (1, 32)
