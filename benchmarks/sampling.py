@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-SHAPES = ((16, 262_144), (1, 262_144), (16, 8192), (1, 8192))
+SHAPES = ((16, 262_144), (16, 8192))
 DRAWS = {
     "greedy": (0.0, None, None),
     "T = 1": (1.0, None, None),
