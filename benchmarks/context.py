@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.cases import BACKENDS, ModelSize
+from benchmarks.case import BACKENDS, ModelSize
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LENGTHS = (256, 1024, 2048, 4096, 8192)
