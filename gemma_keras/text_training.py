@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from gemma_keras import backends
+from gemma_keras.backends.reference import weighted_sum
 from gemma_keras.generation import forget_programs
 from gemma_keras.inputs import fit_data, triples
 from gemma_keras.inputs.preprocessor import GemmaCausalLMPreprocessor
@@ -179,7 +180,10 @@ class TextTraining:
         weights."""
         if not self._uses_own_loss:
             return super().compute_loss(x, y, y_pred, sample_weight, training)  # type: ignore[misc]
-        return mean_loss(y_pred, ops.sum(ops.cast(sample_weight, "float32")))
+        weights = ops.cast(sample_weight, "float32")
+        # Arrays that a caller prepared may hold `target_ids` alone; then the model gave their log-probabilities.
+        total = weighted_sum(y_pred, weights) if len(y_pred.shape) else y_pred
+        return mean_loss(total, ops.sum(weights))
 
     def get_compile_config(self):
         """As Keras', with our own losses by their names, and the sampler."""

@@ -143,6 +143,14 @@ def test_validation_data_of_another_kind(still_model, pair_loss, text_loss):
     assert still_model.evaluate(CONVERSATIONS, verbose=0) == pytest.approx(pair_loss, rel=1e-5)
 
 
+@pytest.mark.parametrize("given", [-7.0, [[-1.0, -2.0, np.inf]]])
+def test_the_loss_is_the_weighted_mean_of_a_sum_or_of_log_probs(still_model, given):
+    """(1 + 3 * 2) / (1 + 3) nats: the model gives a sum where it knows the weights, and log-probabilities else."""
+    weights = np.float32([[1, 3, 0]])
+    loss = still_model.compute_loss({}, None, keras.ops.convert_to_tensor(np.float32(given)), weights)
+    assert float(loss) == 7 / 4
+
+
 def test_a_smaller_last_batch_is_trained_on_too(still_model, tokenizer):
     # Two batches of 3 and 1: Keras averages them by rows.
     parts = [
