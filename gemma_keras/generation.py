@@ -240,13 +240,13 @@ class _Generate:
             drawn, measured = self._draw(logits, ops.take(uniforms, index, axis=1))
             tokens = ops.where(finished, pad, drawn)
             written = ops.where(columns == index, tokens[:, None], written)
-            measures = [
+            noted = [
                 ops.where(columns == index, ops.where(finished, 0.0, measured[name])[:, None], before)
                 for name, before in zip(self.measures, measures, strict=True)
             ]
             lengths = lengths + ops.cast(ops.logical_not(finished), "int32")
             finished = ops.logical_or(finished, self._is_stop(tokens))
-            return index + 1, tokens, finished, written, lengths, cache, *measures
+            return index + 1, tokens, finished, written, lengths, cache, *noted
 
         moving = ("index", "tokens", "finished", "written", "lengths", "cache", *self.measures)
         found = ops.while_loop(goes_on, body, tuple(state[name] for name in moving))

@@ -82,7 +82,7 @@ class Rollout:
         """
         rows = np.arange(len(self)) if rows is None else rows
         targets = targets or self.response_ids.shape[1]
-        sequences = [self.prompt_list(row) + self.response_list(row) for row in rows]
+        sequences = [self.prompt_list(row) + self.response_list(row) for row in rows.tolist()]
         slots = self.prompt_ids.shape[1] + self.response_ids.shape[1]
         token_ids, padding_mask = padded(sequences, 0, length or slots)
         before = self.prompt_is_token[rows].sum(axis=1, dtype=np.int32)[:, None] - 1

@@ -39,6 +39,6 @@ class BehaviourScorer:
         if self._sampler_agrees and not is_due and rollout.entropy is not None:
             return rollout.log_probs, rollout.entropy
         log_probs, entropy = self._scorer(rollout)
-        ratios = np.exp(np.float64(log_probs - rollout.log_probs)[rollout.response_mask])
-        self._sampler_agrees = bool(np.abs(ratios - 1).mean() <= MOST_DEVIATION)
+        differences = (log_probs - rollout.log_probs)[rollout.response_mask].astype(np.float64)
+        self._sampler_agrees = bool(np.abs(np.expm1(differences)).mean() <= MOST_DEVIATION)
         return log_probs, entropy
