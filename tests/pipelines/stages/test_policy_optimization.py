@@ -8,7 +8,7 @@ from keras import ops
 from policy_fixture import OPTIONS, one_update, prompts_of, rollout_of, world_model, world_reward_model
 from stage_fixture import make_context, read_jsonl, stage_config
 
-from gemma_keras import GemmaCausalLM
+from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from gemma_keras.backends import to_host
 from pipelines.algorithms.policy_losses import reinforce_loss
 from pipelines.host.errors import ConfigError, DataError
@@ -22,6 +22,7 @@ from pipelines.scoring.raters import (
     WeightedRater,
     make_rater,
 )
+from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
@@ -311,6 +312,16 @@ def test_a_reward_model_computes_in_the_dtype_that_is_asked_for(inputs, tmp_path
     rater = make_rater("reward", context, RaterSettings("mixed_bfloat16", None, None, 4, 300))
     # Frozen: the numbers of mixed_bfloat16 in half the memory.
     assert rater._model.backbone.dtype_policy.name == "map_bfloat16"
+
+
+def test_widths_change_no_score_and_scores_come_back_in_order(inputs):
+    """Two sequences at a time, of four widths up to 60, against one width for all."""
+    model = GemmaRewardModel.from_preset(inputs["reward"] / "model")
+    sequences = [list(range(3, 3 + length)) for length in (50, 4, 20, 31, 8)]
+    scorer = SequenceScorer(model, 2)
+    scores = scorer.raw_scores(sequences, 60)
+    assert len(set(scores.round(3).tolist())) == 5
+    np.testing.assert_allclose(scores, scorer.raw_scores(sequences), atol=1e-5)
 
 
 def test_a_reward_that_is_no_reward_model_is_refused(inputs, tmp_path):
