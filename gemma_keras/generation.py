@@ -94,7 +94,8 @@ def generate_tokens(
         ValueError: a row without a token, padding on the right, or uniforms of another shape.
     """
     run = _Call(backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids, with_entropy)
-    return Generated(*map(backends.to_host, run.program("whole")(*run.arrays)))
+    with backends.decoding_weights():
+        return Generated(*map(backends.to_host, run.program("whole")(*run.arrays)))
 
 
 class Decoding:
@@ -109,7 +110,9 @@ class Decoding:
     ):  # fmt: skip
         run = _Call(backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids)
         self._length, self._done, self._advance = max_new_tokens, 1, run.program("until")
-        self._state = run.program("start")(*run.arrays)
+        self._weights = backends.decoding_weights()
+        with self._weights:
+            self._state = run.program("start")(*run.arrays)
 
     @property
     def is_over(self) -> bool:
@@ -119,7 +122,8 @@ class Decoding:
     def advance(self, steps: int) -> None:
         """Sample up to so many more tokens a row; fewer where every row ends before."""
         self._done = min(self._done + steps, self._length)
-        self._state = self._advance(self._state, np.int32(self._done))
+        with self._weights:
+            self._state = self._advance(self._state, np.int32(self._done))
 
     def end(self, rows: np.ndarray) -> None:
         """Sample no more in these rows, bool (b,)."""

@@ -5,6 +5,8 @@ The packages beside this file, one a backend, are the only ones in the library t
 compare every native one with it.
 
     linear(x, kernel)                                               product with a weight matrix
+    decoding_weights()                                              context in which `linear` and `output_logits` may
+                                                                    prepare constant weights once
     rms_norm(x, scale, epsilon)                                     Gemma's norm
     rotate(x, cos, sin)                                             rotary embedding of all heads
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
@@ -47,6 +49,7 @@ _native = importlib.import_module(f"gemma_keras.backends.{keras.backend.backend(
 DENSE_TOKENS = _native.DENSE_TOKENS
 IS_EAGER = _native.IS_EAGER
 linear = _native.linear
+decoding_weights = _native.decoding_weights
 rms_norm = _native.rms_norm
 rotate = _native.rotate
 attention = _native.attention

@@ -198,6 +198,12 @@ def number_of_chunks(length: int, chunk: int) -> int:
     return math.ceil(length / chunk)
 
 
+def decoding_weights():
+    """A context for the products of one rollout, in which weights do not change: what is multiplied with at every token
+    may be cast, or laid out for it, once. It may be entered again for further tokens of the same rollout."""
+    return contextlib.nullcontext()
+
+
 def fast_updates(optimizer):
     """A context within which a Keras optimizer may update its variables by a faster program, to the same values."""
     return contextlib.nullcontext(optimizer)

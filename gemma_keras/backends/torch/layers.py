@@ -1,12 +1,7 @@
-"""A weight matrix, norm, rotation and the cache on PyTorch."""
+"""Norm, rotation and the cache on PyTorch."""
 
 import keras
 import torch
-
-
-def linear(x, kernel):
-    """As `reference.linear`."""
-    return x @ keras.ops.convert_to_tensor(kernel)
 
 
 def rms_norm(x, scale, epsilon):

@@ -1,0 +1,122 @@
+"""Weights as a rollout reads them, on PyTorch: cast once, and on a CPU laid out for oneDNN's products of few rows."""
+
+import contextvars
+import functools
+
+import keras
+import torch
+
+# Of a float32 product, whose time is that of reading the matrix when there are fewer.
+LEAST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
+_CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+_CURRENT: contextvars.ContextVar = contextvars.ContextVar("decoding_weights", default=None)
+
+
+class DecodingWeights:
+    """As `reference.decoding_weights`.
+
+    A matrix that is multiplied with a second time is worth a copy: the first time may be the prompts' alone. The copies
+    go with this object. A weight that was written to between two entries is copied anew.
+    """
+
+    def __init__(self):
+        self._matrices: dict[int, _Matrix] = {}
+        self._tokens: list[contextvars.Token] = []
+
+    def __enter__(self):
+        self._matrices = {key: matrix for key, matrix in self._matrices.items() if matrix.is_fresh()}
+        self._tokens.append(_CURRENT.set(self))
+        return self
+
+    def __exit__(self, *error):
+        _CURRENT.reset(self._tokens.pop())
+
+    def product(self, x, weight, is_transposed):
+        """`x @ weight`, or with its transpose; x float (..., i)."""
+        key = id(weight)
+        matrix = self._matrices.get(key)
+        if matrix is None:
+            matrix = self._matrices[key] = _Matrix(weight, is_transposed)
+        return matrix.product(x)
+
+
+class _Matrix:
+    """One weight: held, so that nothing else gets its id, and with the number of times it had been written to."""
+
+    def __init__(self, weight, is_transposed):
+        self._weight = weight
+        self._written = _stored(weight)
+        self._version = self._written._version
+        self._is_transposed = is_transposed
+        self._matrix = keras.ops.convert_to_tensor(weight)  # here Keras casts a variable
+        self._is_packed = self._was_read = False
+
+    def is_fresh(self):
+        return _stored(self._weight) is self._written and self._written._version == self._version
+
+    def product(self, x):
+        if self._was_read and not self._is_packed and _is_worth_packing(x, self._matrix):
+            outputs_first = self._matrix if self._is_transposed else self._matrix.t()
+            self._matrix = _pack(outputs_first, x.numel() // x.shape[-1])
+            self._is_packed = True
+        self._was_read = True
+        if self._is_packed:
+            return _packed_product(x, self._matrix)
+        return x @ (self._matrix.t() if self._is_transposed else self._matrix)
+
+
+def linear(x, kernel):
+    """As `reference.linear`."""
+    weights = _CURRENT.get()
+    # Factors of adapters come as tensors, which are cast where they are used and new each time.
+    if weights is None or not isinstance(kernel, keras.Variable) or not _is_constant(_stored(kernel)):
+        return x @ keras.ops.convert_to_tensor(kernel)
+    return weights.product(x, kernel, is_transposed=False)
+
+
+def transposed_product(x, matrix):
+    """`x @ matrix.T` of two tensors."""
+    weights = _CURRENT.get()
+    if weights is None or not _is_constant(matrix):
+        return x @ matrix.t()
+    return weights.product(x, matrix, is_transposed=True)
+
+
+def _stored(weight):
+    """The tensor that is written to: a variable's own, and not what `value` makes of it under a dtype policy."""
+    return weight._value if isinstance(weight, keras.Variable) else weight
+
+
+def _is_constant(tensor):
+    # What was made under `torch.inference_mode` does not count how often it is written to.
+    return not torch.is_grad_enabled() and not tensor.is_inference()
+
+
+def _is_worth_packing(x, matrix):
+    if matrix.device.type != "cpu" or x.dtype != matrix.dtype or matrix.dtype not in LEAST_ROWS:
+        return False
+    return x.numel() >= LEAST_ROWS[matrix.dtype] * x.shape[-1] and _can_pack(matrix.dtype)
+
+
+@functools.cache
+def _can_pack(dtype):
+    """Whether this torch, on this processor, has the private operators and they multiply: torch's compiler uses them,
+    but nothing promises them."""
+    random = torch.Generator().manual_seed(0)
+    x, matrix = (torch.randn(rows, 48, generator=random).to(dtype) for rows in (5, 40))
+    try:
+        found = _packed_product(x, _pack(matrix, 5))
+    except (AttributeError, RuntimeError):
+        return False
+    expected = x.double() @ matrix.double().t()
+    return found.dtype == dtype and bool(((found - expected).abs() <= _CLOSE[dtype] * expected.abs().max()).all())
+
+
+def _pack(matrix, rows):
+    """A matrix (o, i) in the order in which products with so many rows read it; opaque."""
+    return torch.ops.mkldnn._reorder_linear_weight(matrix, rows)
+
+
+def _packed_product(x, packed):
+    return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
