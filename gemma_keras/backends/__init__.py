@@ -7,6 +7,7 @@ compare every native one with it.
     linear(x, kernel)                                               product with a weight matrix
     decoding_weights()                                              context in which `linear` and `output_logits` may
                                                                     prepare constant weights once
+    reshape(x, shape)                                               of the heads, without Keras' checks where eager
     rms_norm(x, scale, epsilon)                                     Gemma's norm
     rotate(x, cos, sin)                                             rotary embedding of all heads
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
@@ -50,6 +51,7 @@ DENSE_TOKENS = _native.DENSE_TOKENS
 IS_EAGER = _native.IS_EAGER
 linear = _native.linear
 decoding_weights = _native.decoding_weights
+reshape = _native.reshape
 rms_norm = _native.rms_norm
 rotate = _native.rotate
 attention = _native.attention

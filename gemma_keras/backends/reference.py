@@ -18,6 +18,11 @@ def linear(x, kernel):
     return ops.matmul(x, kernel)
 
 
+def reshape(x, shape):
+    """The numbers of x in another shape, a tuple of int, or of what `ops.shape` gives where a size is not known."""
+    return ops.reshape(x, shape)
+
+
 def rms_norm(x, scale, epsilon):
     """`x * rsqrt(mean(x ** 2) + epsilon) * (1 + scale)` over the last axis, in float32; returned in x's dtype."""
     x32 = ops.cast(x, "float32")

@@ -50,9 +50,9 @@ class GemmaAttention(keras.layers.Layer):
         batch, time = ops.shape(x)[0], ops.shape(x)[1]
         query_shape = (batch, time, config.num_query_heads, config.head_dim)
         key_shape = (batch, time, config.num_key_value_heads, config.head_dim)
-        queries = ops.reshape(project(self.q_proj, x, dropout_keys), query_shape)
-        keys = ops.reshape(project(self.k_proj, x, dropout_keys), key_shape)
-        values = ops.reshape(project(self.v_proj, x, dropout_keys), key_shape)
+        queries = backends.reshape(project(self.q_proj, x, dropout_keys), query_shape)
+        keys = backends.reshape(project(self.k_proj, x, dropout_keys), key_shape)
+        values = backends.reshape(project(self.v_proj, x, dropout_keys), key_shape)
         if self.query_norm is not None:
             queries, keys = direct_call(self.query_norm, queries), direct_call(self.key_norm, keys)
         queries = backends.rotate(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
@@ -65,5 +65,5 @@ class GemmaAttention(keras.layers.Layer):
             keys, values = cache
         attend = backends.causal_attention if isinstance(visible, RowTokens) else backends.attention
         mixed = attend(queries, keys, values, visible, config.attention_logit_soft_cap)
-        mixed = ops.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))
+        mixed = backends.reshape(mixed, (batch, time, config.num_query_heads * config.head_dim))
         return project(self.o_proj, mixed, dropout_keys), cache
