@@ -15,6 +15,7 @@ from keras import ops
 from gemma_keras import backends
 from gemma_keras.backends import reference
 from gemma_keras.head import full_logits
+from gemma_keras.layers.direct_call import call_model
 from gemma_keras.layers.masks import positions_from_padding
 from gemma_keras.sampling import Sampler, sample
 
@@ -217,7 +218,7 @@ class _Generate:
         return {
             "prompt_is_token": prompt_is_token,
             "uniforms": uniforms,
-            "index": ops.convert_to_tensor(1, "int32"),
+            "index": np.int32(1),
             "tokens": tokens,
             "finished": self._is_stop(tokens),
             "written": ops.where(columns == 0, tokens[:, None], self.backbone().config.pad_token_id),
@@ -236,12 +237,12 @@ class _Generate:
 
         def goes_on(index, tokens, finished, *_):
             left = ops.sum(ops.cast(ops.logical_not(finished), "int32"))
-            return ops.logical_and(index < stop, left > most_left)
+            return (index < stop) & (left > most_left)
 
         def body(index, tokens, finished, written, lengths, cache, *measures):
             position, segment = (counts + index - 1)[:, None], ops.ones((batch, 1), "int32")
             logits, cache = step(tokens[:, None], position, segment, cache, prompt_length + index - 1)
-            drawn, measured = self._draw(logits, ops.take(uniforms, index, axis=1))
+            drawn, measured = self._draw(logits, uniforms[:, index])
             tokens = ops.where(finished, pad, drawn)
             written = ops.where(columns == index, tokens[:, None], written)
             written_measures = [
@@ -253,7 +254,7 @@ class _Generate:
             return index + 1, tokens, finished, written, lengths, cache, *written_measures
 
         moving = ("index", "tokens", "finished", "written", "lengths", "cache", *self.measures)
-        found = ops.while_loop(goes_on, body, tuple(state[name] for name in moving))
+        found = backends.while_loop(goes_on, body, tuple(state[name] for name in moving))
         return {**state, **dict(zip(moving, found, strict=True))}
 
     def _to_the_end(self, state, halvings):
@@ -297,7 +298,7 @@ class _Generate:
         def step(token_ids, positions, segments, cache, slot):
             inputs = {"token_ids": token_ids, "positions": positions, "segment_ids": segments}
             inputs |= {"key_positions": key_positions, "key_segments": key_segments}
-            hidden, cache = backbone(inputs, cache=cache, cache_index=slot)
+            hidden, cache = call_model(backbone, inputs, cache=cache, cache_index=slot)
             # (b, d) and not (b, 1, d): torch would copy the matrix once a row of a strided (b, 1, d).
             return full_logits(hidden[:, -1], matrix, backbone.config.final_logit_soft_cap), cache
 

@@ -29,6 +29,7 @@ compare every native one with it.
     zero_gradients(model)                                           what these sums start from
     compile_update(optimizer, model)                                clipped, guarded optimizer step
     fast_updates(optimizer)                                         context in which Keras' `fit` updates fast
+    while_loop(goes_on, body, state)                                state after so many steps
     to_host(tensor)                                                 numpy array
     fit_arguments(arguments)                                        what Keras' `fit` gets
     DENSE_TOKENS                                                    rows up to this length are faster with a mask
@@ -92,4 +93,5 @@ zero_gradients = _native.zero_gradients
 compile_update = _native.compile_update
 fast_updates = _native.fast_updates
 to_host = _native.to_host
+while_loop = _native.while_loop
 fit_arguments = _native.fit_arguments

@@ -209,6 +209,14 @@ def decoding_weights():
     return contextlib.nullcontext()
 
 
+def while_loop(goes_on, body, state):
+    """The tuple `state` after `body(*state)` has been applied to it for as long as `goes_on(*state)`, a bool ().
+
+    A whole number in `state` may be a numpy scalar; in the functions it is whatever counts on that backend.
+    """
+    return ops.while_loop(goes_on, body, state)
+
+
 def fast_updates(optimizer):
     """A context within which a Keras optimizer may update its variables by a faster program, to the same values."""
     return contextlib.nullcontext(optimizer)

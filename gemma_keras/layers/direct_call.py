@@ -21,3 +21,13 @@ def project(projection, x, dropout_keys=None):
     """`projection(x)` in the dtype of x, also where a policy map gives the projection another one."""
     y = direct_call(projection, x, dropout_keys=dropout_keys)
     return y if y.dtype == x.dtype else ops.cast(y, x.dtype)
+
+
+def call_model(model, inputs, **kwargs):
+    """`model(inputs, **kwargs)` of tensors that are as the model wants them, outside of every layer.
+
+    On an eager backend without the checks, where the model computes in the dtype of its variables: only a mixed one needs
+    the scope that casts them.
+    """
+    is_mixed = model.compute_dtype != model.variable_dtype
+    return model(inputs, **kwargs) if is_mixed else direct_call(model, inputs, **kwargs)

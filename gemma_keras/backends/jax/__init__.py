@@ -7,6 +7,14 @@ from gemma_keras.backends.jax.programs import compile_forward, compile_gradients
 from gemma_keras.backends.jax.remat import remat
 from gemma_keras.backends.jax.sampling import draw_tokens
 from gemma_keras.backends.jax.updates import compile_update
-from gemma_keras.backends.reference import decoding_weights, fast_updates, fit_arguments, reshape, rms_norm, rotate
+from gemma_keras.backends.reference import (
+    decoding_weights,
+    fast_updates,
+    fit_arguments,
+    reshape,
+    rms_norm,
+    rotate,
+    while_loop,
+)
 
 IS_EAGER = False

@@ -2,7 +2,16 @@
 
 from keras import remat
 
-from gemma_keras.backends.reference import decoding_weights, fast_updates, linear, reshape, rms_norm, rotate, update_cache
+from gemma_keras.backends.reference import (
+    decoding_weights,
+    fast_updates,
+    linear,
+    reshape,
+    rms_norm,
+    rotate,
+    update_cache,
+    while_loop,
+)
 from gemma_keras.backends.tensorflow.attention import DENSE_TOKENS, attention, causal_attention, is_plain
 from gemma_keras.backends.tensorflow.fit_data import fit_arguments
 from gemma_keras.backends.tensorflow.head import chunked_log_probs, output_logits, weighted_log_prob

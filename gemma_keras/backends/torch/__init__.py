@@ -13,6 +13,7 @@ from gemma_keras.backends.torch.programs import (
     compile_forward,
     compile_gradients,
     to_host,
+    while_loop,
     zero_gradients,
 )
 from gemma_keras.backends.torch.sampling import draw_tokens

@@ -9,15 +9,30 @@ def _tensors(arrays):
     return keras.tree.map_structure(keras.ops.convert_to_tensor, arrays)
 
 
+def _tensors_and_counts(arrays):
+    # What counts steps is looked at on the host for every slice of a cache: on a device each look would wait for it.
+    return keras.tree.map_structure(
+        lambda x: int(x) if isinstance(x, np.integer) else keras.ops.convert_to_tensor(x), arrays
+    )
+
+
 def compile_forward(function, models):
     """`function(*arrays)` without gradients, reading the present values of the models' variables; eager on torch."""
     del models
 
     def run(*arrays):
         with torch.no_grad():
-            return function(*_tensors(arrays))
+            return function(*_tensors_and_counts(arrays))
 
     return run
+
+
+def while_loop(goes_on, body, state):
+    """As `reference.while_loop`; what is counted stays on the host, where Keras' own would make a tensor of it."""
+    state = tuple(int(part) if isinstance(part, np.integer) else part for part in state)
+    while goes_on(*state):
+        state = body(*state)
+    return state
 
 
 def compile_gradients(function, model):

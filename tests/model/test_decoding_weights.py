@@ -1,0 +1,156 @@
+"""Products of a rollout with weights that are prepared once: the same numbers, never those of weights since changed."""
+
+import contextlib
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from gemma_keras import GemmaBackbone, GemmaCausalLM, Sampler, backends
+from gemma_keras.generation import Decoding, generate_tokens
+from gemma_keras.random import generator, uniforms
+
+PROMPTS = np.array([[0, 2, 5], [2, 9, 10], [2, 6, 6], [0, 0, 2]], np.int32)
+ARGUMENTS = (PROMPTS, PROMPTS > 0, 6, np.stack([uniforms(0, "draw", row, shape=6) for row in range(4)]))
+only_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="jax and tensorflow prepare nothing")
+
+
+def normal(*shape, key="x"):
+    return generator(3, key).standard_normal(shape, dtype=np.float32)
+
+
+def products(weights, x, kernel, matrix):
+    """Of a second use, where there is a first."""
+
+    def both():
+        return backends.linear(x, kernel), backends.output_logits(x, matrix)
+
+    run = backends.compile_forward(both, [])
+    with weights:
+        run()
+        return [np.float64(backends.to_host(ops.cast(product, "float32"))) for product in run()]
+
+
+@pytest.mark.parametrize("dtype, close", [("float32", 1e-6), ("bfloat16", 4e-3)])
+@pytest.mark.parametrize("rows", [1, 3, 4, 16])
+def test_prepared_products_by_hand_and_after_a_change(rows, dtype, close):
+    """Products of 80 numbers, each up to that share of the largest; logits are float32 whatever they are made from."""
+    x, kernel, matrix = (
+        ops.cast(each, dtype) for each in (normal(rows, 80), normal(80, 48, key="w"), normal(56, 80, key="m"))
+    )
+    kernel, matrix = keras.Variable(kernel, dtype=dtype), keras.Variable(matrix, dtype=dtype)
+    weights = backends.decoding_weights()
+    for _ in range(2):
+        exact = [np.float64(backends.to_host(ops.cast(each, "float32"))) for each in (x, kernel.value, matrix.value)]
+        found = products(weights, x, kernel, ops.convert_to_tensor(matrix))
+        for ours, expected, closer in zip(
+            found, (exact[0] @ exact[1], exact[0] @ exact[2].T), (close, 1e-6), strict=True
+        ):
+            np.testing.assert_allclose(ours, expected, atol=closer * np.abs(expected).max())
+        kernel.assign(-2 * kernel.value)
+        matrix.assign(3 * matrix.value)
+
+
+def generated(model, temperature=0.0):
+    return generate_tokens(model, *ARGUMENTS, Sampler(temperature), ())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_rollout_is_that_of_plain_products_and_of_the_weights_of_its_time(tiny_configs, dtype, adapted, monkeypatch):
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma3"], seed=2, dtype=dtype))
+    if adapted:
+        model.enable_lora(2)
+        for projection in model.backbone.projections().values():
+            projection.active.b.assign(normal(*projection.active.b.shape, key="b") / 8)
+    close = 1e-5 if dtype == "float32" else 5e-2
+    found = []
+    for _ in range(2):
+        found.append([generated(model), generated(model, 1.0)])
+        with monkeypatch.context() as patch:
+            patch.setattr(backends, "decoding_weights", contextlib.nullcontext)
+            expected = [generated(model), generated(model, 1.0)]
+        for ours, plain in zip(found[-1], expected, strict=True):
+            if dtype == "float32":  # half precision may round to another token
+                np.testing.assert_array_equal(ours.token_ids, plain.token_ids)
+            same = np.cumprod(ours.token_ids == plain.token_ids, axis=1, dtype=bool)
+            np.testing.assert_allclose(ours.log_probs[same], plain.log_probs[same], atol=close)
+            assert same.mean() > 0.5
+        kernel = model.backbone.blocks[0].feed_forward.down_proj.kernel
+        kernel.assign(-4 * ops.cast(kernel.value, "float32"))
+    assert np.abs(found[0][0].log_probs - found[1][0].log_probs).max() > 2 * close
+
+
+def test_weights_may_change_between_the_steps_of_a_decoding(tiny_configs):
+    """In float32, and with rows enough that torch packs."""
+    model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
+    scale = model.backbone.token_embedding.embeddings
+    decodings = [Decoding(model, *ARGUMENTS, Sampler(0.0), ()) for _ in range(2)]
+    decodings[0].advance(2)
+    scale.assign(-scale.value)
+    decodings[0].advance(1)
+    decodings[1].advance(2)
+    scale.assign(-scale.value)
+    # Both have three more tokens; a negated embedding turns the logits about, in the step that it is there for.
+    for decoding in decodings:
+        decoding.advance(1)
+    changed, unchanged = decodings[0].generated(), generate_tokens(model, *ARGUMENTS, Sampler(0.0), ())
+    np.testing.assert_array_equal(changed.token_ids[:, :3], unchanged.token_ids[:, :3])
+    assert (changed.token_ids[:, 3] != unchanged.token_ids[:, 3]).any()
+
+
+@only_torch
+def test_copies_are_made_once_and_go_with_the_rollout(tiny_configs, monkeypatch):
+    from gemma_keras.backends.torch import packed
+
+    if not packed._can_pack(ops.convert_to_tensor(np.zeros(1, np.float32)).dtype):
+        pytest.skip("this torch packs nothing")
+    made, pack = [], packed._pack
+
+    def noted(matrix, rows):
+        result = pack(matrix, rows)
+        made.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(packed, "_pack", noted)
+    config = tiny_configs["gemma"]
+    generated(GemmaBackbone(config, seed=2))
+    assert len(made) == 7 * config.num_layers + 1, "every projection and the output embedding"
+    assert not any(reference() is not None for reference in made)
+
+
+@only_torch
+@pytest.mark.parametrize("fault", ["raises", "wrong"])
+def test_where_packing_fails_products_are_plain(fault, monkeypatch):
+    from gemma_keras.backends.torch import packed
+
+    def product(x, matrix):
+        if fault == "raises":
+            raise AttributeError("no such operator")
+        return x @ matrix.t() + 1
+
+    monkeypatch.setattr(packed, "_pack", lambda matrix, rows: matrix)
+    monkeypatch.setattr(packed, "_packed_product", product)
+    packed._can_pack.cache_clear()
+    try:
+        x, kernel = ops.convert_to_tensor(normal(5, 8)), keras.Variable(normal(8, 3, key="w"))
+        found, _ = products(backends.decoding_weights(), x, kernel, x)
+        np.testing.assert_allclose(found, normal(5, 8) @ normal(8, 3, key="w"), atol=1e-5)
+    finally:
+        packed._can_pack.cache_clear()
+
+
+@only_torch
+def test_a_step_waits_for_the_device_once(tiny_configs):
+    """To learn whether every row has ended."""
+    import torch
+
+    model = GemmaBackbone(tiny_configs["gemma3"], seed=2)
+    decoding = Decoding(model, *ARGUMENTS, Sampler(), (1,))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        decoding.advance(4)
+    counts = {event.key: event.count for event in profile.key_averages()}
+    # And a few times a call, but not for every layer.
+    assert 4 <= counts["aten::_local_scalar_dense"] < 2 * 4
