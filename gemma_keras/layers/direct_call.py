@@ -26,8 +26,8 @@ def project(projection, x, dropout_keys=None):
 def call_model(model, inputs, **kwargs):
     """`model(inputs, **kwargs)` of tensors that are as the model wants them, outside of every layer.
 
-    On an eager backend without the checks, where the model computes in the dtype of its variables: only a mixed one needs
-    the scope that casts them.
+    On an eager backend without the checks, where the model computes in the dtype of its variables: only a mixed one
+    needs the scope that casts them.
     """
     is_mixed = model.compute_dtype != model.variable_dtype
     return model(inputs, **kwargs) if is_mixed else direct_call(model, inputs, **kwargs)
