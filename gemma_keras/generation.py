@@ -95,7 +95,7 @@ def generate_tokens(
         ValueError: a row without a token, padding on the right, or uniforms of another shape.
     """
     run = _Call(backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids, with_entropy)
-    with backends.decoding_weights():
+    with backends.decoding_weights(max_new_tokens):
         return Generated(*map(backends.to_host, run.program("whole")(*run.arrays)))
 
 
@@ -111,7 +111,7 @@ class Decoding:
     ):  # fmt: skip
         run = _Call(backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids)
         self._length, self._done, self._advance = max_new_tokens, 1, run.program("until")
-        self._weights = backends.decoding_weights()
+        self._weights = backends.decoding_weights(max_new_tokens)
         with self._weights:
             self._state = run.program("start")(*run.arrays)
 

@@ -5,7 +5,7 @@ The packages beside this file, one a backend, are the only ones in the library t
 compare every native one with it.
 
     linear(x, kernel)                                               product with a weight matrix
-    decoding_weights()                                              context in which `linear` and `output_logits` may
+    decoding_weights(steps)                                         context in which `linear` and `output_logits` may
                                                                     prepare constant weights once
     reshape(x, shape)                                               of the heads, without Keras' checks where eager
     rms_norm(x, scale, epsilon)                                     Gemma's norm

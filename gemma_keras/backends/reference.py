@@ -203,9 +203,14 @@ def number_of_chunks(length: int, chunk: int) -> int:
     return math.ceil(length / chunk)
 
 
-def decoding_weights():
+def decoding_weights(steps: int):
     """A context for the products of one rollout, in which weights do not change: what is multiplied with at every token
-    may be cast, or laid out for it, once. It may be entered again for further tokens of the same rollout."""
+    may be cast, or laid out for it, once. It may be entered again for further tokens of the same rollout.
+
+    Args:
+        steps: at most so many tokens a row, by which it is seen whether the work is worth it.
+    """
+    del steps
     return contextlib.nullcontext()
 
 

@@ -17,6 +17,12 @@ ARGUMENTS = (PROMPTS, PROMPTS > 0, 6, np.stack([uniforms(0, "draw", row, shape=6
 only_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="jax and tensorflow prepare nothing")
 
 
+@pytest.fixture(autouse=True)
+def packing_of_short_rollouts(monkeypatch):
+    if keras.backend.backend() == "torch":
+        monkeypatch.setattr("gemma_keras.backends.torch.packed.LEAST_STEPS", 6)
+
+
 def normal(*shape, key="x"):
     return generator(3, key).standard_normal(shape, dtype=np.float32)
 
@@ -41,7 +47,7 @@ def test_prepared_products_by_hand_and_after_a_change(rows, dtype, close):
         ops.cast(each, dtype) for each in (normal(rows, 80), normal(80, 48, key="w"), normal(56, 80, key="m"))
     )
     kernel, matrix = keras.Variable(kernel, dtype=dtype), keras.Variable(matrix, dtype=dtype)
-    weights = backends.decoding_weights()
+    weights = backends.decoding_weights(64)
     for _ in range(2):
         exact = [np.float64(backends.to_host(ops.cast(each, "float32"))) for each in (x, kernel.value, matrix.value)]
         found = products(weights, x, kernel, ops.convert_to_tensor(matrix))
@@ -119,6 +125,9 @@ def test_copies_are_made_once_and_go_with_the_rollout(tiny_configs, monkeypatch)
     generated(GemmaBackbone(config, seed=2))
     assert len(made) == 7 * config.num_layers + 1, "every projection and the output embedding"
     assert not any(reference() is not None for reference in made)
+    made.clear()
+    generate_tokens(GemmaBackbone(config, seed=2), *ARGUMENTS[:2], 5, ARGUMENTS[3][:, :5], Sampler(0.0), ())
+    assert not made, "a rollout too short to be worth it"
 
 
 @only_torch
@@ -136,7 +145,7 @@ def test_where_packing_fails_products_are_plain(fault, monkeypatch):
     packed._can_pack.cache_clear()
     try:
         x, kernel = ops.convert_to_tensor(normal(5, 8)), keras.Variable(normal(8, 3, key="w"))
-        found, _ = products(backends.decoding_weights(), x, kernel, x)
+        found, _ = products(backends.decoding_weights(64), x, kernel, x)
         np.testing.assert_allclose(found, normal(5, 8) @ normal(8, 3, key="w"), atol=1e-5)
     finally:
         packed._can_pack.cache_clear()

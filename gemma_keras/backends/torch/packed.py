@@ -8,6 +8,7 @@ import torch
 
 # Of a float32 product, whose time is that of reading the matrix when there are fewer.
 LEAST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
+LEAST_STEPS = 32  # of a rollout: laying a matrix out takes what four to fifty products gain, by the processor
 _CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 _CURRENT: contextvars.ContextVar = contextvars.ContextVar("decoding_weights", default=None)
@@ -20,7 +21,8 @@ class DecodingWeights:
     go with this object. A weight that was written to between two entries is copied anew.
     """
 
-    def __init__(self):
+    def __init__(self, steps: int):
+        self._packs = steps >= LEAST_STEPS
         self._matrices: dict[int, _Matrix] = {}
         self._tokens: list[contextvars.Token] = []
 
@@ -38,7 +40,7 @@ class DecodingWeights:
         matrix = self._matrices.get(key)
         if matrix is None:
             matrix = self._matrices[key] = _Matrix(weight, is_transposed)
-        return matrix.product(x)
+        return matrix.product(x, self._packs)
 
 
 class _Matrix:
@@ -55,8 +57,8 @@ class _Matrix:
     def is_fresh(self):
         return _stored(self._weight) is self._written and self._written._version == self._version
 
-    def product(self, x):
-        if self._was_read and not self._is_packed and _is_worth_packing(x, self._matrix):
+    def product(self, x, packs):
+        if packs and self._was_read and not self._is_packed and _is_worth_packing(x, self._matrix):
             outputs_first = self._matrix if self._is_transposed else self._matrix.t()
             self._matrix = _pack(outputs_first, x.numel() // x.shape[-1])
             self._is_packed = True
