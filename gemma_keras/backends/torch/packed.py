@@ -8,7 +8,8 @@ import torch
 
 # Of a float32 product, whose time is that of reading the matrix when there are fewer.
 LEAST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
-LEAST_STEPS = 32  # of a rollout: laying a matrix out takes what four to fifty products gain, by the processor
+# Of a rollout. Laying a matrix out takes what its next fifty products gain on one processor, by estimate four on another.
+LEAST_STEPS = 32
 _CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 _CURRENT: contextvars.ContextVar = contextvars.ContextVar("decoding_weights", default=None)
