@@ -8,7 +8,8 @@ import torch
 
 # Of a float32 product, whose time is that of reading the matrix when there are fewer.
 LEAST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
-# Of a rollout. Laying a matrix out takes what its next fifty products gain on one processor, by estimate four on another.
+# Of a rollout. Laying a matrix out takes what its next fifty products gain on one processor, by estimate four on
+# another.
 LEAST_STEPS = 32
 _CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -79,9 +80,10 @@ def linear(x, kernel):
 
 
 def transposed_product(x, matrix):
-    """`x @ matrix.T` of two tensors."""
+    """`x @ matrix.T` of two tensors; prepared where the matrix is a variable's own."""
     weights = _CURRENT.get()
-    if weights is None or not _is_constant(matrix):
+    # A cast copy would be another one at every entry.
+    if weights is None or not isinstance(matrix, torch.nn.Parameter) or not _is_constant(matrix):
         return x @ matrix.t()
     return weights.product(x, matrix, is_transposed=True)
 
