@@ -7,6 +7,8 @@ from policy_fixture import world_model
 
 from benchmarks import half_precision
 
+pytestmark = pytest.mark.once
+
 
 def columns(line):
     return [cell.strip() for cell in line.strip("|").split("|")]

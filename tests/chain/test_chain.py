@@ -317,6 +317,7 @@ def seeds(chain_copy):
     return {seed: dataclasses.replace(chain_copy, folder=chain_copy.folder / "seeds" / str(seed)) for seed in (17, 18)}
 
 
+@pytest.mark.once
 def test_a_seed_s_stages_are_those_of_a_plain_run_with_it(chain, seeds):
     """Bit for bit, keys included: the workflow's own seed is 17, so its plain run has the same stages before."""
     plain, ours, other = (run.results(REPEATED) for run in (chain, seeds[17], seeds[18]))

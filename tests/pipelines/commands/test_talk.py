@@ -13,6 +13,8 @@ from gemma_keras.inputs import prompt_data
 from gemma_keras.random import uniforms
 from pipelines import cli
 
+pytestmark = pytest.mark.once
+
 PROMPTS = ["red", "blue dog", "moon " * 9, "a", "sun cat"]
 OPTIONS = ["--max-new-tokens", "6", "--temperature", "0.8"]
 
