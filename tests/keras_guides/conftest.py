@@ -31,8 +31,8 @@ UNUSED = tuple(f"<unused{number}>" for number in range(4))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A guide's subject is what it prints, on any backend; each prompt's width is a program to trace, minutes in all. What
-    Keras distributes it distributes on JAX alone."""
+    """A guide's subject is what it prints, on any backend; on two of them minutes go by with compiling. Only JAX has
+    Keras' distribution."""
     for item in items:
         if pathlib.Path(__file__).parent in item.path.parents and item.path.name != "test_distributed.py":
             item.add_marker(pytest.mark.once)
