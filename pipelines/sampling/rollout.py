@@ -112,12 +112,14 @@ class Sampling:
         batch_size: sequences sampled at once; fewer where whole prompts need it, whose samples share a prefill.
         seed, stage: draws are keyed by (seed, stage, step, prompt, sample).
         with_entropy: whether rollouts have an `entropy`.
+        most_widths: how many widths prompts are padded to; fewer than three where other calls of the same stage take
+            another number of samples a prompt, which are shapes of their own.
         throughput: adds up sampled tokens and the time they take; default one of its own.
     """
 
     def __init__(
         self, model: Any, max_new_tokens: int, temperature: float, batch_size: int, seed: int, stage: str,
-        with_entropy: bool = False, throughput: Throughput | None = None,
+        with_entropy: bool = False, most_widths: int = 3, throughput: Throughput | None = None,
     ) -> None:  # fmt: skip
         self.model = model
         self.max_new_tokens = max_new_tokens
@@ -126,6 +128,7 @@ class Sampling:
         self.seed = seed
         self.stage = stage
         self.with_entropy = with_entropy
+        self.most_widths = most_widths
         self.throughput = throughput or Throughput()
 
     def sample(
@@ -154,7 +157,7 @@ class Sampling:
         )
         asked = [prompts.token_ids[i] for i in index]
         ids, is_token = padded(asked, self.model.config.pad_token_id, prompts.length, side="left")
-        rungs = length_rungs(prompts.length)
+        rungs = length_rungs(prompts.length)[-self.most_widths :]
         order = np.argsort([rung_for(len(prompt), rungs) for prompt in asked], kind="stable")
         batch = self.batch_size - self.batch_size % k or self.batch_size  # whole prompts, where one fits
         parts = []

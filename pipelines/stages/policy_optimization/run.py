@@ -206,6 +206,7 @@ def _players(
             context.seed,
             context.name,
             with_entropy=True,
+            most_widths=2,  # the evaluations, of one sample a prompt, have shapes of their own
             throughput=context.throughput,
         ),
         policy_scorer=BehaviourScorer(
