@@ -196,19 +196,14 @@ def _players(
         micro_batch_size,
         policy.config.vocabulary_size,
     )
+    # The evaluations, of one sample a prompt, have shapes of their own.
+    sampling = Sampling(
+        policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name,
+        with_entropy=True, most_widths=2, throughput=context.throughput,
+    )  # fmt: skip
     return Players(
         prompts=prompts,
-        sampling=Sampling(
-            policy,
-            config.max_new_tokens,
-            config.temperature,
-            responses,
-            context.seed,
-            context.name,
-            with_entropy=True,
-            most_widths=2,  # the evaluations, of one sample a prompt, have shapes of their own
-            throughput=context.throughput,
-        ),
+        sampling=sampling,
         policy_scorer=BehaviourScorer(
             ResponseScorer(policy, config.temperature, micro_batch_size), compare_every=config.eval_every
         ),
