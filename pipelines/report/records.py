@@ -27,6 +27,8 @@ class StageRecord:
         key: hash that decides whether the stage is skipped.
         seconds: wall time of the stage.
         peak_memory_gib: highest resident memory of its process, GiB.
+        throughput: how fast it was, as of `pipelines.measures.throughput.Throughput.figures`.
+        programs: name of a program to the number of shapes that it was called with, each of which is compiled.
         backend: Keras backend it ran on; None where it loaded none.
         versions: package name to version.
         config: the stage's resolved configuration. inputs: the stages whose results it read.
@@ -41,6 +43,8 @@ class StageRecord:
     key: str | None = None
     seconds: float | None = None
     peak_memory_gib: float | None = None
+    throughput: dict[str, Any] = field(default_factory=dict)
+    programs: dict[str, int] = field(default_factory=dict)
     backend: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -212,6 +216,8 @@ def _read_stage(folder: Path, name: str) -> StageRecord:
         key=about.get("key"),
         seconds=about.get("seconds"),
         peak_memory_gib=about.get("peak_memory_gib"),
+        throughput=about.get("throughput") or {},
+        programs=about.get("programs") or {},
         backend=about.get("backend"),
         versions=about.get("versions") or {},
         config=about.get("config") or {},

@@ -11,6 +11,7 @@ GEMMA_KERAS = {
             "files",
             "shapes",
             "distribution",
+            "program_shapes",
             "keras_files",
         ),
         0,
@@ -82,6 +83,7 @@ LIGHT = (
     "pipelines.data.batches",
     "pipelines.sampling.prompts",
     "gemma_keras.config",
+    "gemma_keras.program_shapes",
     "gemma_keras.text.*",
     "gemma_keras.tokenizers",
     "gemma_keras.inputs.*",
@@ -103,6 +105,10 @@ DOORS = {
     "pipelines/commands/models.py": ("pipelines.commands.talk", "chat and generate build a model"),
     "pipelines/data/sources.py": ("pipelines.data.tables", "tables and hub data sets need `datasets`"),
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
+    "pipelines/run/stage_main.py": (
+        "gemma_keras.backends.product_peak",
+        "the machine's peak, on the backend that the stage has loaded by then",
+    ),
     "pipelines/stages/registry.py": ("pipelines.stages.*", "a stage in its process; the kinds' parts of the report"),
     "pipelines/stages/policy_optimization/methods/*.py": (
         "pipelines.*",

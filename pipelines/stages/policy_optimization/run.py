@@ -20,6 +20,7 @@ from gemma_keras.backends import to_host
 from pipelines.algorithms.kl import sequence_kl
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.host.errors import DataError
+from pipelines.measures.throughput import SAMPLING, TRAINING
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
@@ -41,6 +42,7 @@ from pipelines.stages.policy_optimization.updates import (
 )
 from pipelines.training.adapters import adapter_figures, attach, save_trained
 from pipelines.training.batch_order import epoch_order
+from pipelines.training.flops import training_flops
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
@@ -129,13 +131,13 @@ def _train(
     context.doing("measuring the policy before it learns")
     evaluations = [evaluation.measure(0)]
     largest = 0.0
-    context.log(0, **evaluations[0])
+    context.log(0, **evaluations[0], **context.throughput.row(SAMPLING))
     players.method.start(evaluations[0]["eval_reward"])
     with context.progress(config.steps, "optimizing the policy") as progress:
         for step, batch in enumerate(_prompt_batches(rows, config, context), start=1):
             rollout = players.sampling.sample(players.prompts, batch, config.samples_per_prompt, step)
             metrics = _update(players, rollout, config)
-            context.log(step, **metrics)
+            context.log(step, **metrics, **context.throughput.row(TRAINING), **context.throughput.row(SAMPLING))
             deviation = metrics["ratio_deviation_token"]
             if largest <= MOST_TOKEN_DEVIATION < deviation:
                 context.warn(
@@ -146,7 +148,7 @@ def _train(
             largest = max(largest, deviation)
             if step == config.steps or (config.eval_every and step % config.eval_every == 0):
                 evaluations.append(evaluation.measure(step))
-                context.log(step, **evaluations[-1])
+                context.log(step, **evaluations[-1], **context.throughput.row(SAMPLING))
             progress.advance(work=int(rollout.lengths.sum()))
     return evaluations, largest
 
@@ -194,11 +196,14 @@ def _players(
         micro_batch_size,
         policy.config.vocabulary_size,
     )
+    # The evaluations, of one sample a prompt, have shapes of their own.
+    sampling = Sampling(
+        policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name,
+        with_entropy=True, most_widths=2, throughput=context.throughput,
+    )  # fmt: skip
     return Players(
         prompts=prompts,
-        sampling=Sampling(
-            policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name, with_entropy=True
-        ),
+        sampling=sampling,
         policy_scorer=BehaviourScorer(
             ResponseScorer(policy, config.temperature, micro_batch_size), compare_every=config.eval_every
         ),
@@ -213,6 +218,8 @@ def _players(
             config.steps * config.inner_updates,
             count_units=count_responses,
             summarize=ratio_figures,
+            throughput=context.throughput,
+            count_flops=training_flops(policy),
         ),
     )
 
