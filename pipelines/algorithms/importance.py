@@ -47,4 +47,4 @@ def truncated_importance_weights(
         log_ratio = ops.broadcast_to(ops.sum(log_ratio, axis=-1, keepdims=True), log_ratio.shape)
     ratio = ops.exp(log_ratio)
     is_truncated = ops.logical_and(response_mask, ratio > most)
-    return ops.where(response_mask, ops.minimum(ratio, most), 0), is_truncated
+    return ops.where(response_mask, ops.clip(ratio, 0, most), 0), is_truncated

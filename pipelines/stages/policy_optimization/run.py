@@ -8,9 +8,8 @@ Departures from the paper, which gives no details:
 1. With several updates a rollout the ratio of whole responses is clipped, arXiv:2402.14740.
 2. A response without a stop token may be charged `missing_stop_penalty`. The metric `reward` is free of this charge and
    of the KL.
-3. With `rollout_dtype` a rounded copy of the policy draws the responses that are learned from. pi_old is the policy
-   still, and each token's gradient is weighted by what the sampler drew it too often or too rarely by
-   (`algorithms/importance.py`). Evaluations draw from the policy.
+3. With `rollout_dtype` a rounded copy of the policy draws the responses that are learned from. pi_old is still the
+   policy; importance weights correct for the copy (`algorithms/importance.py`). Evaluations draw from the policy.
 """
 
 import dataclasses

@@ -119,9 +119,9 @@ def importance(
             `importance_weight/truncated`, the share of tokens whose ratio was over the limit.
     """
     mask = rollout.response_mask
-    log_ratio = (rollout.log_probs - old_log_probs)[mask]
+    log_ratio = ops.convert_to_tensor(np.where(mask, rollout.log_probs - old_log_probs, np.float32(0)))
     figures = {
-        name: float(to_host(estimate(log_ratio)).mean(dtype=np.float64))
+        name: float(to_host(estimate(log_ratio)).sum(dtype=np.float64) / mask.sum())
         for name, estimate in (("sampling_kl", k3), ("sampling_kl/k1", k1))
     }
     if correction == "none":
