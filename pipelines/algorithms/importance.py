@@ -5,8 +5,8 @@ was copied from. The expectation under q of `(p / q) * f` is that under p of f:
 
 1. `sequence`, the ratio of whole responses, makes the policy gradient that of p at any length; over a long response its
    variance grows with the product of all ratios.
-2. `token`, the ratio of each token, leaves the prefixes and what follows as q draws them: less variance, and a bias of
-   the order of the KL between the two.
+2. `token`, the ratio of each token, leaves the prefixes and what follows as q draws them: less variance, and a bias
+   that goes to zero as q comes near p.
 
 Truncation bounds the variance, for a bias towards the samples that q draws too rarely.
 

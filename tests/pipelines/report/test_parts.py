@@ -65,7 +65,7 @@ def test_what_a_sampler_beside_the_policy_cost_is_said():
     )
     alone = {"steps": 3, "sampling_kl": 0.00012}
     assert policy_words("policy", alone) == (
-        "policy: in 3 steps. Its sampler lay 1.2e−04 nats a token from the policy, and nothing corrects for it."
+        "policy: in 3 steps. Its sampler lay 1.2e-04 nats a token from the policy, and nothing corrects for it."
     )
 
 
