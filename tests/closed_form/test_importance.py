@@ -101,13 +101,13 @@ def test_weights_are_truncated_from_above_alone(level):
 
 
 def test_weights_by_hand():
-    """Ratios 1/2 and 3; 4 and something behind the end, which counts for nothing."""
+    """Ratios 1/2 and 3; 8/5 and something behind the end, which counts for nothing."""
     log_p = np.log(np.float32([[0.25, 0.75], [0.8, 0.5]]))
-    log_q = np.log(np.float32([[0.5, 0.25], [0.2, 0.001]]))
+    log_q = np.log(np.float32([[0.5, 0.25], [0.5, 0.001]]))
     mask = np.array([[True, True], [True, False]])
     for level, expected_weights, truncated in (
-        ("token", [[0.5, 2], [2, 0]], [[False, True], [True, False]]),
-        ("sequence", [[1.5, 1.5], [2, 0]], [[False, False], [True, False]]),
+        ("token", [[0.5, 2], [1.6, 0]], [[False, True], [False, False]]),
+        ("sequence", [[1.5, 1.5], [1.6, 0]], [[False, False], [False, False]]),
     ):
         weights, is_truncated = importance.truncated_importance_weights(log_p, log_q, mask, 2.0, level)
         np.testing.assert_allclose(ops.convert_to_numpy(weights), expected_weights, rtol=1e-6)
