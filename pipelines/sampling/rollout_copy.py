@@ -1,4 +1,4 @@
-"""A copy of a policy in rounded weights that only samples: a token at a time, decoding is as fast as weights are read.
+"""A copy of a policy in rounded weights that only samples, for where decoding waits for the weights to be read.
 
 What it draws is not drawn from the policy, which `algorithms/importance.py` measures and corrects.
 """
