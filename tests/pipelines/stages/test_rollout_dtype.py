@@ -225,4 +225,4 @@ def test_the_correction_stands_where_the_sampler_is_another_or_it_is_asked_for()
 
 
 def make_context_of():
-    return type("Context", (), {"seed": 1, "name": "policy"})()
+    return type("Context", (), {"seed": 1, "name": "policy", "throughput": None})()
