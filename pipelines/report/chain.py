@@ -84,7 +84,8 @@ def _reaches(name: str, goal: str, inputs: dict[str, list[str]]) -> bool:
 
 
 def _facts(stage: StageRecord) -> list[str]:
-    usage = " · ".join((report_format.seconds(stage.seconds), report_format.gib(stage.peak_memory_gib)))
+    memory = report_format.gib(stage.peak_memory_gib) + report_format.of_device(stage.peak_memory_of)
+    usage = " · ".join((report_format.seconds(stage.seconds), memory))
     return [report_format.words(stage.kind), usage, stage.backend or ""]
 
 
