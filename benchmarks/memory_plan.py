@@ -99,9 +99,7 @@ def compare(backend: str, sizes: list[str], settings: tuple[str, ...] = (), stag
         with tempfile.TemporaryDirectory() as folder:
             planned[size], measured[size] = _figures(pathlib.Path(folder), backend, size, settings, stages)
     return [
-        Compared(
-            backend, size, stage, planned[size][stage] - planned[EMPTY][stage], peak - measured[EMPTY][stage]
-        )
+        Compared(backend, size, stage, planned[size][stage] - planned[EMPTY][stage], peak - measured[EMPTY][stage])
         for size in sizes
         for stage, peak in measured[size].items()
     ]
@@ -135,7 +133,7 @@ def write_inputs(folder: str, sizes: tuple[int, int, int, int]) -> None:
 
     words = [f"{a}{b}" for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u")]
     texts = [" ".join(words[(i * 7 + j * j) % len(words)] for j in range(400)) for i in range(32)]
-    rows = [{"prompt": text[:120 + i], "completion": text, "answer": str(i)} for i, text in enumerate(texts)]
+    rows = [{"prompt": text[: 120 + i], "completion": text, "answer": str(i)} for i, text in enumerate(texts)]
     place = pathlib.Path(folder)
     write_text(place / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     vocabulary, layers, width, inner = sizes
@@ -150,7 +148,7 @@ def write_inputs(folder: str, sizes: tuple[int, int, int, int]) -> None:
 
 
 def _piece(number: int) -> bytes:
-    """A piece that no text has, as a tokenizer's file holds it: random weights sample every id, and each must be one."""
+    """A piece that no text has, as a tokenizer's file holds it: random weights sample every id, each must be one."""
     text = f"#{number}#".encode()
     piece = b"\x0a" + bytes([len(text)]) + text + b"\x15" + struct.pack("<f", -float(number))
     return b"\x0a" + bytes([len(piece)]) + piece
@@ -158,7 +156,10 @@ def _piece(number: int) -> bytes:
 
 def render(found: list[Compared]) -> str:
     """The table."""
-    lines = ["| backend | size | stage | planned GiB | measured GiB | planned / measured |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| backend | size | stage | planned GiB | measured GiB | planned / measured |",
+        "|---|---|---|---|---|---|",
+    ]
     for one in found:
         figures = f"{one.planned_gib:.2f} | {one.measured_gib:.2f} | {one.ratio:.2f}"
         lines.append(f"| {one.backend} | {one.size} | {one.stage} | {figures} |")

@@ -98,8 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "plan":
             command.add_argument(
                 "--memory", nargs="?", type=memory.gib, const=0.0, default=None, metavar="GIB",
-                help="in place of that, GiB that each stage needs of a device, and which keys to change; with a device's "
-                "GiB, exit code 2 where a stage does not fit with 15 %% to spare",
+                help="in place of that, GiB that each stage needs of a device, and which keys to change; with a "
+                "device's GiB, exit code 2 where a stage does not fit with 15 %% to spare",
             )  # fmt: skip
         if name == "run":
             command.add_argument(

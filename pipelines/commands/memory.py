@@ -51,7 +51,9 @@ def memory_lines(loaded: LoadedWorkflow, device: float | None) -> tuple[list[str
         return [*lines, f"Every stage fits into {limit}."], 0
     for stage in tight:
         place = loaded.where(("stages", stage.stage))
-        lines.append(f"{place}: {stage.stage} needs {_gib(stage.peak.total)} GiB while {stage.peak.doing}, over {limit}.")
+        lines.append(
+            f"{place}: {stage.stage} needs {_gib(stage.peak.total)} GiB while {stage.peak.doing}, over {limit}."
+        )
         lines += _advice(loaded, stage, room * GIB)
     return lines, len(tight)
 
@@ -73,7 +75,9 @@ def _advice(loaded: LoadedWorkflow, stage: StageMemory, room: float) -> list[str
     found = remedies(loaded, stage.stage, room)[:MOST_REMEDIES]
     lines = []
     if room and cannot_be_tuned_in_full(loaded, stage.stage, room):
-        lines.append("  Weights, gradients and moments alone do not fit: all weights cannot be trained there. Set lora.")
+        lines.append(
+            "  Weights, gradients and moments alone do not fit: all weights cannot be trained there. Set lora."
+        )
         found.sort(key=lambda remedy: not remedy.text.startswith("lora"))
     for kept, title in ((True, "with the same result"), (False, "by other training or sampling")):
         texts = [f"{one.text} ({_gib(one.total)} GiB)" for one in found if one.keeps_result == kept]

@@ -56,7 +56,9 @@ def compiler(backend: str) -> str:
     return "torch" if backend == "torch" else "xla"
 
 
-def kept_bytes(config: GemmaConfig, backend: str, dtype: str, tokens: int, width: int, remat: str, dropout: bool) -> float:
+def kept_bytes(
+    config: GemmaConfig, backend: str, dtype: str, tokens: int, width: int, remat: str, dropout: bool
+) -> float:
     """What the backward pass finds, casts of kernels included.
 
     Args:

@@ -40,3 +40,9 @@ def head_bytes(
 def cast_bytes(config: GemmaConfig, dtype: str) -> float:
     """The output matrix in half precision beside that in float32."""
     return HALF * embedding_count(config) if dtype == "mixed_bfloat16" else 0.0
+
+
+def exact_kl_bytes(config: GemmaConfig, rows: int, new_tokens: int) -> float:
+    """What `ExactKL` holds of two models' distributions: of each logits, their logarithm, and the products of both."""
+    positions = min(DENSE_LOGITS // (2 * config.vocabulary_size), rows * new_tokens)
+    return 6 * FLOAT * positions * config.vocabulary_size

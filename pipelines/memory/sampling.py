@@ -73,6 +73,4 @@ def scoring(
     """What stands, and what reading rows of (rows, width) adds, `targets` log-probabilities with entropy in each; 0 for
     a reward model."""
     head = head_bytes(config, backend, dtype, rows, targets, False, has_entropy=True) if targets else 0.0
-    return dataclasses.replace(
-        standing, activations=working_bytes(config, backend, dtype, rows * width) , logits=head
-    )
+    return dataclasses.replace(standing, activations=working_bytes(config, backend, dtype, rows * width), logits=head)

@@ -8,9 +8,6 @@ from pipelines.memory.weights import frozen_bytes
 from pipelines.schema.base import Bits, ModelStage, OptimizerOptions, StageConfig, TrainingOptions
 from pipelines.schema.roles import references_of
 
-EXACT_KL_LOGITS = 1 << 28
-"""Bytes: of `ExactKL` two chunks of 32 MiB of logits, their log-softmaxes, and the products of both."""
-
 
 def reward_model_bytes(config: StageConfig, dtype: str, quantize: Bits | None, sized: Sized) -> float:
     """The reward models that a stage names."""
@@ -47,7 +44,9 @@ def sampled_and_scored(
     sampled = Sampled(
         model, sized.backend, config.dtype, True, rows - rows % shared or rows, shared, config.max_length, new_tokens
     )
-    scored = scoring(Usage("scoring", **_standing(standing)), model, sized.backend, config.dtype, rows, config.max_length, 0)
+    scored = scoring(
+        Usage("scoring", **_standing(standing)), model, sized.backend, config.dtype, rows, config.max_length, 0
+    )
     return [sampled.beside(standing), scored]
 
 

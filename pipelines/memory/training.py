@@ -69,9 +69,7 @@ class Learning:
         drops = self.lora is not None and self.lora.dropout > 0
         kept = kept_bytes(config, self.backend, self.dtype, tokens, self.width, self.remat, drops)
         reserved = gradients if is_xla or self.sums_up else 0.0
-        start = dataclasses.replace(
-            standing, gradients=reserved + from_head, activations=kept + working, logits=head
-        )
+        start = dataclasses.replace(standing, gradients=reserved + from_head, activations=kept + working, logits=head)
         both = tied + (from_head if self.sums_up else 0.0)
         end = dataclasses.replace(standing, gradients=gradients + both, activations=working)
         return largest([start, end])

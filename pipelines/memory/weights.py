@@ -4,7 +4,7 @@ from gemma_keras.config import GemmaConfig
 from gemma_keras.lora_options import LoraOptions
 
 FLOAT, HALF = 4, 2
-# A kernel in 4 bits has a float32 scale for every 128 numbers of a column, one in 8 bits one a column, which is nothing.
+# A kernel in 4 bits has a float32 scale for every 128 numbers of a column; one in 8 bits one a column.
 QUANTIZED = {"int8": 1.0, "int4": 0.5 + FLOAT / 128}
 
 
@@ -22,8 +22,8 @@ def weight_bytes(config: GemmaConfig, dtype: str, quantize: str | None = None) -
 
 
 def frozen_bytes(config: GemmaConfig, dtype: str, quantize: str | None = None) -> float:
-    """A model that no stage trains: under mixed_bfloat16 in bfloat16, see `sampling/frozen.py`; but kernels are quantized
-    from all their digits, and the rest of such a model stays in float32."""
+    """A model that no stage trains: under mixed_bfloat16 in bfloat16, see `sampling/frozen.py`; but kernels are
+    quantized from all their digits, and the rest of such a model stays in float32."""
     is_rounded = dtype == "mixed_bfloat16" and quantize is None
     return weight_bytes(config, "bfloat16" if is_rounded else dtype, quantize)
 

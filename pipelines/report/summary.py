@@ -2,8 +2,8 @@
 
 What is read, for every folder `stages/<name>/` that holds a `stage.json` (a finished stage):
 
-- `stage.json`: `{name, kind, key, seconds, peak_memory_gib, peak_memory_of, backend, versions, config, inputs}`, written by
-  the runner; `peak_memory_of` is "device", an accelerator, or "process".
+- `stage.json`: `{name, kind, key, seconds, peak_memory_gib, peak_memory_of, backend, versions, config, inputs}`,
+  written by the runner; `peak_memory_of` is "device", an accelerator, or "process".
 - `final.json`: the dict the stage returned; what of it is looked at, the kind's report says (`stages/<kind>/report/`).
 - `metrics.jsonl`: rows `{"step": int, name: number}`; training and `eval_` rows may be separate. Names as in TRL.
 - `samples.jsonl`: `{"step"?, "prompt", "completion", "reward"?}` of one policy, or `{"prompt", "answer"?,

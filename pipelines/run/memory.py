@@ -76,7 +76,8 @@ def remedies(loaded: LoadedWorkflow, stage: str, room: float) -> list[Remedy]:
     most.
 
     Args:
-        stage: its name. room: bytes that it may take; of a size that can be halved, the largest at which it fits, else 1.
+        stage: its name. room: bytes that it may take; of a size that can be halved, the largest at which it fits,
+            else 1.
     """
     config = loaded.workflow.stages[stage]
     before = largest(_needs(loaded, stage, config)).total
@@ -121,9 +122,7 @@ def _choices(settings: dict[str, Any]) -> Iterator[list[_Choice]]:
         yield _halved("micro_batch_size", min(settings["micro_batch_size"] or responses, responses))
         if settings["lora"] is None:
             lora = Lora(rank=SUGGESTED_RANK)
-            yield [
-                _Choice(f"lora: {{rank: {SUGGESTED_RANK}}}, dtype: bfloat16", {"lora": lora, "dtype": "bfloat16"})
-            ]
+            yield [_Choice(f"lora: {{rank: {SUGGESTED_RANK}}}, dtype: bfloat16", {"lora": lora, "dtype": "bfloat16"})]
     elif "batch_size" in settings:
         yield _halved("batch_size", settings["batch_size"])
     for key in ("prompts_per_step", "max_new_tokens"):

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from pipelines.memory.head import exact_kl_bytes
 from pipelines.memory.sampling import Sampled, scoring
-from pipelines.memory.stages import EXACT_KL_LOGITS, reward_model_bytes
+from pipelines.memory.stages import reward_model_bytes
 from pipelines.memory.usage import Sized, Usage
 from pipelines.memory.weights import frozen_bytes
 from pipelines.stages.evaluation.config import Evaluation
@@ -23,5 +24,7 @@ def needs(config: Evaluation, sized: Sized) -> list[Usage]:
     )
     rows = (config.batch_size, config.max_length)
     read = scoring(dataclasses.replace(standing, doing="scoring"), model, sized.backend, config.dtype, *rows, 0)
-    measured = dataclasses.replace(read, doing="measuring the KL", logits=EXACT_KL_LOGITS)
+    measured = dataclasses.replace(
+        read, doing="measuring the KL", logits=exact_kl_bytes(model, config.batch_size, config.max_new_tokens)
+    )
     return [sampled.beside(standing), read, measured]

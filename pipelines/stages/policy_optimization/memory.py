@@ -5,8 +5,9 @@ With full tuning the reference is a model of its own; with an adapter it is the 
 
 import dataclasses
 
+from pipelines.memory.head import exact_kl_bytes
 from pipelines.memory.sampling import Sampled, scoring
-from pipelines.memory.stages import EXACT_KL_LOGITS, learning, reward_model_bytes
+from pipelines.memory.stages import learning, reward_model_bytes
 from pipelines.memory.usage import Sized, Usage
 from pipelines.memory.weights import frozen_bytes
 from pipelines.stages.policy_optimization.config import PolicyOptimization
@@ -29,5 +30,7 @@ def needs(config: PolicyOptimization, sized: Sized) -> list[Usage]:
         learned.standing("scoring", frozen), model, sized.backend, config.dtype, size, config.max_length,
         config.max_new_tokens,
     )  # fmt: skip
-    measured = dataclasses.replace(read, doing="measuring the KL", logits=EXACT_KL_LOGITS)
+    measured = dataclasses.replace(
+        read, doing="measuring the KL", logits=exact_kl_bytes(model, size, config.max_new_tokens)
+    )
     return [sampled.beside(learned.standing("sampling", frozen)), read, learned.update(frozen), measured]

@@ -15,8 +15,6 @@ def needs(config: RewardModeling, sized: Sized) -> list[Usage]:
     found = [trained_on_rows(config, sized, sequences=2, has_head=False).update()]
     if config.normalize_prompts and not isinstance(config.data, str):
         model, new_tokens = sized.config_of(config.from_), min(LONGEST_SAMPLE, config.max_length - 1)
-        sampled = Sampled(
-            model, sized.backend, config.dtype, False, SAMPLING_BATCH, 1, config.max_length, new_tokens
-        )
+        sampled = Sampled(model, sized.backend, config.dtype, False, SAMPLING_BATCH, 1, config.max_length, new_tokens)
         found.append(sampled.beside(Usage("sampling", weights=weight_bytes(model, config.dtype))))
     return found
