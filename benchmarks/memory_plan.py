@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 EMPTY = "empty"
 TRAINED_PIECES = 400
 SIZES = {
-    EMPTY: (512, 1, 64, 128),
+    EMPTY: (512, 8, 64, 128),
     "small": (8192, 6, 512, 2048),
     "medium": (16_384, 8, 640, 2560),
     "large": (32_768, 8, 768, 3072),
@@ -48,19 +48,19 @@ stages:
     overlong: truncate
     batch_size: 8
     micro_batch_size: 4
-    max_steps: 2
+    max_steps: 1
     heldout_fraction: 0
   policy:
     kind: policy_optimization
     data: {path: rows.jsonl, prompt: prompt, answer: answer}
     reward: exact_answer
     max_length: 256
-    steps: 2
+    steps: 1
     prompts_per_step: 4
     samples_per_prompt: 2
     micro_batch_size: 4
     max_new_tokens: 96
-    eval_prompts: 4
+    eval_prompts: 2
     eval_every: 0
 """
 
