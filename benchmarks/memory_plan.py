@@ -29,6 +29,9 @@ from pipelines.workflow.loading import load
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EMPTY = "empty"
 TRAINED_PIECES = 400
+GIVING_BACK = {"MALLOC_MMAP_MAX_": "65536", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+"""glibc's own settings. With those of our stages the pages of freed arrays stay in the process for the next ones, and
+the peak of a CPU would count the holes between them; a device's allocator joins free blocks."""
 SIZES = {
     EMPTY: (512, 8, 64, 128),
     "small": (8192, 6, 512, 2048),
@@ -107,7 +110,7 @@ def compare(backend: str, sizes: list[str], settings: tuple[str, ...] = (), stag
 
 def _figures(folder, backend, size, settings, only) -> tuple[dict[str, float], dict[str, float]]:
     """GiB of each stage, planned and measured."""
-    environ = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environ = {**os.environ, **GIVING_BACK, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
 
     def run(*command: str) -> None:
         done = subprocess.run([sys.executable, *command], env=environ, cwd=ROOT, capture_output=True, text=True)
