@@ -84,8 +84,7 @@ def _reaches(name: str, goal: str, inputs: dict[str, list[str]]) -> bool:
 
 
 def _facts(stage: StageRecord) -> list[str]:
-    memory = report_format.gib(stage.peak_memory_gib) + report_format.of_device(stage.peak_memory_of)
-    usage = " · ".join((report_format.seconds(stage.seconds), memory))
+    usage = " · ".join((report_format.seconds(stage.seconds), report_format.gib(stage.peak_memory_gib)))
     return [report_format.words(stage.kind), usage, stage.backend or ""]
 
 
