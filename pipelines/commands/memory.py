@@ -76,7 +76,7 @@ def _advice(loaded: LoadedWorkflow, stage: StageMemory, room: float) -> list[str
     lines = []
     if room and cannot_be_tuned_in_full(loaded, stage.stage, room):
         lines.append(
-            "  Weights, gradients and moments alone do not fit: all weights cannot be trained there. Set lora."
+            "  Weights, gradients, moments and frozen models do not fit: all weights cannot be trained there. Set lora."
         )
         found.sort(key=lambda remedy: not remedy.text.startswith("lora"))
     for kept, title in ((True, "with the same result"), (False, "by other training or sampling")):

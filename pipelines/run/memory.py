@@ -76,8 +76,7 @@ def remedies(loaded: LoadedWorkflow, stage: str, room: float) -> list[Remedy]:
     most.
 
     Args:
-        stage: its name. room: bytes that it may take; of a size that can be halved, the largest at which it fits,
-            else 1.
+        stage: its name. room: bytes that it may take; a size is halved until the stage fits.
     """
     config = loaded.workflow.stages[stage]
     before = largest(_needs(loaded, stage, config)).total
@@ -86,12 +85,14 @@ def remedies(loaded: LoadedWorkflow, stage: str, room: float) -> list[Remedy]:
         return largest(_needs(loaded, stage, config.model_copy(update=changes))).total
 
     found = []
-    for choices in _choices(dict(config)):
+    for choices in filter(None, _choices(dict(config))):
         sizes = [(choice, total(choice.changes)) for choice in choices]
         fitting = [pair for pair in sizes if pair[1] <= room]
-        choice, after = (fitting or sizes[-1:])[0]
+        keeps_result = next(iter(choices[0].changes)) in KEEP_RESULT
+        # Where none fits, the smallest that costs time alone; of what changes the result, the first step.
+        choice, after = fitting[0] if fitting else sizes[-1 if keeps_result else 0]
         if after < (1 - LEAST_SAVED) * before:
-            found.append(Remedy(choice.text, after, next(iter(choice.changes)) in KEEP_RESULT))
+            found.append(Remedy(choice.text, after, keeps_result))
     return sorted(found, key=lambda remedy: (not remedy.keeps_result, remedy.total))
 
 
