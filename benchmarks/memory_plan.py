@@ -4,7 +4,8 @@
     python -m benchmarks.memory_plan --backends tensorflow --sizes small
 
 Each stage runs as a workflow runs it, in a process of its own whose peak stands in its `stage.json`. What a process
-takes before it holds a model, imports and the allocator, is the peak of the same stage on a model of next to nothing; both the figures here are the growth over that one. At most 3 GiB are held.
+takes before it holds a model, imports and the allocator, is the peak of the same stage on a model of next to nothing;
+both the figures here are the growth over that one. At most 3 GiB are held.
 """
 
 import argparse
