@@ -1,6 +1,6 @@
 """What `plan --memory` says of real stages against the peaks that they reach, at three sizes of a model.
 
-    python -m benchmarks.memory_plan                                    jax and torch, three sizes, 10 CPU minutes
+    python -m benchmarks.memory_plan                                    jax and torch, three sizes
     python -m benchmarks.memory_plan --backends tensorflow --sizes small
 
 Each stage runs as a workflow runs it, in a process of its own whose peak stands in its `stage.json`. What a process
@@ -39,6 +39,8 @@ SIZES = {
     "large": (32_768, 8, 768, 3072),
 }
 """Vocabulary, layers, width and feed-forward width."""
+# Rows are planned for as long as `max_length` lets them be: that of the policy is the longest prompt, in a whole number of
+# eights, and its response.
 
 WORKFLOW = """\
 name: memory
@@ -57,7 +59,7 @@ stages:
     kind: policy_optimization
     data: {path: rows.jsonl, prompt: prompt, answer: answer}
     reward: exact_answer
-    max_length: 256
+    max_length: 152
     steps: 1
     prompts_per_step: 4
     samples_per_prompt: 2
