@@ -39,8 +39,8 @@ SIZES = {
     "large": (32_768, 8, 768, 3072),
 }
 """Vocabulary, layers, width and feed-forward width."""
-# Rows are planned for as long as `max_length` lets them be: that of the policy is the longest prompt, in a whole number of
-# eights, and its response.
+# Rows are planned for as long as `max_length` lets them be: that of the policy is the longest prompt, in a whole number
+# of eights, and its response.
 
 WORKFLOW = """\
 name: memory
