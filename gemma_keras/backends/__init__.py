@@ -28,6 +28,7 @@ compare every native one with it.
     fast_updates(optimizer)                                         context in which Keras' `fit` updates fast
     to_host(tensor)                                                 numpy array
     fit_arguments(arguments)                                        what Keras' `fit` gets
+    peak_device_memory()                                            most bytes held on one accelerator, None on a CPU
     DENSE_TOKENS                                                    rows up to this length are faster with a mask
     IS_EAGER                                                        False where code is traced once and then runs
     compiled
@@ -102,6 +103,7 @@ compile_update = _native.compile_update
 fast_updates = _native.fast_updates
 to_host = _native.to_host
 fit_arguments = _native.fit_arguments
+peak_device_memory = _native.peak_device_memory
 
 
 def _counted(run, name):

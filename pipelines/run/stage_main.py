@@ -62,7 +62,8 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
     about["throughput"] = context.throughput.figures()
     about["programs"] = programs
     about["seconds"] = round(time.perf_counter() - started, 3)
-    about["peak_memory_gib"] = round(peak_memory_gib(), 3)
+    peak, of = peak_memory()
+    about |= {"peak_memory_gib": round(peak, 3), "peak_memory_of": of}
     write_json(output / "stage.json", about)
 
 
@@ -70,6 +71,14 @@ def _product_peak(dtype: str) -> float:
     from gemma_keras.backends.product_peak import product_peak
 
     return product_peak(dtype)
+
+
+def peak_memory() -> tuple[float, str]:
+    """GiB of the device where the stage's backend had one, else of this process, and which of the two it is."""
+    # Not imported: a stage that computed nothing has loaded no backend.
+    backends = sys.modules.get("gemma_keras.backends")
+    on_device = None if backends is None else backends.peak_device_memory()
+    return (peak_memory_gib(), "process") if on_device is None else (on_device / 2**30, "device")
 
 
 def stop_on_signals() -> None:
