@@ -65,10 +65,10 @@ quickstart: $(JAX_STAMP)
 	@echo "Report: $(CURDIR)/runs/quickstart/report.html"
 
 test: $(TEST_STAMP)
-	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh "not slow" $(PYTEST_ARGS)
+	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh quick $(PYTEST_ARGS)
 
 test-all: $(TEST_STAMP) $(LLAMA_STAMP)
-	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh "" $(PYTEST_ARGS)
+	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh all $(PYTEST_ARGS)
 
 # Two at a time, one thread each; on PyTorch, which starts fastest. Results stay in .cache/mutants.jsonl.
 mutants: $(TEST_STAMP)

@@ -10,6 +10,7 @@ VARIANTS = {
     "bfloat16": {"dtype": "bfloat16"},
     "xla": {"xla": True},
     "graph": {"xla": False},
+    "bfloat16_rollouts": {"rollout_dtype": "bfloat16"},
 }
 """What may stand behind the @ of a library: the fields of the case that are other there."""
 SETTINGS = ("xla", "graph")
@@ -53,6 +54,7 @@ class Case:
         lora_rank: train adapters of this rank beside queries and values, KerasHub's choice, in place of all weights; 0
             for none.
         dtype: Keras' policy. "mixed_bfloat16" is PyTorch's autocast over float32 weights.
+        rollout_dtype: of the copy of the policy that draws ("reinforce"); None draws from the policy.
         xla: True or False for Keras' `jit_compile`; None for what is the fastest on JAX and PyTorch.
         temperature, top_k, top_p: of sampling.
         real_model: the published weights of Gemma 3 270M, in place of random ones.
@@ -75,6 +77,7 @@ class Case:
     odd_rows: int = 0
     lora_rank: int = 0
     dtype: str = "float32"
+    rollout_dtype: str | None = None
     xla: bool | None = None
     temperature: float = 1.0
     top_k: int | None = None

@@ -90,7 +90,8 @@ CASES = (
     _widest("top_k", "top-k 50", top_k=50),
     _widest("top_p", "top-p 0.9", top_p=0.9),
     Case(
-        "reinforce", "reinforce", "RL step (RLOO with KL), 16 prompts × 4 answers, 64 + 128 tokens", _TRL, **_RL,
+        "reinforce", "reinforce", "RL step (RLOO with KL), 16 prompts × 4 answers, 64 + 128 tokens",
+        {**_TRL, "torch": ("ours", "ours@bfloat16_rollouts", "trl")}, **_RL,
     ),
     Case(
         "reinforce_mixed_bfloat16", "reinforce",

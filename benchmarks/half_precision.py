@@ -2,11 +2,14 @@
 
     KERAS_BACKEND=jax python -m benchmarks.half_precision head
     KERAS_BACKEND=jax python -m benchmarks.half_precision model gemma-3-270m
+    KERAS_BACKEND=jax python -m benchmarks.half_precision rollouts gemma-3-270m
 
 `head`: log-probabilities from given hidden states, beside float64, on the dense and on the chunked path.
 `model`: responses sampled from a model in mixed_bfloat16. The same weights give each token a log-probability four
 times: while it was sampled, by the scorer, by the scorer with one sequence at a time, and by the training pass. The
 ratio of any two should be 1. What float32 gives beside is what half precision costs the model itself.
+`rollouts`: responses drawn from rounded copies of a model in float32, as with `rollout_dtype`, and how far these
+samplers lie from it.
 """
 
 import argparse
@@ -18,19 +21,20 @@ import numpy as np
 VOCABULARY, WIDTH, POSITIONS = 262_144, 64, (2, 64)
 LARGEST_LOGIT = 30.0
 LENGTHS = (16, 64, 256)
-RESPONSES = 4
+RESPONSES, ROLLOUTS = 4, 64
 PROMPT = "Tell me about the sea."
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("head", "model"))
+    parser.add_argument("what", choices=("head", "model", "rollouts"))
     parser.add_argument("model", nargs="?", help="folder or .gguf file")
     options = parser.parse_args(arguments)
-    if options.what == "model" and options.model is None:
-        parser.error("`model` needs a folder or a .gguf file")
-    for line in head_table() if options.what == "head" else model_table(options.model):
+    if options.what != "head" and options.model is None:
+        parser.error(f"`{options.what}` needs a folder or a .gguf file")
+    tables = {"model": model_table, "rollouts": rollout_table}
+    for line in head_table() if options.what == "head" else tables[options.what](options.model):
         print(line, flush=True)
     return 0
 
@@ -119,15 +123,36 @@ def model_table(source: str) -> Iterator[str]:
             )
 
 
-def _sampled(model, length: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def rollout_table(source: str) -> Iterator[str]:
+    """KL of rounded samplers to the policy by k3 and k1 (`pipelines.algorithms.kl`), of `ROLLOUTS` responses."""
+    import keras
+
+    from gemma_keras import GemmaCausalLM
+    from pipelines.sampling.rollout_copy import RolloutCopy
+
+    policy = GemmaCausalLM.from_preset(source, dtype="float32")
+    yield "| backend | rollout_dtype | nats a token: k3, k1 | log-ratio of a token: mean, largest | ratio over 2 |"
+    yield "|---|---|---|---|---|"
+    for rollout_dtype in ("bfloat16", "int8"):
+        inputs, sampled = _sampled(RolloutCopy(policy, rollout_dtype).model, LENGTHS[1], ROLLOUTS)
+        difference = sampled - _scored(policy, inputs, RESPONSES)
+        k3 = np.expm1(-difference) + difference
+        is_over = difference < -np.log(2)
+        yield (
+            f"| {keras.backend.backend()} | {rollout_dtype} | {k3.mean():.1e}, {difference.mean():.1e} | "
+            f"{np.abs(difference).mean():.1e}, {np.abs(difference).max():.1e} | {is_over.mean():.2%} |"
+        )
+
+
+def _sampled(model, length: int, responses: int = RESPONSES) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Inputs of `model.score`, and the sampler's own log-probabilities."""
     from gemma_keras import Sampler
     from gemma_keras.generation import generate_tokens
     from gemma_keras.random import uniforms
     from gemma_keras.text.chat import encode_prompt
 
-    prompt = np.tile(np.int32(encode_prompt(model.tokenizer, PROMPT)), (RESPONSES, 1))
-    draws = np.stack([uniforms(0, "half", row, shape=length) for row in range(RESPONSES)])
+    prompt = np.tile(np.int32(encode_prompt(model.tokenizer, PROMPT)), (responses, 1))
+    draws = np.stack([uniforms(0, "half", row, shape=length) for row in range(responses)])
     found = generate_tokens(model, prompt, np.ones(prompt.shape, bool), length, draws, Sampler(), ())
     positions = prompt.shape[1] - 1 + np.arange(length, dtype=np.int32)
     token_ids = np.concatenate([prompt, found.token_ids], axis=1)
@@ -135,7 +160,7 @@ def _sampled(model, length: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         "token_ids": token_ids,
         "padding_mask": np.ones(token_ids.shape, bool),
         "target_ids": found.token_ids,
-        "target_positions": np.tile(positions, (RESPONSES, 1)),
+        "target_positions": np.tile(positions, (responses, 1)),
     }
     return inputs, np.float64(found.log_probs)
 
@@ -144,7 +169,10 @@ def _scored(model, inputs: dict[str, np.ndarray], rows: int) -> np.ndarray:
     from gemma_keras import backends
 
     run = backends.compile_forward(lambda inputs: model.score(inputs, with_entropy=True)[0], [model])
-    parts = [run({name: part[i : i + rows] for name, part in inputs.items()}) for i in range(0, RESPONSES, rows)]
+    parts = [
+        run({name: part[i : i + rows] for name, part in inputs.items()})
+        for i in range(0, len(inputs["token_ids"]), rows)
+    ]
     return np.float64(np.concatenate([backends.to_host(part) for part in parts]))
 
 

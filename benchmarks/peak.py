@@ -11,7 +11,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIZE, TINY_SIZE = 2048, 128
@@ -36,26 +35,11 @@ def here(size: int) -> dict[str, float]:
     """The same on this process' backend."""
     from keras import ops
 
-    def best(first, second) -> float:
-        seconds = []
-        for _ in range(REPEATS + 1):  # the first one compiles
-            start = time.perf_counter()
-            # One number is fetched: an asynchronous backend has multiplied then.
-            float(ops.convert_to_numpy(ops.cast(ops.matmul(first, second)[0, 0], "float32")))
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
+    from gemma_keras.backends.product_peak import best_of_products, best_seconds, ramp
 
-    def values(*shape, dtype="float32"):
-        # Neither zeros nor one number: a processor's clock may depend on how many bits change.
-        ramp = ops.cast(ops.arange(shape[0] * shape[1]) % 1009, "float32") / 1009
-        return ops.cast(ops.reshape(ramp, shape), dtype)
-
-    found = {}
-    for dtype in ("float32", "bfloat16"):
-        matrix = values(size, size, dtype=dtype)
-        found[dtype] = 2 * size**3 / best(matrix, matrix) / 1e9
-    wide = values(4 * size, 4 * size)
-    found["read"] = 4 * (4 * size) ** 2 / best(values(1, 4 * size), wide) / 1e9
+    found = {dtype: 2 * size**3 / best_of_products(size, dtype, REPEATS) / 1e9 for dtype in ("float32", "bfloat16")}
+    vector, wide = ramp(1, 4 * size), ramp(4 * size, 4 * size)
+    found["read"] = 4 * (4 * size) ** 2 / best_seconds(lambda: ops.matmul(vector, wide), REPEATS) / 1e9
     return found
 
 

@@ -19,7 +19,7 @@ LABELS = {
     "trl": "TRL",
     "llama_cpp": "llama.cpp",
 }
-_VARIANT_LABELS = {"xla": "XLA"}
+_VARIANT_LABELS = {"xla": "XLA", "bfloat16_rollouts": "rollouts in bfloat16"}
 TIE = 1.05
 """Ratios between this and its inverse are ties."""
 

@@ -20,6 +20,8 @@ from gemma_keras.layers.masks import positions_from_padding
 from gemma_keras.sampling import Sampler, sample
 
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_PROGRAMS = {"whole": "generation", "start": "generation_start", "until": "generation_steps"}
+"""Methods of `_Generate` → the names under which their shapes are counted."""
 _LEAST_ROWS = 64  # of a batch that is halved: fewer take hardly less time a step
 _LONG = 64  # steps, above which a second halving is worth the loop that must be compiled for it
 
@@ -182,7 +184,7 @@ class _Call:
         if (part, *self.key) not in functions:
             # A weak reference: the compiled function lives in a table keyed by the backbone and must not keep it alive.
             traced = getattr(_Generate(weakref.ref(self.backbone), *self.key), part)
-            functions[part, *self.key] = backends.compile_forward(traced, [self.backbone])
+            functions[part, *self.key] = backends.compile_forward(traced, [self.backbone], _PROGRAMS[part])
         return functions[part, *self.key]
 
 

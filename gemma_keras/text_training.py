@@ -90,10 +90,16 @@ class TextTraining:
             validation_data: the same kinds as x.
 
         Raises:
-            ValueError: data of another kind, rows that are too long or bear no loss, or text without a tokenizer.
+            ValueError: data of another kind, rows that are too long or bear no loss, text without a tokenizer, or
+                `class_weight`.
         """
         if not self.compiled:
             self.compile()
+        if kwargs.get("class_weight") is not None:
+            raise ValueError(
+                "`class_weight` weighs classes, and a language model has tokens: give a weight a token as "
+                "`sample_weight`, float (b, t)."
+            )
         if self.backbone.token_embedding.embeddings.dtype in ("bfloat16", "float16"):
             warnings.warn(
                 "Weights in half precision lose small updates to rounding, and Keras' Adam does nothing to them at "

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.commands import memory
 from pipelines.commands import workflows as commands
 from pipelines.commands.model_options import add_model_commands
 from pipelines.commands.show import show
@@ -94,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name != "validate":
             command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
+        if name == "plan":
+            command.add_argument(
+                "--memory", nargs="?", type=memory.gib, const=0.0, default=None, metavar="GIB",
+                help="in place of that, GiB that each stage needs of a device, and which keys to change; with a "
+                "device's GiB, exit code 2 where a stage does not fit with 15 %% to spare",
+            )  # fmt: skip
         if name == "run":
             command.add_argument(
                 "--in-process", action="store_true", help="run the stages in this process, for debugging"

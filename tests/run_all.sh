@@ -2,17 +2,20 @@
 # Runs the checks, the tests that load no backend once, then the others once a backend.
 # A failing part does not keep the others from running; the exit status says whether all passed.
 #
-#   BIN=.venv/bin BACKENDS="jax torch" WORKERS=2 bash tests/run_all.sh "not slow" [pytest arguments]
+#   BIN=.venv/bin BACKENDS="jax torch" WORKERS=2 bash tests/run_all.sh quick|all [pytest arguments]
+#
+# quick: without the slow tests; those marked `once`, whose subject is no backend, on PyTorch alone, where nothing is compiled
+# (where it is not among the backends, on the first); and XLA compiles without optimizing the machine code, which takes a third
+# off what tests on JAX and TensorFlow cost. all: every test on every backend, compiled as for users.
 #
 # WORKERS: test processes side by side. Most of a test's time is compiling on one core.
 # A file stays in one of them, for its fixtures' sake; by file, as pytest-xdist 3.8 forms no groups under pytest 9.2.
-# First argument: a pytest marker expression that every part adds to its own; empty for all tests.
 set -u
 
 bin=${BIN:-.venv/bin}
 backends=${BACKENDS:-jax tensorflow torch}
-markers=${1:-}
-shift || true
+how=${1:?quick or all}
+shift
 failed=()
 workers=${WORKERS:-2}
 
@@ -33,10 +36,16 @@ part() {
     fi
 }
 
+once=${backends%% *}
+[[ " $backends " != *" torch "* ]] || once=torch
+[ "$how" = all ] || export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0"
+
 pytest_with() {
     local backend=$1 selection=$2 status
     shift 2
-    KERAS_BACKEND=$backend "$bin/python" -m pytest -q -n "$workers" --dist loadfile --durations=10 -m "$selection${markers:+ and $markers}" "$@"
+    [ "$how" = all ] || selection+=" and not slow"
+    [ "$how" = all ] || [ "$backend" = "$once" ] || selection+=" and not once"
+    KERAS_BACKEND=$backend "$bin/python" -m pytest -q -n "$workers" --dist loadfile --durations=10 -m "$selection" "$@"
     status=$?
     # 5: no test was selected, e.g. when PYTEST_ARGS names a file without a backend.
     [ "$status" -eq 0 ] || { [ "$status" -eq 5 ] && [ $# -gt 0 ]; }

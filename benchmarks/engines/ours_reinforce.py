@@ -10,8 +10,9 @@ from gemma_keras.backends import to_host
 from pipelines.algorithms.kl import sequence_kl
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import ResponseScorer, Sampling
+from pipelines.sampling.rollout_copy import RolloutCopy
 from pipelines.stages.policy_optimization.methods.registry import METHODS
-from pipelines.stages.policy_optimization.updates import count_responses, ratio_figures, update_batches
+from pipelines.stages.policy_optimization.updates import count_responses, importance, ratio_figures, update_batches
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
@@ -32,7 +33,9 @@ def step(case, policy, stopwatch):
     policy.tokenizer = _NoText()
     reference = gemma_keras.GemmaCausalLM(gemma_keras.GemmaBackbone(policy.config, dtype=case.dtype))
     rollouts = case.batch_size * case.samples_per_prompt
-    sampling = Sampling(policy, case.new_tokens, 1.0, rollouts, seed=17, stage="benchmark")
+    rollout_copy = None if case.rollout_dtype is None else RolloutCopy(policy, case.rollout_dtype)
+    sampler = policy if rollout_copy is None else rollout_copy.model
+    sampling = Sampling(sampler, case.new_tokens, 1.0, rollouts, seed=17, stage="benchmark")
     score_policy = ResponseScorer(policy, 1.0, case.micro_batch_size)
     score_reference = ResponseScorer(reference, 1.0, case.micro_batch_size)
     method = METHODS["rloo"]()
@@ -44,6 +47,8 @@ def step(case, policy, stopwatch):
     numbers = itertools.count()
 
     def sample():
+        if rollout_copy is not None:
+            rollout_copy.refresh()
         rollout = sampling.sample(prompts, range(case.batch_size), case.samples_per_prompt, next(numbers))
         expect_shape(rollout.response_ids.shape, (rollouts, case.new_tokens))
         old_log_probs, _ = score_policy(rollout)
@@ -51,6 +56,7 @@ def step(case, policy, stopwatch):
         kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
         rewards = np.array(even_share(rollout.response_ids.tolist())) - KL_WEIGHT * kl
         advantages = method.advantages(rewards.reshape(case.batch_size, case.samples_per_prompt))
-        trainer.update(list(update_batches(rollout, old_log_probs, advantages, case.micro_batch_size)))
+        weights = None if rollout_copy is None else importance(rollout, old_log_probs, "token", 2.0)[0]
+        trainer.update(list(update_batches(rollout, old_log_probs, advantages, case.micro_batch_size, weights)))
 
     return sample

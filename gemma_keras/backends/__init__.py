@@ -23,8 +23,8 @@ compare every native one with it.
     remat(function)                                                 function(x) that the backward pass computes again
     weighted_log_prob(hidden, matrix, target_ids, weights,          their sum times known weights, whose gradients come
                       soft_cap, temperature, chunk)                 from the same logits, and themselves
-    compile_forward(function, models)                               function(*arrays) without gradients
-    compile_gradients(function, model)                              function(*arrays) -> (loss, aux), and its gradients,
+    compile_forward(function, models, name)                         function(*arrays) without gradients
+    compile_gradients(function, model, name)                        function(*arrays) -> (loss, aux), and its gradients,
                                                                     added to those of earlier calls
     zero_gradients(model)                                           what these sums start from
     compile_update(optimizer, model)                                clipped, guarded optimizer step
@@ -32,6 +32,7 @@ compare every native one with it.
     while_loop(goes_on, body, state)                                state after so many steps
     to_host(tensor)                                                 numpy array
     fit_arguments(arguments)                                        what Keras' `fit` gets
+    peak_device_memory()                                            most bytes held on one accelerator, None on a CPU
     DENSE_TOKENS                                                    rows up to this length are faster with a mask
     IS_EAGER                                                        False where code is traced once and then runs
     compiled
@@ -41,6 +42,9 @@ import importlib
 import weakref
 
 import keras
+import numpy as np
+
+from gemma_keras.program_shapes import meet_shape
 
 if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
     raise ImportError(
@@ -66,12 +70,13 @@ draw_tokens = _native.draw_tokens
 weighted_log_prob = _native.weighted_log_prob
 
 
-def compile_forward(function, models):
+def compile_forward(function, models, name="forward"):
     """`function(*arrays)` compiled, without gradients; reads the present values of the models' variables and knows
     their adapters.
 
     Args:
         function: from arrays to a structure of arrays. models: all whose variables it reads.
+        name: under which its shapes are counted, see `gemma_keras/program_shapes.py`.
     """
     programs = {}
     # Programs are kept in tables keyed by their model, which they must not keep alive.
@@ -82,16 +87,43 @@ def compile_forward(function, models):
         # Which adapter is active is part of the program, not a value: another one, or none, is another program.
         state = tuple(getattr(model, "adapter_state", None) for model in alive)
         if state not in programs:
-            programs[state] = _native.compile_forward(function, alive)
+            programs[state] = _counted(_native.compile_forward(function, alive), name)
         return programs[state](*arrays)
 
     return run
 
 
-compile_gradients = _native.compile_gradients
+def compile_gradients(function, model, name="gradients"):
+    """Gradients of `function(*arrays) -> (loss, aux)`: a callable (*arrays, sums=None) → (loss, aux, gradients).
+
+    Args:
+        model: whose trainable variables they are of. name: under which its shapes are counted.
+
+    gradients: list in the order of `model.trainable_variables`, added to `sums` where given, which are used up.
+    """
+    return _counted(_native.compile_gradients(function, model), name)
+
+
 zero_gradients = _native.zero_gradients
 compile_update = _native.compile_update
 fast_updates = _native.fast_updates
 to_host = _native.to_host
 while_loop = _native.while_loop
 fit_arguments = _native.fit_arguments
+peak_device_memory = _native.peak_device_memory
+
+
+def _counted(run, name):
+    """`run` as it is; the shapes that it is called with are counted."""
+    seen = set()
+
+    def counted(*arrays, **options):
+        # An option says which program it is by being there; its own shapes follow from the model.
+        given = tuple(option for option, value in options.items() if value is not None)
+        shapes = (given, *(tuple(np.shape(leaf)) for leaf in keras.tree.flatten(arrays)))
+        if shapes not in seen:
+            seen.add(shapes)
+            meet_shape(name, len(seen))
+        return run(*arrays, **options)
+
+    return counted

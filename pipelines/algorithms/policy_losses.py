@@ -29,6 +29,7 @@ def reinforce_loss(
     advantages: Float[Array, "b"],
     response_mask: Bool[Array, "b t"],
     response_count: Scalar | None = None,
+    importance_weights: Float[Array, "b t"] | None = None,
 ) -> Float[Array, ""]:
     """`-mean(advantage * log pi(response))`: its gradient is the policy gradient, its value means nothing.
 
@@ -37,6 +38,8 @@ def reinforce_loss(
         advantages: float (b,). One a response, constant to the gradient.
         response_mask: bool (b, t). True where the policy sampled the token.
         response_count: float or None. Responses in the whole batch, default b.
+        importance_weights: float (b, t) or None. Factor of each token's term, constant to the gradient; see
+            `importance.truncated_importance_weights`.
 
     Returns:
         float ().
@@ -44,21 +47,28 @@ def reinforce_loss(
     Source: Williams 1992; with a KL in the reward, arXiv:2403.08295, section "Reinforcement learning from human
     feedback".
     """
-    weights = reinforce_weights(advantages, response_mask)
+    weights = reinforce_weights(advantages, response_mask, importance_weights)
     terms = ops.sum(ops.where(response_mask, log_probs, 0) * weights, axis=-1)
     return -ops.sum(terms) / _count(terms, response_count)
 
 
-def reinforce_weights(advantages: Float[Array, "b"], response_mask: Bool[Array, "b t"]) -> Float[Array, "b t"]:
+def reinforce_weights(
+    advantages: Float[Array, "b"],
+    response_mask: Bool[Array, "b t"],
+    importance_weights: Float[Array, "b t"] | None = None,
+) -> Float[Array, "b t"]:
     """What each token's log-probability counts for in `reinforce_loss` of one response, which is minus their sum.
 
     Args:
-        advantages: float (b,). response_mask: bool (b, t).
+        advantages: float (b,). response_mask: bool (b, t). importance_weights: float (b, t) or None.
 
     Returns:
         float (b, t), 0 where nothing was sampled; constant to the gradient.
     """
-    return ops.where(response_mask, _constant(advantages)[:, None], 0)
+    weights = _constant(advantages)[:, None]
+    if importance_weights is not None:
+        weights = weights * _constant(importance_weights)
+    return ops.where(response_mask, weights, 0)
 
 
 def clipped_sequence_loss(
@@ -68,6 +78,7 @@ def clipped_sequence_loss(
     response_mask: Bool[Array, "b t"],
     clip_range: float,
     response_count: Scalar | None = None,
+    importance_weights: Float[Array, "b t"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, "b"], Bool[Array, "b"]]:
     """Clipped surrogate with one ratio for a whole response: for several updates on the same samples.
 
@@ -78,6 +89,8 @@ def clipped_sequence_loss(
         response_mask: bool (b, t). True where the policy sampled the token.
         clip_range: float > 0. The ratio is trusted in [1 - clip_range, 1 + clip_range].
         response_count: float or None. Responses in the whole batch, default b.
+        importance_weights: float (b, t) or None. Factor of each token's part of the gradient; the values returned are
+            those without it.
 
     Returns:
         loss: float (). ratio: float (b,), exactly 1 where the policy is the one that sampled.
@@ -87,6 +100,9 @@ def clipped_sequence_loss(
     arXiv:2402.14740.
     """
     log_ratio = ops.where(response_mask, log_probs - _constant(old_log_probs), 0)
+    if importance_weights is not None:
+        # Equal in value; the gradient of each token's logarithm is weighted.
+        log_ratio = _constant(log_ratio) + _constant(importance_weights) * (log_ratio - _constant(log_ratio))
     ratio = ops.exp(ops.sum(log_ratio, axis=-1))
     advantages = _constant(advantages)
     trusted = ops.clip(ratio, 1 - clip_range, 1 + clip_range)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_keras.files import write_text
+from pipelines.commands.memory import memory_lines
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import shipped_workflows
 from pipelines.host.run_folder import folders_with_stages, stage_folder
@@ -51,8 +52,12 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """`plan FILE`: what would run, and why."""
+    """`plan FILE`: what would run, and why; with `--memory` what it needs of a device's memory."""
     loaded = _load(options)
+    if options.memory is not None:
+        lines, misfits = memory_lines(loaded, options.memory or None)
+        _print("\n".join(lines))
+        return ConfigError.exit_code if misfits else 0
     check_data(loaded)
     folder = run_folder(options, loaded)
     planned = planning.plan(loaded.workflow, loaded.base_folder, folder)

@@ -106,8 +106,19 @@ def normalized(text: str) -> str:
     """A text without what does not change its content: case, spaces, punctuation, and the form of its characters
     (Unicode NFKC). A text of nothing but punctuation keeps it."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(" " if unicodedata.category(letter).startswith("P") else letter for letter in plain).split()
+    words = plain.translate(_SPACES).split()
     return " ".join(words or plain.split())
+
+
+class _SpaceForPunctuation(dict[int, int]):
+    """Code point → that of a space for punctuation, else itself; filled as letters come."""
+
+    def __missing__(self, letter: int) -> int:
+        self[letter] = ord(" ") if unicodedata.category(chr(letter)).startswith("P") else letter
+        return self[letter]
+
+
+_SPACES = _SpaceForPunctuation()
 
 
 def _asked(messages: Sequence[Message]) -> list[Sequence[Message]]:

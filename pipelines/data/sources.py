@@ -13,7 +13,7 @@ from pipelines.data.rejects import Rejects
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_path
 from pipelines.schema.data import FileData, TaskData
-from pipelines.tasks import task
+from pipelines.tasks import kept, task
 
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
@@ -111,7 +111,7 @@ def _task_rows(spec: TaskData, seed: int) -> list[Row]:
     built_in = task(spec.task)
     place = f"{spec.task}/{spec.split}"
     if spec.split == "pretraining":
-        texts = built_in.pretraining_texts(spec.size, seed)
+        texts = kept.texts(built_in, spec.size, seed)
         return [Row({"text": text}, f"{place}:{number}") for number, text in enumerate(texts, 1)]
     return [
         Row(
@@ -125,7 +125,7 @@ def _task_rows(spec: TaskData, seed: int) -> list[Row]:
             },
             f"{place}:{number}",
         )
-        for number, item in enumerate(built_in.prompts(spec.split, spec.size, seed), 1)
+        for number, item in enumerate(kept.prompts(built_in, spec.split, spec.size, seed), 1)
     ]
 
 

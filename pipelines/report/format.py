@@ -63,6 +63,11 @@ def gib(value: Any) -> str:
     return f"{value:.2f} GiB" if is_finite_number(value) else MISSING
 
 
+def of_device(whose: str | None) -> str:
+    """Behind a peak: " of the device" where it is not that of the process."""
+    return " of the device" if whose == "device" else ""
+
+
 def words(name: str | None) -> str:
     """A stage kind for readers: `reward_modeling` → `reward modeling`."""
     return (name or "stage").replace("_", " ")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.host.progress import duration
+from pipelines.report.format import of_device
 from pipelines.report.parts import Figures, KindReport
 from pipelines.report.records import is_finite_number
 from pipelines.report.words import agreement, compares, loss_words, over_seeds
@@ -45,7 +46,7 @@ def _stage(figures: dict[str, Any]) -> str:
     if is_finite_number(figures.get("seconds")):
         parts.append(duration(figures["seconds"]))
     if is_finite_number(figures.get("peak_memory_gib")):
-        parts.append(f"{figures['peak_memory_gib']:.2f} GiB")
+        parts.append(f"{figures['peak_memory_gib']:.2f} GiB{of_device(figures.get('peak_memory_of'))}")
     return ", ".join(parts) or "finished"
 
 

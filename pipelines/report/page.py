@@ -68,6 +68,7 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         interval=report_format.interval,
         seconds=report_format.seconds,
         gib=report_format.gib,
+        of_device=report_format.of_device,
         words=report_format.words,
         visible=report_format.visible,
     )

@@ -26,7 +26,10 @@ class StageRecord:
         kind: its kind, such as `reward_modeling`.
         key: hash that decides whether the stage is skipped.
         seconds: wall time of the stage.
-        peak_memory_gib: highest resident memory of its process, GiB.
+        throughput: how fast it was, as of `pipelines.measures.throughput.Throughput.figures`.
+        programs: name of a program to the number of shapes that it was called with, each of which is compiled.
+        peak_memory_gib: most memory that it held, GiB. peak_memory_of: "device" of an accelerator, or "process", its
+            resident memory.
         backend: Keras backend it ran on; None where it loaded none.
         versions: package name to version.
         config: the stage's resolved configuration. inputs: the stages whose results it read.
@@ -41,6 +44,9 @@ class StageRecord:
     key: str | None = None
     seconds: float | None = None
     peak_memory_gib: float | None = None
+    throughput: dict[str, Any] = field(default_factory=dict)
+    programs: dict[str, int] = field(default_factory=dict)
+    peak_memory_of: str | None = None
     backend: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -212,6 +218,9 @@ def _read_stage(folder: Path, name: str) -> StageRecord:
         key=about.get("key"),
         seconds=about.get("seconds"),
         peak_memory_gib=about.get("peak_memory_gib"),
+        throughput=about.get("throughput") or {},
+        programs=about.get("programs") or {},
+        peak_memory_of=about.get("peak_memory_of"),
         backend=about.get("backend"),
         versions=about.get("versions") or {},
         config=about.get("config") or {},

@@ -16,8 +16,8 @@ def over_seeds(run: RunRecord, summaries: Sequence[Figures], reports: Sequence[K
         reports: what the kinds add; the last kind's rows stand first.
 
     Returns:
-        `values`, the seeds; `stages`, those that run once for each; `parts`, seed to `{seconds, peak_memory_gib}` of
-        these stages; `table`, a list of rows as `_row` describes them.
+        `values`, the seeds; `stages`, those that run once for each; `parts`, seed to `{seconds, peak_memory_gib,
+        peak_memory_of}` of these stages; `table`, a list of rows as `_row` describes them.
     """
     wanted: dict[str, SeedFigure] = {}
     for summary in summaries:
@@ -37,9 +37,11 @@ def over_seeds(run: RunRecord, summaries: Sequence[Figures], reports: Sequence[K
 
 def _usage(part: RunRecord) -> Figures:
     own = [stage for stage in part.stages if stage.name in part.repeated]
+    fullest = max(own, key=lambda stage: stage.peak_memory_gib or 0, default=None)
     return {
         "seconds": math.fsum(stage.seconds or 0 for stage in own),
-        "peak_memory_gib": max((stage.peak_memory_gib or 0 for stage in own), default=None),
+        "peak_memory_gib": None if fullest is None else fullest.peak_memory_gib or 0,
+        "peak_memory_of": None if fullest is None else fullest.peak_memory_of,
     }
 
 

@@ -2,7 +2,8 @@
 
 What is read, for every folder `stages/<name>/` that holds a `stage.json` (a finished stage):
 
-- `stage.json`: `{name, kind, key, seconds, peak_memory_gib, backend, versions, config, inputs}`, written by the runner.
+- `stage.json`: `{name, kind, key, seconds, peak_memory_gib, peak_memory_of, throughput, programs, backend, versions,
+  config, inputs}`, written by the runner; `peak_memory_of` is "device", an accelerator, or "process".
 - `final.json`: the dict the stage returned; what of it is looked at, the kind's report says (`stages/<kind>/report/`).
 - `metrics.jsonl`: rows `{"step": int, name: number}`; training and `eval_` rows may be separate. Names as in TRL.
 - `samples.jsonl`: `{"step"?, "prompt", "completion", "reward"?}` of one policy, or `{"prompt", "answer"?,
@@ -10,8 +11,9 @@ What is read, for every folder `stages/<name>/` that holds a `stage.json` (a fin
 
 What is written: `summary.json` with
 - `name`, `seed`, `backend`, `versions`;
-- `stages.<name>.{kind, key, seconds, peak_memory_gib, backend, loss, final}`; `loss` is `{first, last, heldout_first,
-  heldout_last}` of a stage that was trained by a loss, else null;
+- `stages.<name>.{kind, key, seconds, peak_memory_gib, peak_memory_of, throughput, programs, backend, loss, final}`;
+  `loss` is `{first, last, heldout_first, heldout_last}` of a stage that was trained by a loss, else null; `throughput`
+  and `programs` see docs/throughput.md;
 - what the kinds add (`KindReport.summarize`).
 
 Of a run with `seeds` these are the figures of the first seed, and there is
@@ -72,6 +74,9 @@ def _stage_figures(stage: StageRecord) -> Figures:
         "key": stage.key,
         "seconds": stage.seconds,
         "peak_memory_gib": stage.peak_memory_gib,
+        "throughput": stage.throughput,
+        "programs": stage.programs,
+        "peak_memory_of": stage.peak_memory_of,
         "backend": stage.backend,
         "loss": _losses(stage),
         "final": stage.final,

@@ -145,6 +145,7 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
             "key": stage.key,
             "seconds": None,
             "peak_memory_gib": None,
+            "peak_memory_of": None,
             "backend": stage.backend,
             "versions": stage.parts["versions"],
             "config": plain(loaded.workflow.stages[stage.name]),

@@ -18,11 +18,13 @@ from typing import Any
 
 import pydantic
 
+from gemma_keras.program_shapes import counting_shapes
 from pipelines.host import imports
 from pipelines.host.activity import Activity
 from pipelines.host.errors import InternalError, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.process_memory import peak_memory_gib
+from pipelines.measures.throughput import Throughput
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
 from pipelines.schema.model import Model, ScratchModel
 from pipelines.stages import registry
@@ -53,11 +55,30 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
         )  # fmt: skip
         with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
             function = registry.stage_function(about["kind"])
-        final = function(config, context)
+        context.throughput = Throughput(_product_peak)
+        with counting_shapes() as programs:
+            final = function(config, context)
     write_json(output / "final.json", {**final, "warnings": context.warnings} if context.warnings else final)
+    about["throughput"] = context.throughput.figures()
+    about["programs"] = programs
     about["seconds"] = round(time.perf_counter() - started, 3)
-    about["peak_memory_gib"] = round(peak_memory_gib(), 3)
+    peak, of = peak_memory()
+    about |= {"peak_memory_gib": round(peak, 3), "peak_memory_of": of}
     write_json(output / "stage.json", about)
+
+
+def _product_peak(dtype: str) -> float:
+    from gemma_keras.backends.product_peak import product_peak
+
+    return product_peak(dtype)
+
+
+def peak_memory() -> tuple[float, str]:
+    """GiB of the device where the stage's backend had one, else of this process, and which of the two it is."""
+    # Not imported: a stage that computed nothing has loaded no backend.
+    backends = sys.modules.get("gemma_keras.backends")
+    on_device = None if backends is None else backends.peak_device_memory()
+    return (peak_memory_gib(), "process") if on_device is None else (on_device / 2**30, "device")
 
 
 def stop_on_signals() -> None:

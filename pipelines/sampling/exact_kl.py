@@ -35,7 +35,7 @@ class ExactKL:
                 states = chosen_states(model.backbone(inputs), inputs["target_positions"], inputs.get("target_rows"))
                 return ops.cast(states, "float32")  # as bfloat16 has no numpy type; the values are exact
 
-            return backends.compile_forward(run, [model])
+            return backends.compile_forward(run, [model], "hidden_states")
 
         def kl_of(hidden: list[Any]) -> Any:
             log_probs = []
@@ -49,7 +49,9 @@ class ExactKL:
 
         self._reference = reference
         self._policy_hidden, self._reference_hidden = (hidden_of(model) for model in models)
-        self._kl = backends.compile_forward(lambda inputs: kl_of([inputs["policy"], inputs["reference"]]), models)
+        self._kl = backends.compile_forward(
+            lambda inputs: kl_of([inputs["policy"], inputs["reference"]]), models, "exact_kl"
+        )
         self._micro_batch_size = micro_batch_size
         self._most_positions = max(1, DENSE_LOGITS // (2 * policy.config.vocabulary_size))
 

@@ -6,6 +6,7 @@ them b rows, t positions, m targets.
 
 import dataclasses
 import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,13 @@ import numpy as np
 from gemma_keras import backends
 from gemma_keras.generation import generate_tokens
 from gemma_keras.inputs.padding import padded
+from gemma_keras.program_shapes import shapes_met
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
 from pipelines.data.shapes import length_rungs, rung_for
 from pipelines.host.progress import Progress
+from pipelines.measures.model_flops import FORWARD, keys_of_answers, model_flops
+from pipelines.measures.throughput import SAMPLING, Throughput
 from pipelines.sampling.parts import Arrays, scoring_parts
 from pipelines.sampling.prompts import Prompts
 
@@ -108,11 +112,14 @@ class Sampling:
         batch_size: sequences sampled at once; fewer where whole prompts need it, whose samples share a prefill.
         seed, stage: draws are keyed by (seed, stage, step, prompt, sample).
         with_entropy: whether rollouts have an `entropy`.
+        most_widths: how many widths prompts are padded to; fewer than three where other calls of the same stage take
+            another number of samples a prompt, which are shapes of their own.
+        throughput: adds up sampled tokens and the time they take; default one of its own.
     """
 
     def __init__(
         self, model: Any, max_new_tokens: int, temperature: float, batch_size: int, seed: int, stage: str,
-        with_entropy: bool = False,
+        with_entropy: bool = False, most_widths: int = 3, throughput: Throughput | None = None,
     ) -> None:  # fmt: skip
         self.model = model
         self.max_new_tokens = max_new_tokens
@@ -121,6 +128,8 @@ class Sampling:
         self.seed = seed
         self.stage = stage
         self.with_entropy = with_entropy
+        self.most_widths = most_widths
+        self.throughput = throughput or Throughput()
 
     def sample(
         self,
@@ -148,7 +157,7 @@ class Sampling:
         )
         asked = [prompts.token_ids[i] for i in index]
         ids, is_token = padded(asked, self.model.config.pad_token_id, prompts.length, side="left")
-        rungs = length_rungs(prompts.length)
+        rungs = length_rungs(prompts.length)[-self.most_widths :]
         order = np.argsort([rung_for(len(prompt), rungs) for prompt in asked], kind="stable")
         batch = self.batch_size - self.batch_size % k or self.batch_size  # whole prompts, where one fits
         parts = []
@@ -156,8 +165,12 @@ class Sampling:
             part = order[start : start + batch]
             filled = np.concatenate([part, np.repeat(part[:1], batch - len(part))])
             width = rung_for(int(is_token[part].sum(axis=1).max()), rungs)
-            found = self._generate(ids[filled, -width:], is_token[filled, -width:], draws[filled], math.gcd(k, batch))
+            shared = math.gcd(k, batch)
+            started, shapes_before = time.perf_counter(), shapes_met()
+            found = self._generate(ids[filled, -width:], is_token[filled, -width:], draws[filled], shared)
+            seconds, has_compiled = time.perf_counter() - started, shapes_met() > shapes_before
             parts.append([values[: len(part)] for values in found])
+            self._count(is_token[part[::shared]].sum(axis=1), parts[-1][1].sum(axis=1), seconds, has_compiled)
             if progress is not None:
                 progress.advance(len(part), work=int(parts[-1][1].sum()))
         back = np.argsort(order)
@@ -168,6 +181,12 @@ class Sampling:
         ]
         finished, *measured = rest
         return Rollout(index, ids, is_token, response_ids, response_mask, finished, texts, *measured)
+
+    def _count(self, prompt_lengths: np.ndarray, lengths: np.ndarray, seconds: float, has_compiled: bool) -> None:
+        keys = keys_of_answers(prompt_lengths, lengths)
+        tokens = int(lengths.sum())
+        flops = model_flops(self.model.config, keys, tokens, FORWARD)
+        self.throughput.count(SAMPLING, tokens, seconds, flops, self.model.compute_dtype, has_compiled)
 
     def _generate(self, ids: np.ndarray, is_token: np.ndarray, draws: np.ndarray, shared: int) -> list[np.ndarray]:
         """The arrays of `Generated`, of rows of which each `shared` in turn have one prompt."""
@@ -192,7 +211,7 @@ class ResponseScorer:
     def __init__(self, model: Any, temperature: float, micro_batch_size: int) -> None:
         self._micro_batch_size = micro_batch_size
         self._run = backends.compile_forward(
-            lambda inputs: model.score(inputs, temperature, with_entropy=True), [model]
+            lambda inputs: model.score(inputs, temperature, with_entropy=True), [model], "log_probs"
         )
 
     def __call__(self, rollout: Rollout) -> tuple[np.ndarray, np.ndarray]:

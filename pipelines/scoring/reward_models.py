@@ -9,7 +9,7 @@ import numpy as np
 from gemma_keras import backends
 from gemma_keras.inputs.padding import padded
 from pipelines.data.batches import bucket
-from pipelines.data.layout import Part, lay_out, may_pack, step_layout
+from pipelines.data.layout import MOST_SHAPES, Part, lay_out, may_pack, step_layout
 from pipelines.data.shapes import alike_lengths, rung_for
 from pipelines.sampling.widths import quarters
 
@@ -18,7 +18,7 @@ PACKED_INPUTS = ("token_ids", "padding_mask", "positions", "segment_ids", "rewar
 
 
 class SequenceScorer:
-    """Scores sequences in batches of one shape.
+    """Scores sequences in batches of at most four shapes, however different the calls are in number and lengths.
 
     Args:
         model: GemmaRewardModel; its present weights are used at each call.
@@ -28,15 +28,16 @@ class SequenceScorer:
     def __init__(self, model: Any, batch_size: int = 64) -> None:
         self._model = model
         self._batch_size = batch_size
-        self._forward = backends.compile_forward(lambda batch: model(batch), [model])
+        self._shapes: set[tuple[int, ...]] = set()
+        self._forward = backends.compile_forward(lambda batch: model(batch), [model], "reward_scores")
 
     def raw_scores(self, sequences: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
         """The score at the last token of each sequence.
 
         Args:
             sequences: ids of prompt and response together, at least one each.
-            length: of the longest that may come; at most four shapes are compiled for it. Default one, the bucket of
-                the longest of these.
+            length: of the longest that may come in any call; what there is besides four shapes for it is padded to
+                one of them. Default the bucket of the longest of these.
 
         Returns:
             float32 (n,), not normalised; `model.normalized` does that.
@@ -44,11 +45,12 @@ class SequenceScorer:
         if not sequences:
             return np.zeros(0, np.float32)
         lengths = np.array([len(sequence) for sequence in sequences])
-        rungs = quarters(length) if length else [bucket(int(lengths.max()))]
-        layout = step_layout(lengths, rungs[-1], self._batch_size)
+        top = length or bucket(int(lengths.max()))
+        rungs = quarters(top) if length else [top]
+        layout = step_layout(lengths, top, self._batch_size)
         pad_token_id = self._model.config.pad_token_id
         scores = np.zeros(len(sequences), np.float32)
-        if layout is not None:
+        if layout is not None and self._may_use(layout.width, layout.row_counts[-1], layout.most_items()):
             for part in layout.parts[0]:
                 chosen = [sequences[i] for i in part.items]
                 batch = packed_reward_inputs(
@@ -56,13 +58,22 @@ class SequenceScorer:
                 )
                 scores[part.items] = backends.to_host(self._forward(batch))[: len(chosen)]
             return scores
-        if may_pack(len(sequences), rungs[-1], self._batch_size):
+        if may_pack(len(sequences), top, self._batch_size):
             rungs = rungs[-1:]  # other steps are packed: one shape more
         for rows in alike_lengths(np.arange(len(sequences)), lengths, self._batch_size):
             width = rung_for(int(lengths[rows[-1]]), rungs)
+            width = width if self._may_use(width) else rungs[-1]
             batch = reward_inputs([sequences[row] for row in rows], self._batch_size, width, pad_token_id)
             scores[rows] = backends.to_host(self._forward(batch))[: len(rows)]
         return scores
+
+    def _may_use(self, *shape: int) -> bool:
+        """Whether a shape has come before, or may still come: the last of four is kept for a row a sequence at the full
+        length, which takes whatever fits no other."""
+        if shape not in self._shapes and len(self._shapes) == MOST_SHAPES - 1:
+            return False
+        self._shapes.add(shape)
+        return True
 
 
 def reward_inputs(

@@ -16,6 +16,7 @@ from pipelines.host.activity import Activity
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_model, find_path
 from pipelines.host.progress import Progress
+from pipelines.measures.throughput import Throughput
 from pipelines.schema.base import StageConfig
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.model import ScratchModel
@@ -36,6 +37,7 @@ class StageContext:
         quiet: show no progress.
         warnings: what has been said to `warn`; the runner adds it to the stage's final figures, for the report.
         activity: shows what is being done where no progress is; None shows nothing.
+        throughput: adds up how fast the stage trains and samples.
     """
 
     name: str
@@ -47,6 +49,7 @@ class StageContext:
     quiet: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
     activity: Activity | None = dataclasses.field(default=None, repr=False)
+    throughput: Throughput = dataclasses.field(default_factory=Throughput, repr=False)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 
     def model_source(self, from_: str | None) -> str | Path:

@@ -3,9 +3,10 @@ exists.
 
     <kind>/config.py    one `StageConfig` whose `kind` is the folder's name: fields, roles, problems, produces
     <kind>/run.py       `run(config, context) -> dict of final figures`
+    <kind>/memory.py    `needs(config, sized) -> list of Usage`, what it takes of a device; may be missing
     <kind>/report.py    `REPORT`, a `KindReport`: what the kind adds to summary and report; may be missing
 
-`config.py` and `report.py` load no Keras.
+`config.py`, `memory.py` and `report.py` load no Keras.
 """
 
 import functools
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.host.registry import class_in
+from pipelines.memory.usage import Sized, Usage
 from pipelines.report.parts import KindReport
 from pipelines.schema.base import StageConfig
 from pipelines.stages.context import StageContext
@@ -33,6 +35,7 @@ _NOT_YET = ("dpo", "ipo", "kto", "orpo", "simpo", "cpo")
 """Kinds that others have and people ask for: training on preferences without a reward model."""
 
 StageFunction = Callable[[Any, StageContext], dict[str, Any]]
+MemoryFunction = Callable[[Any, Sized], list[Usage]]
 
 KINDS: dict[str, type[StageConfig]] = {
     folder: class_in(importlib.import_module(f"pipelines.stages.{folder}.config"), StageConfig) for folder in FOLDERS
@@ -63,6 +66,12 @@ def producers(product: str | None) -> list[str]:
 def stage_function(kind: str) -> StageFunction:
     """What runs a stage of a kind. Loads Keras: for the stage's own process."""
     return importlib.import_module(f"pipelines.stages.{kind}.run").run
+
+
+def memory_function(kind: str) -> MemoryFunction | None:
+    """What says how much memory a stage of a kind takes; None where its folder has nothing that does."""
+    module = f"pipelines.stages.{kind}.memory"
+    return None if importlib.util.find_spec(module) is None else importlib.import_module(module).needs
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from pipelines.data.packing import Encoded
 from pipelines.data.shapes import alike_lengths, length_rungs
 from pipelines.schema.base import TrainingOptions
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
+from pipelines.training.flops import training_flops
 from pipelines.training.language_batches import language_batches
 from pipelines.training.loop import Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
@@ -58,8 +59,9 @@ def train_language_model(
         alike = alike_lengths(np.arange(len(heldout)), np.array(heldout_lengths), size)
         heldout_batches = language_batches(heldout, [alike], *options)
     trainer = Trainer(
-        model, next_token_loss_sum, OptimizerSettings.of(config), count_updates(len(training), config), context
-    )
+        model, next_token_loss_sum, OptimizerSettings.of(config), count_updates(len(training), config), context,
+        throughput=context.throughput, count_flops=training_flops(model),
+    )  # fmt: skip
     return trainer.fit(
         map(list, training_batches()),
         None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),

@@ -20,9 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from gemma_keras import backends
+from gemma_keras.program_shapes import shapes_met
 from pipelines.host.errors import DataError, WorkflowError
 from pipelines.host.progress import Progress
 from pipelines.measures.metrics import curve_flatness
+from pipelines.measures.throughput import TRAINING, Throughput
 from pipelines.training.dropout_keys import DROPOUT_KEYS, dropout_keys
 from pipelines.training.optimizers import OptimizerSettings, build_optimizer, learning_rate_schedule
 
@@ -36,10 +38,11 @@ LossFunction = Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
 
 
 class Surroundings(Protocol):
-    """What `Trainer` uses of a stage's context: the key of its draws, and where figures go."""
+    """What training uses of a stage's context: the key of its draws, and where figures go."""
 
     name: str
     seed: int
+    throughput: Throughput
 
     def log(self, step: int, **metrics: Any) -> None:
         """Write a row of metrics."""
@@ -71,6 +74,8 @@ class Trainer:
         count_units: batch of arrays -> how many loss-bearing units it has; default its target tokens.
         summarize: {name of an array in aux: all micro-batches' rows, concatenated} -> dict of floats to log; default
             nothing.
+        throughput: adds up tokens and time of the updates; default one of its own.
+        count_flops: batch of arrays -> operations that its real tokens need, see `training_flops`; default not counted.
 
     Each `update` and `evaluate` takes numpy arrays; every new set of shapes is compiled once, so keep shapes fixed and
     fill rows up with units that do not count. With an adapter that drops inputs a batch to learn from has `row_index`,
@@ -86,6 +91,8 @@ class Trainer:
         context: Surroundings | None = None,
         count_units: Callable[[Batch], int] = count_target_tokens,
         summarize: Callable[[dict[str, np.ndarray]], dict[str, float]] | None = None,
+        throughput: Throughput | None = None,
+        count_flops: Callable[[Batch], float] | None = None,
     ) -> None:
         self.model = model
         self.loss_function = loss_function
@@ -94,6 +101,8 @@ class Trainer:
         self.context = context
         self.count_units = count_units
         self.summarize = summarize
+        self.throughput = throughput or Throughput()
+        self.count_flops = count_flops
         self.learning_rate = learning_rate_schedule(
             settings.schedule, settings.learning_rate, total_steps, settings.warmup_fraction
         )
@@ -103,12 +112,10 @@ class Trainer:
         self.skipped = 0
         self.skipped_in_a_row = 0
         self._gradients = backends.compile_gradients(self._loss_of, model)
-        self._forward = backends.compile_forward(self._loss_of, [model])
+        self._forward = backends.compile_forward(self._loss_of, [model], "heldout_loss")
         self._apply = backends.compile_update(self.optimizer, model)
         self._sums_up = False
         self._drops = any(options.dropout > 0 for options in getattr(model, "adapters", {}).values())
-        self._timed_tokens = 0
-        self._timed_seconds = 0.0
 
     def update(self, micro_batches: Sequence[Batch]) -> dict[str, float]:
         """One step of the optimizer on the micro-batches of one global batch.
@@ -118,14 +125,14 @@ class Trainer:
 
         Returns:
             `loss` (mean over all units), scalars of aux (likewise), `learning_rate`, `grad_norm` (before clipping),
-            `num_tokens` (real tokens seen so far), `skipped_updates`, `step_time` in seconds, `tokens_per_second`, what
-            `summarize` adds.
+            `num_tokens` (real tokens seen so far), `skipped_updates`, `step_time` in seconds, what `summarize` adds;
+            `throughput` has how fast it went.
 
         Raises:
             DataError: no token of the whole batch bears loss.
             NonFiniteTrainingError: the third update in a row whose loss or gradient is not finite.
         """
-        started = time.perf_counter()
+        started, shapes_before = time.perf_counter(), shapes_met()
         units = sum(self.count_units(batch) for batch in micro_batches)
         if not units:
             raise DataError(
@@ -154,9 +161,10 @@ class Trainer:
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
         }
-        metrics |= self._count_update(micro_batches, started, math.isfinite(grad_norm))
+        seconds, has_compiled = time.perf_counter() - started, shapes_met() > shapes_before
+        metrics |= self._count_update(micro_batches, seconds, has_compiled, math.isfinite(grad_norm))
         if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            self.log(**metrics)
+            self._log_update(metrics)
             raise NonFiniteTrainingError(
                 f"{MAX_SKIPPED_IN_A_ROW} updates in a row, the last one update {self.step - 1}, had a loss or gradient "
                 "that is not finite; weights and optimizer stand as before the first of them. Lower learning_rate "
@@ -199,7 +207,7 @@ class Trainer:
         Returns:
             dict: `train_loss` (mean of the last tenth of the updates), `eval_loss` (at the end, None without held-out
             data), `eval_loss_curve` ([[step, loss], ...]), `eval_loss_flatness`, `steps`, `tokens`,
-            `tokens_per_second`, `skipped_updates`.
+            `tokens_per_second` (without updates that compiled, None where all did), `skipped_updates`.
         """
         losses: list[float] = []
         curve: list[tuple[int, float]] = []
@@ -215,7 +223,7 @@ class Trainer:
         for micro_batches in self.with_progress(global_batches):
             metrics = self.update(micro_batches)
             losses.append(metrics["loss"])
-            self.log(**metrics)
+            self._log_update(metrics)
             if eval_every and self.step % eval_every == 0:
                 measure()
         if not curve or curve[-1][0] != self.step:
@@ -228,7 +236,7 @@ class Trainer:
             "eval_loss_flatness": curve_flatness(curve),
             "steps": self.step,
             "tokens": self.tokens,
-            "tokens_per_second": self.tokens_per_second,
+            "tokens_per_second": self.throughput.tokens_per_second(TRAINING),
             "skipped_updates": self.skipped,
         }
 
@@ -236,6 +244,9 @@ class Trainer:
         """Write metrics under the number of updates done so far."""
         if self.context is not None:
             self.context.log(self.step, **metrics)
+
+    def _log_update(self, metrics: dict[str, float]) -> None:
+        self.log(**metrics, **self.throughput.row(TRAINING))
 
     def with_progress(self, global_batches: Iterable[Sequence[Batch]]) -> Iterator[Sequence[Batch]]:
         """The same batches, with the stage's progress display moved on after each."""
@@ -247,11 +258,6 @@ class Trainer:
                 tokens_before = self.tokens
                 yield micro_batches
                 progress.advance(work=self.tokens - tokens_before)
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Real tokens a second after the first update, which is mostly compilation; None before the second."""
-        return self._timed_tokens / self._timed_seconds if self._timed_seconds else None
 
     def _loss_of(self, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         return self.loss_function(self.model, batch)
@@ -271,22 +277,17 @@ class Trainer:
             metrics.update(self.summarize({name: np.concatenate([part[name] for part in measured]) for name in arrays}))
         return metrics
 
-    def _count_update(self, micro_batches: Sequence[Batch], started: float, applied: bool) -> dict[str, float]:
+    def _count_update(
+        self, micro_batches: Sequence[Batch], seconds: float, has_compiled: bool, applied: bool
+    ) -> dict[str, float]:
         tokens = sum(count_real_tokens(batch) for batch in micro_batches)
-        seconds = time.perf_counter() - started
+        flops = None if self.count_flops is None else sum(map(self.count_flops, micro_batches))
+        self.throughput.count(TRAINING, tokens, seconds, flops, self.model.compute_dtype, has_compiled)
         self.step += 1
         self.tokens += tokens
         self.skipped += not applied
         self.skipped_in_a_row = 0 if applied else self.skipped_in_a_row + 1
-        if self.step > 1:  # the first update is mostly compilation
-            self._timed_tokens += tokens
-            self._timed_seconds += seconds
-        return {
-            "num_tokens": self.tokens,
-            "skipped_updates": self.skipped,
-            "step_time": seconds,
-            "tokens_per_second": tokens / seconds,
-        }
+        return {"num_tokens": self.tokens, "skipped_updates": self.skipped, "step_time": seconds}
 
 
 def model_inputs(batch: Batch) -> dict[str, np.ndarray]:

@@ -56,6 +56,7 @@ def served(name, library, **changes):
         ("train_lora_odd", "ours@graph" if BACKEND == "tensorflow" else "ours"),
         ("update", "ours"),
         *[(name, "ours") for name in ("train_mixed_bfloat16", "generate_top_k", "reward_mixed_bfloat16") if IS_TORCH],
+        *([("reinforce", "ours@bfloat16_rollouts")] if IS_TORCH else []),
     ],
 )
 def test_ours(name, library):

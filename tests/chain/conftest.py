@@ -14,7 +14,10 @@ import pytest
 STAGES = ("pretrained", "sft", "preferences", "reward", "policy", "evaluation")
 TRAINING_STAGES = ("pretrained", "sft", "reward", "policy")
 # What a run measures of the machine and not of the models.
-TIMES = ("step_time", "tokens_per_second", "seconds", "peak_memory_gib")
+TIMES = (
+    "step_time", "seconds", "peak_memory_gib",
+    "tokens_per_second", "model_flops_utilization", "sampling/tokens_per_second", "sampling/model_flops_utilization",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

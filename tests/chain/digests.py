@@ -24,7 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("keras", "numpy", "jax", "jaxlib", "tensorflow", "torch")
 QUICKSTART_KEYS = ("reward_model", "policy", "evaluation")
 # What a run measures of the machine and not of the models.
-TIMES = ("step_time", "tokens_per_second", "seconds", "peak_memory_gib")
+TIMES = (
+    "step_time", "seconds", "peak_memory_gib",
+    "tokens_per_second", "model_flops_utilization", "sampling/tokens_per_second", "sampling/model_flops_utilization",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,6 +16,8 @@ import time
 import numpy as np
 import pytest
 
+from pipelines.data.layout import MOST_SHAPES
+
 STAGES = ("pretrained", "sft", "preferences", "reward", "policy", "evaluation")
 MODEL_FILES = {
     "config.json",
@@ -48,7 +50,7 @@ SECTIONS = [
 # Figures that a run this small does not have.
 MAY_BE_NULL = {
     "eval_loss_flatness", "accuracy", "accuracy_ci95", "first_shown_wins", "margin", "rater", "length_correlation",
-    "loss", "heldout_first", "heldout_last",
+    "loss", "heldout_first", "heldout_last", "tokens_per_second",
 }  # fmt: skip
 
 
@@ -83,6 +85,11 @@ def test_the_summary_has_the_promised_keys(chain, backend):
     assert tuple(summary["stages"]) == STAGES
     for stage in summary["stages"].values():
         assert stage["seconds"] > 0 and 0.1 < stage["peak_memory_gib"] < 4 and stage["final"]
+        assert stage["programs"] and max(stage["programs"].values()) <= MOST_SHAPES, stage["programs"]
+    for name, work in (("pretrained", "training"), ("policy", "training"), ("policy", "sampling")):
+        speed = summary["stages"][name]["throughput"]
+        assert speed[work]["tokens_per_second"] > 0 and 0 < speed[work]["model_flops_utilization"] < 1
+        assert 0 < speed["seconds_to_first_update"] < summary["stages"][name]["seconds"]
     reward_model, policy, evaluation = summary["reward_model"], summary["policy"], summary["evaluation"]
     assert set(reward_model) >= {"stage", "accuracy", "accuracy_ci95", "ceiling", "regret", "regret_ci95", "pairs"}
     assert set(policy) == {"stage", "reward_start", "reward_end", "kl", "kl_sequence", "steps", "reward_source"}
@@ -317,6 +324,7 @@ def seeds(chain_copy):
     return {seed: dataclasses.replace(chain_copy, folder=chain_copy.folder / "seeds" / str(seed)) for seed in (17, 18)}
 
 
+@pytest.mark.once
 def test_a_seed_s_stages_are_those_of_a_plain_run_with_it(chain, seeds):
     """Bit for bit, keys included: the workflow's own seed is 17, so its plain run has the same stages before."""
     plain, ours, other = (run.results(REPEATED) for run in (chain, seeds[17], seeds[18]))

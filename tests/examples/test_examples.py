@@ -47,6 +47,7 @@ def numbers(pattern, output):
     return [float(value) for value in found[0]]
 
 
+@pytest.mark.once
 def test_finetune_with_fit(example, backend):
     output = example("finetune_with_fit")
     assert f"parameters on {backend}" in output
@@ -58,6 +59,7 @@ def test_finetune_with_fit(example, backend):
     assert "same answer after loading: True" in output
 
 
+@pytest.mark.once
 def test_train_reward_model(example, backend):
     output = example("train_reward_model")
     assert f"parameters on {backend}" in output
@@ -67,6 +69,7 @@ def test_train_reward_model(example, backend):
     assert before < 0.8 and after >= 0.9
 
 
+@pytest.mark.once
 def test_policy_optimization(example, backend):
     output = example("policy_optimization")
     assert f"parameters on {backend}" in output

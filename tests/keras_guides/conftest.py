@@ -1,6 +1,5 @@
 """Small models in folders of their own, under the names of the presets that the guides open."""
 
-import os
 import pathlib
 import re
 
@@ -32,11 +31,11 @@ UNUSED = tuple(f"<unused{number}>" for number in range(4))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """TensorFlow traces a program for every prompt's width, minutes in all: there `make test-all` runs the guides."""
-    if os.environ["KERAS_BACKEND"] == "tensorflow":
-        for item in items:
-            if pathlib.Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.slow)
+    """A guide's subject is what it prints, on any backend; on two of them minutes go by with compiling. Only JAX has
+    Keras' distribution."""
+    for item in items:
+        if pathlib.Path(__file__).parent in item.path.parents and item.path.name != "test_distributed.py":
+            item.add_marker(pytest.mark.once)
 
 
 def with_pieces(tokenizer, pieces, family):

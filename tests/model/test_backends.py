@@ -7,6 +7,8 @@ from keras import ops
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, backends
 from gemma_keras.backends import reference
+from gemma_keras.backends.product_peak import best_of_products
+from gemma_keras.program_shapes import counting_shapes
 from gemma_keras.random import generator
 
 
@@ -167,3 +169,19 @@ def test_compiled_forward_reads_the_weights_of_the_moment(tiny_configs):
     before = backends.to_host(forward(ids)).copy()
     model.backbone.final_norm.scale.assign(backends.to_host(model.backbone.final_norm.scale.value) + 1.0)
     np.testing.assert_allclose(backends.to_host(forward(ids)), 2 * before, rtol=1e-5)
+
+
+def test_shapes_are_counted_by_program_and_not_by_value():
+    """A tree's leaves, a number among them; two programs of one name count for themselves."""
+    with counting_shapes() as counts:
+        for rows in ((1, 2, 2), (3,)):
+            double = backends.compile_forward(lambda tree, times: tree["x"] * times, [], "double")
+            for count in rows:
+                found = double({"x": np.full((count, 2), count, np.float32)}, np.float32(count))
+                np.testing.assert_array_equal(backends.to_host(found), np.full((count, 2), count**2))
+    assert counts == {"double": 2}
+
+
+def test_a_product_is_timed_on_the_backend():
+    for dtype in ("float32", "bfloat16"):
+        assert 0 < best_of_products(16, dtype, repeats=1) < 60

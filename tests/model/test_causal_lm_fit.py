@@ -261,3 +261,5 @@ def test_samplers_by_name_and_by_object(tokenizer):
 def test_targets_of_the_users_own_are_refused(still_model):
     with pytest.raises(ValueError, match="`y` is made from `x`"):
         still_model.fit(TEXTS, [1, 2, 3, 4])
+    with pytest.raises(ValueError, match="a weight a token as `sample_weight`"):
+        still_model.fit(TEXTS, class_weight={0: 2.0})

@@ -48,6 +48,7 @@ def test_a_saved_model_comes_back_bit_for_bit(model, folder):
     )
 
 
+@pytest.mark.once
 def test_bfloat16_weights_load_compute_and_come_back(model, folder, tmp_path):
     half = GemmaCausalLM.from_preset(folder, dtype="bfloat16")
     assert {variable.dtype for variable in half.backbone.variables} == {"bfloat16"}
@@ -72,6 +73,7 @@ def test_weights_are_made_once_with_their_final_values(folder, monkeypatch):
     GemmaCausalLM.from_preset(folder)
 
 
+@pytest.mark.once
 def test_a_failed_save_over_a_model_leaves_that_model(model, folder, tmp_path, tiny_configs):
     shutil.copytree(folder, tmp_path / "saved")
     (tmp_path / "saved/notes.txt").write_text("mine")
@@ -92,6 +94,7 @@ def test_a_failed_save_over_a_model_leaves_that_model(model, folder, tmp_path, t
     assert {file.name for file in (tmp_path / "saved").iterdir()} == set(before)
 
 
+@pytest.mark.once
 def test_a_folder_without_a_tokenizer_loads_and_text_is_refused_in_plain_words(model, folder, tmp_path):
     for file in folder.iterdir():
         if file.name not in TOKENIZER_FILES:
@@ -107,6 +110,7 @@ def test_a_folder_without_a_tokenizer_loads_and_text_is_refused_in_plain_words(m
         bare.fit(["red cat"])
 
 
+@pytest.mark.once
 def test_a_published_size_by_name_has_random_weights_of_its_seed(monkeypatch, tiny_configs):
     monkeypatch.setitem(config_module.PUBLISHED_SIZES, "gemma_2b", tiny_configs["gemma"])
     one = GemmaCausalLM.from_preset("gemma_2b_en", load_weights=False, seed=1)
@@ -117,6 +121,7 @@ def test_a_published_size_by_name_has_random_weights_of_its_seed(monkeypatch, ti
     assert (weights_of(one)["embedding"] != weights_of(other)["embedding"]).any()
 
 
+@pytest.mark.once
 def test_a_folder_that_lacks_weights_is_refused(folder, tmp_path):
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     with pytest.raises(CheckpointError, match="no weights"):
@@ -125,6 +130,7 @@ def test_a_folder_that_lacks_weights_is_refused(folder, tmp_path):
         GemmaCausalLM.from_preset(tmp_path / "nowhere")
 
 
+@pytest.mark.once
 def test_prompts_of_every_kind_and_what_comes_back(model):
     options = {"max_length": 24, "stop_token_ids": None, "sampler": "greedy"}
     text = model.generate("red cat", **options)
@@ -144,6 +150,7 @@ def test_prompts_of_every_kind_and_what_comes_back(model):
     assert answer == model.tokenizer.decode(plain["token_ids"][plain["padding_mask"]])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "inputs, text",
     [

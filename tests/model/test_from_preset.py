@@ -16,6 +16,8 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from pipelines import cli
 from pipelines.stages.context import StageContext
 
+pytestmark = pytest.mark.once
+
 TEXTS = ["red cat", "blue dog", "green moon and sun"]
 IDS = np.array([[2, 5, 6, 9]])
 

@@ -40,7 +40,7 @@ def make_model(tokenizer, **changes):
     return GemmaCausalLM(GemmaBackbone(config.replace(**changes), seed=3), tokenizer)
 
 
-@pytest.mark.parametrize("with_adapter", [False, True])
+@pytest.mark.parametrize("with_adapter", [pytest.param(False, marks=pytest.mark.once), True])
 def test_fit_goes_on_bit_for_bit_from_the_file_of_a_checkpoint(tokenizer, tmp_path, with_adapter):
     model = make_model(tokenizer)
     if with_adapter:

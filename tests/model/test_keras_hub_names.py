@@ -69,6 +69,7 @@ def test_the_tokenizer_answers_under_kerashubs_names(tokenizer, tmp_path):
 # --- backbone
 
 
+@pytest.mark.once
 @pytest.mark.needs("keras_hub")
 @pytest.mark.parametrize(
     "name, options",
@@ -106,6 +107,7 @@ def test_the_arguments_of_kerashub_make_kerashubs_model(name, options):
     np.testing.assert_allclose(found[MASK], expected[MASK], atol=1e-4)
 
 
+@pytest.mark.once
 @pytest.mark.needs("keras_hub")
 @pytest.mark.parametrize("name", ["GemmaBackbone", "Gemma3Backbone"])
 def test_every_argument_of_kerashub_is_known_with_its_default(name):
@@ -227,6 +229,7 @@ def randomised(model, seed=1, **options):
     return model
 
 
+@pytest.mark.once
 def test_an_adapter_goes_through_one_file(tiny_configs, tmp_path):
     config = tiny_configs["gemma"]
     first = randomised(GemmaCausalLM(GemmaBackbone(config, seed=2)), rank=2, alpha=6, target_layer_names=["q_proj"])
@@ -251,6 +254,7 @@ def test_an_adapter_goes_through_one_file(tiny_configs, tmp_path):
         wrong.backbone.load_lora_weights(tmp_path / "folder" / "adapter_model.safetensors")
 
 
+@pytest.mark.once
 @pytest.mark.needs("keras_hub")
 @pytest.mark.parametrize("family", ["gemma", "gemma3"])
 def test_an_adapter_file_of_kerashub_gives_kerashubs_logits(tiny_configs, tmp_path, family):

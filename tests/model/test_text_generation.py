@@ -58,6 +58,7 @@ def test_a_row_ended_by_hand_samples_no_more(tiny_configs):
     assert parts.generated().response_mask.sum(axis=1).tolist() == [3, 8] and parts.is_over
 
 
+@pytest.mark.once
 def test_an_answer_ends_before_the_first_stop_string(model, answer):
     assert len(answer) > 20
     stop = answer[8:11]
@@ -70,6 +71,7 @@ def test_an_answer_ends_before_the_first_stop_string(model, answer):
     assert both == [text.split(stop)[0] for text in unstopped]
 
 
+@pytest.mark.once
 def test_pieces_of_a_stream_join_to_the_whole_answer(model, answer):
     options = {"max_length": 48, "seed": 6, "stop_token_ids": None}
     found = list(model.stream("red cat", **options))
@@ -80,6 +82,7 @@ def test_pieces_of_a_stream_join_to_the_whole_answer(model, answer):
     assert "".join(model.stream(TURNS, max_length=48, seed=3)) == whole
 
 
+@pytest.mark.once
 def test_a_stream_never_shows_half_a_character(model, monkeypatch):
     text = "é→ moon é"
     ids = model.tokenizer.encode(text)
@@ -111,6 +114,7 @@ def test_a_stream_never_shows_half_a_character(model, monkeypatch):
     assert "".join(shown) == text and len(shown) > 3
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "text, safe",
     [
@@ -126,6 +130,7 @@ def test_what_may_become_a_stop_string_is_held_back(text, safe):
     assert StopStrings(["\nQ:", "zz"]).safe_part(text) == safe
 
 
+@pytest.mark.once
 def test_the_earliest_stop_string_cuts():
     assert StopStrings(["b", "a"]).cut("xxabxx") == ("xx", True)
     assert StopStrings("b").cut("xxxx") == ("xxxx", False) and StopStrings("b").cut("bx") == ("", True)
@@ -134,6 +139,7 @@ def test_the_earliest_stop_string_cuts():
             StopStrings([wrong] if wrong == "" else wrong)
 
 
+@pytest.mark.once
 def test_several_answers_a_prompt_stand_one_after_the_other(model):
     options = {"max_length": 48, "strip_prompt": True, "seed": 3}
     three = model.generate("red cat", num_return_sequences=3, **options)
@@ -146,6 +152,7 @@ def test_several_answers_a_prompt_stand_one_after_the_other(model):
         model.generate("red cat", num_return_sequences=0)
 
 
+@pytest.mark.once
 def test_without_a_seed_every_call_draws_anew_and_keras_seed_repeats_it(model):
     options = {"max_length": 48, "strip_prompt": True, "stop_token_ids": None}
     keras.utils.set_random_seed(11)
@@ -158,6 +165,7 @@ def test_without_a_seed_every_call_draws_anew_and_keras_seed_repeats_it(model):
     assert random.getstate() == state
 
 
+@pytest.mark.once
 def test_the_seed_of_a_sampler_gives_new_text_each_call_and_the_same_series(model):
     options = {"max_length": 48, "strip_prompt": True, "stop_token_ids": None}
     series = []
@@ -169,6 +177,7 @@ def test_the_seed_of_a_sampler_gives_new_text_each_call_and_the_same_series(mode
     assert model.generate("red cat", **options) != series[0][0]
 
 
+@pytest.mark.once
 def test_padded_arrays_bring_the_room_for_the_answer(model):
     ids = np.array([[2, 5, 6, 0, 0, 0, 0, 0], [2, 7, 8, 9, 0, 0, 0, 0]])
     found = model.generate({"token_ids": ids, "padding_mask": ids > 0}, seed=1, stop_token_ids=None)
@@ -177,6 +186,7 @@ def test_padded_arrays_bring_the_room_for_the_answer(model):
     assert found["padding_mask"].all()
 
 
+@pytest.mark.once
 def test_what_stream_and_stop_do_not_take(model):
     with pytest.raises(ValueError, match="`stream` takes one text.*Received: 2 of kind 'texts'"):
         model.stream(["a", "b"], max_length=20)
@@ -186,7 +196,7 @@ def test_what_stream_and_stop_do_not_take(model):
         model.generate([[2, 5], [2] * 9], max_length=8)
 
 
-@pytest.mark.parametrize("floatx", ["bfloat16", "float16"])
+@pytest.mark.parametrize("floatx", ["bfloat16", pytest.param("float16", marks=pytest.mark.once)])
 def test_half_precision_as_keras_float_type_generates_what_the_explicit_type_does(tiny_configs, floatx):
     config = tiny_configs["gemma3"]
     prompts = {"max_length": 40, "seed": 1, "stop_token_ids": None}

@@ -49,6 +49,7 @@ def test_the_tests_named_above_exist(defect, repository):
     assert re.search(rf"^def {name}\(", (repository / "tests" / file).read_text(), re.MULTILINE)
 
 
+@pytest.mark.once
 def test_no_forward_pass_merges_the_adapter_into_a_kernel(tiny_configs, monkeypatch):
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=3))
     model.enable_lora(rank=5)
@@ -82,6 +83,7 @@ def seen(monkeypatch):
     return shapes
 
 
+@pytest.mark.once
 def test_ragged_prompts_are_read_at_once_and_then_a_token_a_step(tiny_configs, seen):
     """Whatever `max_length` is, and however unequal the prompts are."""
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=3))
@@ -94,6 +96,7 @@ def test_ragged_prompts_are_read_at_once_and_then_a_token_a_step(tiny_configs, s
         )  # the room of the shorter prompt, 53 tokens, in steps of 8; the prompts' own pass included
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("family", ["gemma", "gemma2"])
 def test_a_turn_ends_at_end_of_turn_and_the_batch_with_its_last_row(tiny_configs, family, seen):
     """All weights but the embedding are zero, so that the longest row of one direction is chosen at once."""

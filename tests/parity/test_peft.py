@@ -10,6 +10,8 @@ import pytest
 
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
 
+pytestmark = pytest.mark.once
+
 ORACLE = pathlib.Path(__file__).parent / "transformers_oracle"
 NAMES = ("gemma1_mqa", "gemma2", "gemma3")
 IDS = np.random.default_rng(7).integers(5, 60, (2, 9)).astype(np.int32)

@@ -78,6 +78,7 @@ def test_bfloat16_chooses_the_same_token(model, oracle):
     assert same >= 0.99 and spread < 0.1
 
 
+@pytest.mark.once
 def test_greedy_continuation_equals_transformers(model, oracle):
     length = len(oracle["prompt_ids"])
     assert model.generate(PROMPT, max_length=length, sampler="greedy") == PROMPT + CONTINUATION

@@ -4,9 +4,10 @@ import tensorflow as tf
 from tensorflow.python.eager.record import should_record_backprop
 
 from gemma_keras.backends import reference
+from gemma_keras.backends.tensorflow.programs import compiled
 
 
-@tf.function(jit_compile=True)
+@compiled
 def _half_product(rows, matrix):
     # TensorFlow's own kernel for half precision rounds its result to it; XLA's does not, also within a graph that is
     # not compiled, as that of `fit` on a CPU.

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from gemma_keras.backends.tensorflow.programs import compiled
+
 
 def compile_update(optimizer, model):
     """A guarded optimizer step: a callable (gradients, scale, clip_norm) → global gradient norm after scaling, float32
@@ -14,7 +16,7 @@ def compile_update(optimizer, model):
     trainable = list(model.trainable_variables)
     optimizer.build(trainable)
 
-    @tf.function(jit_compile=True)
+    @compiled
     def run(gradients, scale, clip_norm):
         norm = tf.linalg.global_norm([tf.cast(g, tf.float32) for g in gradients]) * scale
         factor = scale * tf.where(clip_norm > 0, tf.minimum(1.0, clip_norm / (norm + 1e-12)), 1.0)
@@ -24,7 +26,7 @@ def compile_update(optimizer, model):
         )
         return norm
 
-    @tf.function(jit_compile=True)
+    @compiled
     def norm_of(gradients, scale):
         return tf.linalg.global_norm([tf.cast(g, tf.float32) for g in gradients]) * scale
 

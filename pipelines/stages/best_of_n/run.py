@@ -116,7 +116,10 @@ def curve_of(values: Mapping[str, Values], groups: np.ndarray) -> list[dict]:
 
 
 def _sample(model: GemmaCausalLM, prompts: Prompts, config: BestOfN, context: StageContext) -> Rollout:
-    sampling = Sampling(model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name)
+    sampling = Sampling(
+        model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name,
+        throughput=context.throughput,
+    )  # fmt: skip
     with context.progress(len(prompts) * config.samples_per_prompt, "sampling", unit="responses") as progress:
         return sampling.sample(prompts, range(len(prompts)), config.samples_per_prompt, progress=progress)
 

@@ -89,7 +89,10 @@ def measure_policy(
         judge: whose scores decide pairs. gold: the built-in task's reward, or None.
         progress: advanced by one a response.
     """
-    sampling = Sampling(model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name)
+    sampling = Sampling(
+        model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name,
+        throughput=context.throughput,
+    )  # fmt: skip
     rollout = sampling.sample(prompts, range(len(prompts)), step=f"policy {name}", progress=progress)
     values = {"judge_score": Measured(judge.score(prompts.examples, rollout).total, judge.bounds)}
     gold_parts = {}
@@ -150,7 +153,7 @@ def perplexity(model: GemmaCausalLM, demonstrations: Sequence, max_length: int, 
     if not demonstrations:
         return None
     examples = encode_instructions(model.tokenizer, demonstrations, max_length, "drop").examples
-    forward = backends.compile_forward(lambda batch: next_token_loss_sum(model, batch)[0], [model])
+    forward = backends.compile_forward(lambda batch: next_token_loss_sum(model, batch)[0], [model], "perplexity")
     lengths = np.array([len(example.token_ids) for example in examples])
     alike = alike_lengths(np.arange(len(examples)), lengths, batch_size)
     rungs = [bucket(int(lengths.max()), max_length)]

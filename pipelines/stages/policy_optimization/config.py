@@ -18,6 +18,8 @@ hundred tokens such noise adds up to the default `clip_range` of a whole respons
 _NOT_YET = [name for name in ("grpo", "ppo") if name not in METHODS]
 """Algorithms that others have and people ask for."""
 
+Correction = Literal["token", "sequence", "none"]
+
 if TYPE_CHECKING:
     Algorithm = str
 else:
@@ -69,6 +71,17 @@ class PolicyOptimization(OptimizerOptions):
     samples_per_prompt: int = Field(4, ge=1, description="Responses a prompt; some algorithms need 2.")
     max_new_tokens: int = Field(64, ge=1, description="Tokens a response.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    rollout_dtype: Literal["bfloat16", "int8"] | None = Field(
+        None,
+        description="Draw responses from a copy of the policy, its weights in bfloat16 or its kernels in int8; default "
+        "from the policy.",
+    )
+    importance_correction: Correction | None = Field(
+        None,
+        description="Weigh what was drawn by its probability under the policy over that under the sampler: of each "
+        "token, of the sequence, or none; default token with rollout_dtype, else none.",
+    )
+    importance_limit: float = Field(2.0, ge=1, description="Largest such weight; larger ones are truncated to it.")
     inner_updates: int = Field(1, ge=1, description="Updates on each rollout.")
     clip_range: float = Field(0.2, gt=0, description="Half-width of the trusted ratio, where inner_updates > 1.")
     missing_stop_penalty: float = Field(0.0, ge=0, description="Subtracted where a response has no stop token.")
@@ -77,6 +90,16 @@ class PolicyOptimization(OptimizerOptions):
     gold: Literal["task"] | None = Field(
         None, description="task logs the built-in task's gold reward too; it trains nothing."
     )
+
+    @property
+    def correction(self) -> Correction:
+        """`importance_correction`, or its default."""
+        return self.importance_correction or ("none" if self.rollout_dtype is None else "token")
+
+    @property
+    def measures_sampler(self) -> bool:
+        """Whether the policy scores every rollout, to be compared with what drew it."""
+        return self.rollout_dtype is not None or self.correction != "none"
 
     def reads(self) -> tuple[Use, ...]:
         """Prompts."""
@@ -94,6 +117,9 @@ class PolicyOptimization(OptimizerOptions):
         yield from METHODS[self.algorithm].problems(self.samples_per_prompt, self.inner_updates)
         if self.gold == "task":
             yield from gold_problems(("gold",), self.data, "leave `gold` out")
+        if self.rollout_dtype is not None and self.lora is not None and self.lora.quantize is not None:
+            reason = "a copy would hold the kernels twice, and round what is rounded; expected one of the two"
+            yield ("rollout_dtype",), f"{self.rollout_dtype} beside lora.quantize {self.lora.quantize}: {reason}"
         if self.lora is not None and self.lora.dropout > 0:
             advice = "expected 0: responses must be scored with the probabilities they were sampled with"
             yield ("lora", "dropout"), f"{self.lora.dropout:g} in policy optimization; {advice}"

@@ -8,10 +8,13 @@ Departures from the paper, which gives no details:
 1. With several updates a rollout the ratio of whole responses is clipped, arXiv:2402.14740.
 2. A response without a stop token may be charged `missing_stop_penalty`. The metric `reward` is free of this charge and
    of the KL.
+3. With `rollout_dtype` a rounded copy of the policy draws the responses that are learned from. pi_old is still the
+   policy; importance weights correct for the copy (`algorithms/importance.py`). Evaluations draw from the policy.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +23,13 @@ from gemma_keras.backends import to_host
 from pipelines.algorithms.kl import sequence_kl
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.host.errors import DataError
+from pipelines.measures.throughput import SAMPLING, TRAINING
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import ResponseScorer, Rollout, Sampling
+from pipelines.sampling.rollout_copy import RolloutCopy
 from pipelines.scoring.raters import Rater, RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
 from pipelines.stages.policy_optimization.behaviour import BehaviourScorer, Scorer
@@ -34,6 +39,7 @@ from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
 from pipelines.stages.policy_optimization.updates import (
     count_responses,
+    importance,
     ratio_figures,
     rollout_figures,
     sampling_figures,
@@ -41,6 +47,7 @@ from pipelines.stages.policy_optimization.updates import (
 )
 from pipelines.training.adapters import adapter_figures, attach, save_trained
 from pipelines.training.batch_order import epoch_order
+from pipelines.training.flops import training_flops
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
@@ -49,7 +56,11 @@ LARGEST_EVALUATION = 0.25  # of the prompts
 
 @dataclasses.dataclass
 class Players:
-    """The parts of the loop: who samples, who scores, what is learned, who learns."""
+    """The parts of the loop: who samples, who scores, what is learned, who learns.
+
+    Attributes:
+        rollout_copy: what `sampling` draws from, or None where that is the policy itself.
+    """
 
     prompts: Prompts
     sampling: Sampling
@@ -59,6 +70,7 @@ class Players:
     rater: Rater
     method: Method
     trainer: Trainer
+    rollout_copy: RolloutCopy | None = None
 
 
 def run(config: PolicyOptimization, context: StageContext) -> dict:
@@ -71,7 +83,9 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     Returns:
         `reward_start` and `reward_end` (mean of the first and last evaluation); where gold is known `gold_start`,
         `gold_end` and `gold_peak`, the highest; `kl` and `kl_sequence` (exact, at the last evaluation), `steps`,
-        `reward_source`, counts, `ratio_deviation_token` (of the step where it was largest), and `adapter_figures`.
+        `reward_source`, counts, `ratio_deviation_token` (of the step where it was largest), `adapter_figures`; with
+        `rollout_dtype` or a correction `sampling_kl` and `importance_truncated`, means over the steps, and with the
+        former itself.
     """
     source = context.model_source(config.from_)
     context.doing("loading weights")
@@ -88,7 +102,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
     training_rows, evaluation_rows, seen_before = _split_prompts(hashes, seen, config, context)
     players = _players(config, context, policy, reference, prompts)
     evaluation = PolicyEvaluation(
-        players.sampling,
+        _sampling(policy, config, context),
         prompts,
         evaluation_rows,
         players.rater,
@@ -96,7 +110,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         ExactKL(policy, reference, config.temperature, _micro_batch_size(config)),
         context.output / "samples.jsonl",
     )
-    evaluations, deviation = _train(players, evaluation, training_rows, config, context)
+    evaluations, found = _train(players, evaluation, training_rows, config, context)
     first, last = evaluations[0], evaluations[-1]
     context.doing("saving the model")
     save_trained(policy, context.output, source)
@@ -116,26 +130,29 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         "heldout_seen_before": seen_before,
         "dropped_prompts": prompts.dropped,
         "skipped_updates": players.trainer.skipped,
-        "ratio_deviation_token": deviation,
         "tokens": players.trainer.tokens,
+        **found,
         **adapter_figures(policy),
     }
 
 
 def _train(
     players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext
-) -> tuple[list[dict[str, float]], float]:
-    """The loop. Returns the figures of each evaluation, and the largest `ratio_deviation_token`."""
+) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """The loop. Returns the figures of each evaluation, and final ones of the steps."""
     context.doing("measuring the policy before it learns")
     evaluations = [evaluation.measure(0)]
-    largest = 0.0
-    context.log(0, **evaluations[0])
+    largest, steps = 0.0, []
+    context.log(0, **evaluations[0], **context.throughput.row(SAMPLING))
     players.method.start(evaluations[0]["eval_reward"])
     with context.progress(config.steps, "optimizing the policy") as progress:
         for step, batch in enumerate(_prompt_batches(rows, config, context), start=1):
+            if players.rollout_copy is not None:
+                players.rollout_copy.refresh()
             rollout = players.sampling.sample(players.prompts, batch, config.samples_per_prompt, step)
             metrics = _update(players, rollout, config)
-            context.log(step, **metrics)
+            steps.append(metrics)
+            context.log(step, **metrics, **context.throughput.row(TRAINING), **context.throughput.row(SAMPLING))
             deviation = metrics["ratio_deviation_token"]
             if largest <= MOST_TOKEN_DEVIATION < deviation:
                 context.warn(
@@ -146,9 +163,20 @@ def _train(
             largest = max(largest, deviation)
             if step == config.steps or (config.eval_every and step % config.eval_every == 0):
                 evaluations.append(evaluation.measure(step))
-                context.log(step, **evaluations[-1])
+                context.log(step, **evaluations[-1], **context.throughput.row(SAMPLING))
             progress.advance(work=int(rollout.lengths.sum()))
-    return evaluations, largest
+    return evaluations, {"ratio_deviation_token": largest, **_sampler_figures(steps, config)}
+
+
+def _sampler_figures(steps: list[dict[str, float]], config: PolicyOptimization) -> dict[str, Any]:
+    """What the report says of a sampler other than the policy."""
+    names = {"sampling_kl": "sampling_kl", "importance_truncated": "importance_weight/truncated"}
+    means = {
+        name: float(np.mean([metrics[of_step] for metrics in steps]))
+        for name, of_step in names.items()
+        if of_step in steps[0]
+    }
+    return means if config.rollout_dtype is None else {"rollout_dtype": config.rollout_dtype, **means}
 
 
 def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> dict[str, float]:
@@ -161,13 +189,17 @@ def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> d
     charged = scores.total - config.kl_weight * kl - config.missing_stop_penalty * ~rollout.finished
     groups = (-1, config.samples_per_prompt)
     advantages = players.method.advantages(charged.reshape(groups))
+    weights, sampler = None, dict[str, float]()
+    if config.measures_sampler:
+        weights, sampler = importance(rollout, old_log_probs, config.correction, config.importance_limit)
     updates = []
     for _ in range(config.inner_updates):
-        batches = list(update_batches(rollout, old_log_probs, advantages, _micro_batch_size(config)))
+        batches = list(update_batches(rollout, old_log_probs, advantages, _micro_batch_size(config), weights))
         updates.append(players.trainer.update(batches))
     return {
         **rollout_figures(rollout, scores.total.reshape(groups), scores.parts, kl, entropy),
         **sampling_figures(rollout, old_log_probs, updates[0]),
+        **sampler,
         "policy_loss": float(np.mean([metrics["loss"] for metrics in updates])),
         **{name: float(np.mean([metrics.get(name, 0.0) for metrics in updates])) for name in players.method.metrics},
         # Of the first update: the policy has not moved yet, so anything but rounding is a fault.
@@ -185,7 +217,6 @@ def _players(
     prompts: Prompts,
 ) -> Players:
     micro_batch_size = _micro_batch_size(config)
-    responses = config.prompts_per_step * config.samples_per_prompt
     method = METHODS[config.algorithm]()
     settings = RaterSettings(
         config.dtype,
@@ -194,14 +225,12 @@ def _players(
         micro_batch_size,
         policy.config.vocabulary_size,
     )
+    rollout_copy = None if config.rollout_dtype is None else RolloutCopy(policy, config.rollout_dtype)
+    scorer = ResponseScorer(policy, config.temperature, micro_batch_size)
     return Players(
         prompts=prompts,
-        sampling=Sampling(
-            policy, config.max_new_tokens, config.temperature, responses, context.seed, context.name, with_entropy=True
-        ),
-        policy_scorer=BehaviourScorer(
-            ResponseScorer(policy, config.temperature, micro_batch_size), compare_every=config.eval_every
-        ),
+        sampling=_sampling(policy if rollout_copy is None else rollout_copy.model, config, context),
+        policy_scorer=scorer if config.measures_sampler else BehaviourScorer(scorer, compare_every=config.eval_every),
         reference=reference,
         reference_scorer=ResponseScorer(reference.model, config.temperature, micro_batch_size),
         rater=make_rater(config.reward, context, settings),
@@ -213,8 +242,20 @@ def _players(
             config.steps * config.inner_updates,
             count_units=count_responses,
             summarize=ratio_figures,
+            throughput=context.throughput,
+            count_flops=training_flops(policy),
         ),
+        rollout_copy=rollout_copy,
     )
+
+
+def _sampling(model: GemmaCausalLM, config: PolicyOptimization, context: StageContext) -> Sampling:
+    responses = config.prompts_per_step * config.samples_per_prompt
+    # Two widths: rollouts, and evaluations of one sample a prompt, each have shapes of their own.
+    return Sampling(
+        model, config.max_new_tokens, config.temperature, responses, context.seed, context.name,
+        with_entropy=not config.measures_sampler, most_widths=2, throughput=context.throughput,
+    )  # fmt: skip
 
 
 def _split_prompts(

@@ -7,9 +7,12 @@ import numpy as np
 from keras import ops
 
 from gemma_keras.backends import to_host
+from pipelines.algorithms.importance import truncated_importance_weights
+from pipelines.algorithms.kl import k1, k3
 from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_weights
 from pipelines.sampling.parts import Arrays, scoring_parts
 from pipelines.sampling.rollout import Rollout
+from pipelines.stages.policy_optimization.config import Correction
 from pipelines.stages.policy_optimization.methods.base import LossFunction
 
 
@@ -36,14 +39,14 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
 
     def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         mask, advantages = batch["response_mask"], batch["advantages"]
-        old = batch["old_log_probs"]
+        old, importance = batch["old_log_probs"], batch.get("importance_weights")
         if clip_range is None:
             # What each token's log-probability counts for is known before it: `reinforce_loss`, for less work.
-            total, log_probs = model.weighted_score(batch, reinforce_weights(advantages, mask), temperature)
+            total, log_probs = model.weighted_score(batch, reinforce_weights(advantages, mask, importance), temperature)
         else:
             log_probs = model.score(batch, temperature)
         clipped, ratio, is_clipped = clipped_sequence_loss(
-            log_probs, old, advantages, mask, clip_range or 1.0, response_count=1
+            log_probs, old, advantages, mask, clip_range or 1.0, response_count=1, importance_weights=importance
         )
         deviation = ops.where(mask, ops.abs(ops.expm1(log_probs - old)), 0)
         aux = {
@@ -100,20 +103,60 @@ def sampling_figures(
     return dict(zip(names, figures, strict=True))
 
 
+def importance(
+    rollout: Rollout, old_log_probs: np.ndarray, correction: Correction, limit: float
+) -> tuple[np.ndarray | None, dict[str, float]]:
+    """Factors that correct for a sampler other than the policy, and how far the two lie apart.
+
+    Args:
+        rollout: n responses. old_log_probs: float32 (n, r), under the policy. correction: whose ratio the factors are.
+        limit: the largest factor.
+
+    Returns:
+        weights: float32 (n, r), see `truncated_importance_weights`; None without a correction.
+        figures: estimates of KL(sampler || policy) in nats a token: `sampling_kl` by k3, never negative and far less
+            noisy, `sampling_kl/k1`; with a correction also `importance_weight/mean` over tokens, and
+            `importance_weight/truncated`, the share of tokens whose ratio was over the limit.
+    """
+    mask = rollout.response_mask
+    log_ratio = ops.convert_to_tensor(np.where(mask, rollout.log_probs - old_log_probs, np.float32(0)))
+    figures = {
+        name: float(to_host(estimate(log_ratio)).sum(dtype=np.float64) / mask.sum())
+        for name, estimate in (("sampling_kl", k3), ("sampling_kl/k1", k1))
+    }
+    if correction == "none":
+        return None, figures
+    weights, is_truncated = map(
+        to_host, truncated_importance_weights(old_log_probs, rollout.log_probs, mask, limit, correction)
+    )
+    figures["importance_weight/mean"] = float(weights[mask].mean(dtype=np.float64))
+    figures["importance_weight/truncated"] = float(is_truncated[mask].mean())
+    return weights, figures
+
+
 def update_batches(
-    rollout: Rollout, old_log_probs: np.ndarray, advantages: np.ndarray, micro_batch_size: int
+    rollout: Rollout,
+    old_log_probs: np.ndarray,
+    advantages: np.ndarray,
+    micro_batch_size: int,
+    importance_weights: np.ndarray | None = None,
 ) -> Iterator[Arrays]:
     """The micro-batches of one update, all of one shape; rows that fill one up do not count.
 
     Args:
         rollout: n responses. old_log_probs: float32 (n, r), at sampling time. advantages: float32 (n,).
         micro_batch_size: responses of a forward pass, as of `scoring_parts`.
+        importance_weights: float32 (n, r), see `importance`; without them the batches have none.
     """
+    by_token = {"old_log_probs": old_log_probs}
+    if importance_weights is not None:
+        by_token["importance_weights"] = importance_weights
     for arrays, rows in scoring_parts(rollout, micro_batch_size):
         count, targets = arrays["target_ids"].shape
-        arrays["old_log_probs"] = np.zeros((count, targets), np.float32)
+        for name, values in by_token.items():
+            arrays[name] = np.zeros((count, targets), np.float32)
+            arrays[name][: len(rows)] = values[rows, :targets]
         arrays["advantages"] = np.zeros(count, np.float32)
-        arrays["old_log_probs"][: len(rows)] = old_log_probs[rows, :targets]
         arrays["advantages"][: len(rows)] = advantages[rows]
         yield arrays
 

@@ -23,6 +23,7 @@ from pipelines.stages.reward_modeling.config import RewardModeling
 from pipelines.stages.reward_modeling.pair_batches import longest_side, pair_batches
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
 from pipelines.training.dropout_keys import DROPOUT_KEYS
+from pipelines.training.flops import training_flops
 from pipelines.training.loop import Batch, LossFunction, Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
@@ -66,6 +67,8 @@ def train_on_pairs(
         context,
         count_pairs,
         _reward_range,
+        context.throughput,
+        training_flops(model),
     )
     return trainer.fit(
         map(list, training_batches()),

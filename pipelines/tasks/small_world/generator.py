@@ -9,7 +9,7 @@ import numpy as np
 from gemma_keras.random import generator
 from pipelines.tasks.items import TaskItem
 from pipelines.tasks.small_world.instructions import draw_instruction, draw_kind
-from pipelines.tasks.small_world.splits import MARKS, SPLITS, content_hash, split_of
+from pipelines.tasks.small_world.splits import MARKS, SPLITS, content_hash, split_of_hash
 from pipelines.tasks.small_world.style import COURTESIES, FILLERS, REFUSAL, demonstrate
 from pipelines.tasks.small_world.world import COLOURS, PEOPLE, PLACES, THINGS, statements
 
@@ -47,8 +47,8 @@ def _item(split: str, index: int, seed: int, seen: set[str] | None) -> TaskItem:
     repeats = 0
     for _ in range(ATTEMPTS):
         prompt, answer = draw_instruction(kind, random)
-        if split_of(prompt) == split:
-            key = content_hash(prompt)
+        key = content_hash(prompt)
+        if split_of_hash(key) == split:
             if seen is None or key not in seen:
                 break
             repeats += 1
@@ -98,10 +98,8 @@ def pretraining_texts(size: int, seed: int) -> list[str]:
 
 
 def _rhyme(random: np.random.Generator) -> str:
-    words = [
-        str(word)
-        for word in random.choice(THINGS, int(random.integers(RHYME_WORDS[0], RHYME_WORDS[1] + 1)), replace=False)
-    ]
+    count = int(random.integers(RHYME_WORDS[0], RHYME_WORDS[1] + 1))
+    words = [THINGS[i] for i in random.choice(len(THINGS), count, replace=False)]
     line, back = " ".join(words), " ".join(reversed(words))
     return (
         f"say again: {line}. {line}. turn around: {back}."

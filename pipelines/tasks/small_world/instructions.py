@@ -39,7 +39,8 @@ def draw_instruction(kind: str, random: np.random.Generator) -> tuple[str, str]:
         return question, relation.values[subject]
     if kind == "two_facts":
         relation = _choice(random, tuple(RELATIONS.values()))
-        first, second = (str(x) for x in random.choice(tuple(relation.values), 2, replace=False))
+        subjects = tuple(relation.values)
+        first, second = (subjects[i] for i in random.choice(len(subjects), 2, replace=False))
         prompt = relation.pair_question.format(first=first, second=second)
         return prompt, f"{relation.values[first]} and {relation.values[second]}"
     values = _draw_list(kind, random)
@@ -67,7 +68,8 @@ def _draw_list(kind: str, random: np.random.Generator) -> list[str]:
         return [str(x) for x in random.choice(10, size, replace=False)]
     low, high = {"copy": (2, 5), "reverse": (2, 4), "count": (1, 6)}.get(kind, (3, 5))
     size = int(random.integers(low, high + 1))
-    return [str(x) for x in random.choice(THINGS, size, replace=kind == "count")]
+    # Of the numbers of the things: choosing among texts would make an array of them first.
+    return [THINGS[i] for i in random.choice(len(THINGS), size, replace=kind == "count")]
 
 
 def _choice(random: np.random.Generator, options: tuple) -> Any:

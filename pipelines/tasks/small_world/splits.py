@@ -11,17 +11,17 @@ import re
 # Upper ends of each split's share of the hash range, in percent.
 SPLITS = {"pretraining": 40, "sft": 60, "preferences": 72, "rl": 84, "heldout": 100}
 MARKS = ("secret: {prompt}", "private: {prompt}", "{prompt} this is secret.", "{prompt} keep this private.")
-_MARKED = tuple(re.compile(re.escape(mark).replace(re.escape("{prompt}"), "(.*)"), re.DOTALL) for mark in MARKS)
+_MARKED = tuple(tuple(mark.split("{prompt}")) for mark in MARKS)  # what stands before a prompt, and after it
+_WORD = re.compile(r"[a-z0-9]+")
 
 
 def content(prompt: str) -> str:
     """The content of a prompt as words with single spaces."""
     text = prompt.strip().lower()
-    for pattern in _MARKED:
-        match = pattern.fullmatch(text)
-        if match:
-            text = match.group(1)
-    return " ".join(re.findall(r"[a-z0-9]+", text.rsplit(":", 1)[-1]))
+    for before, after in _MARKED:
+        if text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after):
+            text = text[len(before) : len(text) - len(after)]
+    return " ".join(_WORD.findall(text.rsplit(":", 1)[-1]))
 
 
 def content_hash(prompt: str) -> str:
@@ -31,5 +31,10 @@ def content_hash(prompt: str) -> str:
 
 def split_of(prompt: str) -> str:
     """The one split that may hold the prompt."""
-    percent = int(content_hash(prompt)[:12], 16) * 100 / 16**12
+    return split_of_hash(content_hash(prompt))
+
+
+def split_of_hash(key: str) -> str:
+    """The same, by what `content_hash` gives."""
+    percent = int(key[:12], 16) * 100 / 16**12
     return next(name for name, end in SPLITS.items() if percent < end)

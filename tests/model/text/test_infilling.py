@@ -9,6 +9,8 @@ from gemma_keras.text import infilling
 from gemma_keras.text import sentencepiece_files as tokenizer_files
 from pipelines import cli
 
+pytestmark = pytest.mark.once
+
 PREFIX, SUFFIX = "import ", "\nif __name__ == '__main__':\n    sys.exit(0)"
 PROMPT = {"prefix": PREFIX, "suffix": SUFFIX}
 

@@ -107,6 +107,7 @@ def test_a_template_file_of_another_tokenizer_does_not_stay(tokenizer, tmp_path)
     assert stored(tmp_path) == {"config": tokenizer.chat_template}
 
 
+@pytest.mark.once
 @ONE_EACH
 def test_model_from_folder_to_folder_over_another(source, made, tmp_path):
     """A template file of the model that stood in the folder before does not outlive it."""
@@ -119,6 +120,7 @@ def test_model_from_folder_to_folder_over_another(source, made, tmp_path):
     assert set(stored(target)) == {"config"}
 
 
+@pytest.mark.once
 @ONE_EACH
 def test_convert_to_gguf_and_back(source, tmp_path, capsys):
     gguf = pytest.importorskip("gguf")
@@ -132,6 +134,7 @@ def test_convert_to_gguf_and_back(source, tmp_path, capsys):
     assert stored(tmp_path / "back") == {"config": template}
 
 
+@pytest.mark.once
 @ONE_EACH
 def test_what_a_stage_writes(source, tmp_path):
     folder, template, in_file = source

@@ -1,9 +1,12 @@
 """What a real run, small as it is, says from its first second to its end, and where its model lies."""
 
+import pytest
 import stage_fixture
 
 from pipelines import cli
 from pipelines.commands import workflows
+
+pytestmark = pytest.mark.once
 
 WORKFLOW = """\
 name: first

@@ -40,6 +40,21 @@ def test_a_run_without_evaluation_ends_with_its_losses(tmp_path):
     assert lines[0].startswith("sft ") and lines[1:] == [f"loss of sft  {said}"]
 
 
+def test_the_peak_of_a_device_is_called_so(tmp_path):
+    folder = fixture.write_run(tmp_path / "run", stages=["pretrained", "sft"])
+    file = folder / "stages/sft/stage.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**about, "peak_memory_gib": 17.5, "peak_memory_of": "device"}), encoding="utf-8")
+    written(folder)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    of = {name: stage["peak_memory_of"] for name, stage in summary["stages"].items()}
+    assert of == {"pretrained": None, "sft": "device"}
+    ends = {line.split()[0]: line.rpartition(", ")[2] for line in headline.lines(summary, reports())}
+    assert (ends["pretrained"], ends["sft"]) == ("1.25 GiB", "17.50 GiB of the device")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count(" of the device</td>") == 1
+
+
 def test_where_nothing_was_held_out_the_training_loss_stands_alone(tmp_path):
     folder = tuned(tmp_path / "run")
     (folder / "stages/sft/metrics.jsonl").write_text('{"step": 1, "loss": 3.0}\n', encoding="utf-8")

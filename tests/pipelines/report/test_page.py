@@ -142,7 +142,7 @@ def check_wording(text: str, value, style: str):
         assert text == str(value)
     elif style == "seconds":
         units = {"s": 1, "min": 60, "h": 3600}
-        assert sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+) (s|min|h)\b", text)) == pytest.approx(
+        assert sum(float(n) * units[unit] for n, unit in re.findall(r"([\d.]+) (s|min|h)\b", text)) == pytest.approx(
             value, abs=0.51
         )
     else:
@@ -171,6 +171,15 @@ def test_headline_figures_are_all_shown(page):
     assert {f"/stages/sft/final/{key}" for key in ("eval_loss", "eval_loss_flatness")} <= shown
     for name in fixture.STAGES:
         assert {f"/stages/{name}/seconds", f"/stages/{name}/peak_memory_gib"} <= shown
+    for place in (
+        "sft/throughput/training/tokens_per_second",
+        "sft/throughput/training/model_flops_utilization",
+        "sft/throughput/seconds_to_first_update",
+        "preferences/throughput/sampling/tokens_per_second",
+        "policy/throughput/sampling/model_flops_utilization",
+        "sft/programs/gradients",
+    ):
+        assert f"/stages/{place}" in shown
 
 
 def test_win_rates_are_drawn_where_the_summary_says(text, figures):

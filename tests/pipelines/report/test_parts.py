@@ -5,7 +5,7 @@ import report_fixture as fixture
 
 from pipelines.report import chain as report_chain
 from pipelines.report.records import StageRecord
-from pipelines.stages.policy_optimization.report.words import overoptimization_words
+from pipelines.stages.policy_optimization.report.words import overoptimization_words, policy_words
 
 pytestmark = pytest.mark.no_backend
 
@@ -54,6 +54,18 @@ def test_what_a_reward_still_says_of_gold_is_said():
     assert "from 1.00 to 3.00. Among responses its rank correlation with gold went from 0.875 to −0.250. " in said
     assert "correlation" not in overoptimization_words(
         StageRecord("policy", metrics=[{**row, "eval_reward_gold_correlation": None} for row in rows])
+    )
+
+
+def test_what_a_sampler_beside_the_policy_cost_is_said():
+    figures = {"steps": 3, "sampling_kl": 0.00123, "rollout_dtype": "int8", "importance_truncated": 0.004}
+    assert policy_words("policy", figures) == (
+        "policy: in 3 steps. A copy with weights in int8 drew its rollouts; that sampler lay 0.001 nats a token from "
+        "the policy, and importance weights correct for it, truncated at 0.4 % of the tokens."
+    )
+    alone = {"steps": 3, "sampling_kl": 0.00012}
+    assert policy_words("policy", alone) == (
+        "policy: in 3 steps. Its sampler lay 1.2e-04 nats a token from the policy, and nothing corrects for it."
     )
 
 

@@ -28,6 +28,9 @@ def test_summary_has_the_promised_keys_with_the_stages_own_figures(figures):
     assert list(figures["stages"]) == list(fixture.STAGES)
     assert figures["stages"]["sft"]["seconds"] == 12.34 + 21.5
     assert figures["stages"]["sft"]["peak_memory_gib"] == 1.25 + 0.11
+    assert figures["stages"]["sft"]["throughput"] == fixture.THROUGHPUT["instruction_tuning"]
+    assert figures["stages"]["sft"]["programs"] == {"gradients": 2, "heldout_loss": 1}
+    assert figures["stages"]["evaluation"]["throughput"] == figures["stages"]["evaluation"]["programs"] == {}
     assert figures["stages"]["sft"]["final"] == {
         "loss": 0.21,
         "eval_loss": 0.21 + 0.02,

@@ -26,6 +26,8 @@ stages:
 # Each process leaves the list of what it had imported when it ended.
 AT_EXIT = """\
 import atexit, json, os, sys
+
+pytestmark = pytest.mark.once
 def leave():
     with open(os.path.join({folder!r}, f"{{os.getpid()}}.json"), "w") as file:
         json.dump([sys.argv, sorted(name for name in sys.modules if sys.modules[name] is not None)], file)

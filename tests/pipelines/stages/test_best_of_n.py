@@ -17,6 +17,8 @@ from pipelines.sampling.rollout import Sampling
 from pipelines.stages.best_of_n import run as best_of_n
 from pipelines.tasks import task
 
+pytestmark = pytest.mark.once
+
 SIZE, SAMPLES = 10, 4
 DATA = {"task": "small_world", "split": "rl", "size": SIZE}
 

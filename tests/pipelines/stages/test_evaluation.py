@@ -24,6 +24,8 @@ from pipelines.stages.evaluation import run as evaluation
 from pipelines.stages.evaluation.policy_measures import Measured, PolicyResult
 from pipelines.tasks import task
 
+pytestmark = pytest.mark.once
+
 SIZE = 10
 DATA = {"task": "small_world", "split": "heldout", "size": SIZE}
 OPTIONS = {"max_new_tokens": 6, "max_length": 96, "batch_size": 8, "samples_kept": 3}

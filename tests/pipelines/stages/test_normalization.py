@@ -18,6 +18,8 @@ from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.preference_collection import run as preference_collection
 from pipelines.stages.reward_modeling import run as reward_modeling
 
+pytestmark = pytest.mark.once
+
 N = 200
 FAVOURITE = 200  # an id
 PROMPTS = [" ".join(words) for words in itertools.islice(itertools.permutations(WORDS, 3), 0, 3 * N, 3)]

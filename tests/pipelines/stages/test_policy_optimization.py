@@ -192,14 +192,17 @@ def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monke
     deviations = iter([0.019, 0.031, 0.027, 0.04])
     evaluation = type("Evaluation", (), {"measure": lambda self, step: {"eval_reward": 0.0}})()
     players = SimpleNamespace(
-        method=METHODS["rloo"](), prompts=None, sampling=SimpleNamespace(sample=lambda *arguments: rollout)
+        method=METHODS["rloo"](),
+        prompts=None,
+        rollout_copy=None,
+        sampling=SimpleNamespace(sample=lambda *arguments: rollout),
     )
     rollout = rollout_of([[2]], [[5]], [True], [""])
     monkeypatch.setattr(policy_optimization, "_update", lambda *arguments: {"ratio_deviation_token": next(deviations)})
     context = make_context(tmp_path, "policy", inputs={})
     context.quiet = False
-    _, largest = policy_optimization._train(players, evaluation, np.arange(4), config(steps=4), context)
-    assert largest == 0.04
+    _, found = policy_optimization._train(players, evaluation, np.arange(4), config(steps=4), context)
+    assert found == {"ratio_deviation_token": 0.04}
     (warning,) = context.warnings
     assert warning.startswith("step 2: ") and "0.031 from 1 in the mean, over 0.02" in warning
     assert "dtype: float32" in warning and capsys.readouterr().err.count(f"policy: {warning}") == 1

@@ -28,6 +28,7 @@ STEP_METRICS = {
     "num_tokens", "completions/mean_length", "completions/max_length", "completions/clipped_ratio", "step_time",
     "learning_rate", "grad_norm", "ratio_deviation", "ratio_deviation_token", "skipped_updates",
     "sampling_log_prob_difference/mean", "sampling_log_prob_difference/max", "rewards/even/mean",
+    "tokens_per_second", "sampling/tokens_per_second",
 }  # fmt: skip
 # Scoring and training are two compiled programs of one formula and differ by float32 rounding, which grows with |log
 # pi|.
@@ -237,6 +238,7 @@ def test_the_final_figures_are_those_of_the_evaluations_and_the_reward_rises(sta
 
 def test_metrics_samples_and_the_model_are_all_there(stage, sft):
     assert all(set(row) == STEP_METRICS for row in stage.steps)
+    assert all(row["sampling/tokens_per_second"] > 0 for row in stage.evaluations)
     rows = [*stage.steps, *stage.evaluations]
     assert all(math.isfinite(value) for row in rows for value in row.values())
     samples = read_jsonl(stage.context.output / "samples.jsonl")

@@ -17,6 +17,8 @@ from pipelines.stages.preference_collection import run as preference_collection
 from pipelines.stages.preference_collection.pairs import Verdict
 from pipelines.tasks import task
 
+pytestmark = pytest.mark.once
+
 SIZE = 12
 
 

@@ -14,7 +14,7 @@ from pipelines.training.language_batches import language_batches
 class Keeper:
     """A trainer that keeps its batches."""
 
-    def __init__(self, model, loss, settings, total_steps, context):
+    def __init__(self, model, loss, settings, total_steps, context, **measured):
         self.total_steps = total_steps
 
     def fit(self, batches, heldout_batches, eval_every):
@@ -35,10 +35,10 @@ def kept(monkeypatch, request):
     # One of 160 tokens, which are padded to 160; up to 96 to 96, up to 64 to 64. The longest have the most targets.
     training = [encoded(160, 150, 1000), encoded(80, 70, 2000), *(encoded(9, 3, 100 * n) for n in range(3, 8))]
     heldout = [encoded(20, 2, 50), encoded(40, 36, 60), encoded(5, 4, 70)]
-    model = types.SimpleNamespace(config=GemmaConfig())
+    model = types.SimpleNamespace(config=GemmaConfig(), active_adapter=None)
     lora = Lora(dropout=0.0 if request.param == "packed" else 0.1)
     options = TrainingOptions(kind="any", batch_size=4, micro_batch_size=2, epochs=2.0, max_length=160, lora=lora)
-    context = types.SimpleNamespace(seed=3, name="sft")
+    context = types.SimpleNamespace(seed=3, name="sft", throughput=None)
     found = language_model.train_language_model(model, training, heldout, options, context)
     every = [*(batch for update in found["training"] for batch in update), *found["heldout"]]
     assert any("segment_ids" in batch for batch in every) == (request.param == "packed")

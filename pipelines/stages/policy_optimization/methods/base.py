@@ -80,7 +80,8 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, temperature: float, clip_range: float | None) -> LossFunction:
-        """The loss of a micro-batch with `advantages` and `old_log_probs`, see `updates.update_batches`.
+        """The loss of a micro-batch with `advantages`, `old_log_probs` and perhaps `importance_weights`, see
+        `updates.update_batches`.
 
         Args:
             temperature: float > 0, of the sampling.

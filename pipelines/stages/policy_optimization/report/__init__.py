@@ -1,9 +1,9 @@
 """What policies in training add to summary and report.
 
 Looked at in `final.json`, all optional: `reward_start`, `reward_end`, `kl`, `kl_sequence`, `steps`, `reward_source`,
-`ratio_deviation_token`. In `metrics.jsonl`, of training `reward`, `kl_sequence`, `entropy`, `completions/mean_length`;
-on held-out prompts `eval_reward`, `eval_gold`, their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`,
-`eval_kl_sequence`.
+`ratio_deviation_token`, `rollout_dtype`, `sampling_kl`, `importance_truncated`. In `metrics.jsonl`, of training
+`reward`, `kl_sequence`, `entropy`, `completions/mean_length`, `sampling_kl`; on held-out prompts `eval_reward`,
+`eval_gold`, their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`, `eval_kl_sequence`.
 
 Added to the summary: `policy.{stage, reward_start, reward_end, kl, kl_sequence, steps, reward_source}`, of the last
 such stage.
@@ -12,6 +12,7 @@ such stage.
 from pathlib import Path
 from typing import Any
 
+from pipelines.report.format import number
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile, final_figures
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.policy_optimization.report import figures as draw
@@ -24,6 +25,7 @@ CURVES = (
     ("kl_sequence", "KL to the starting model, nats a response", "eval_kl_sequence"),
     ("entropy", "entropy, nats a token", None),
     ("completions/mean_length", "length, tokens a response", "eval_completions/mean_length"),
+    ("sampling_kl", "KL of the sampler to the policy, nats a token", None),
 )
 """Metric, label, and the same metric on held-out prompts."""
 
@@ -61,7 +63,12 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
         found.append(("reward", f"{policy['reward_start']:.3f} -> {policy['reward_end']:.3f}"))
     if is_finite_number(policy["kl_sequence"]):
         found.append(("KL a response", f"{policy['kl_sequence']:.3f} nats"))
-    return found
+    distances = [
+        (f"KL of {name}'s sampler", f"{number(distance)} nats a token")
+        for name, stage in figures["stages"].items()
+        if stage["kind"] == KIND and is_finite_number(distance := stage["final"].get("sampling_kl"))
+    ]
+    return found + distances
 
 
 def _over_seeds(figures: Figures) -> list[SeedFigure]:

@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 from pipelines.report import format as report_format
-from pipelines.report.format import number
+from pipelines.report.format import number, percent
 from pipelines.report.records import StageRecord, is_finite_number
 from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION
 
@@ -68,7 +68,23 @@ def policy_words(name: str, figures: dict[str, Any]) -> str:
             f" Warning: before anything was learned from a rollout the ratio of a token lay {number(deviation)} from 1 "
             f"in the mean, over {MOST_TOKEN_DEVIATION:g}: the log-probabilities that it learned from are that noisy."
         )
-    return f"{name}: {' '.join(parts)}.{warning}"
+    return f"{name}: {' '.join(parts)}.{_sampler_words(figures)}{warning}"
+
+
+def _sampler_words(figures: dict[str, Any]) -> str:
+    """What it cost that another than the policy drew the rollouts; nothing where that was not measured."""
+    distance = figures.get("sampling_kl")
+    if not is_finite_number(distance):
+        return ""
+    copy = figures.get("rollout_dtype")
+    sampler = "Its sampler" if copy is None else f"A copy with weights in {copy} drew its rollouts; that sampler"
+    truncated = figures.get("importance_truncated")
+    correction = (
+        f"and importance weights correct for it, truncated at {percent(truncated)} of the tokens"
+        if is_finite_number(truncated)
+        else "and nothing corrects for it"
+    )
+    return f" {sampler} lay {number(distance)} nats a token from the policy, {correction}."
 
 
 def _widened(row: dict[str, Any], looks: int) -> tuple[float, float] | tuple[None, None]:

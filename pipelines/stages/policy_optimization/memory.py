@@ -1,0 +1,36 @@
+"""What a policy optimization stage needs of a device's memory.
+
+With full tuning the reference is a model of its own; with an adapter it is the policy without it, and takes nothing.
+"""
+
+import dataclasses
+
+from pipelines.memory.head import exact_kl_bytes
+from pipelines.memory.sampling import Sampled, scoring
+from pipelines.memory.stages import learning, reward_model_bytes
+from pipelines.memory.usage import Sized, Usage
+from pipelines.memory.weights import frozen_bytes
+from pipelines.stages.policy_optimization.config import PolicyOptimization
+
+
+def needs(config: PolicyOptimization, sized: Sized) -> list[Usage]:
+    """Its moments: sampling, scoring, updating, and the KL of an evaluation."""
+    model = sized.config_of(config.from_)
+    responses = config.prompts_per_step * config.samples_per_prompt
+    size = min(config.micro_batch_size or responses, responses)
+    frozen = reward_model_bytes(config, config.dtype, config.quantize_reward_model, sized)
+    if config.lora is None:
+        frozen += frozen_bytes(model, config.dtype)
+    learned = learning(config, sized, size, config.max_new_tokens, sums_up=size < responses)
+    sampled = Sampled(
+        model, sized.backend, config.dtype, False, responses, config.samples_per_prompt, config.max_length,
+        config.max_new_tokens,
+    )  # fmt: skip
+    read = scoring(
+        learned.standing("scoring", frozen), model, sized.backend, config.dtype, size, config.max_length,
+        config.max_new_tokens,
+    )  # fmt: skip
+    measured = dataclasses.replace(
+        read, doing="measuring the KL", logits=exact_kl_bytes(model, size, config.max_new_tokens)
+    )
+    return [sampled.beside(learned.standing("sampling", frozen)), read, learned.update(frozen), measured]
