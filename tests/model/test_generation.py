@@ -61,9 +61,9 @@ def test_samplers_that_differ_in_their_seed_share_a_program(tiny_configs, monkey
     backbone = GemmaBackbone(tiny_configs["gemma"], seed=2)
     made, compile_forward = [], backends.compile_forward
 
-    def noted(function, layers):
+    def noted(function, *arguments):
         made.append(function.__self__.sampler)
-        return compile_forward(function, layers)
+        return compile_forward(function, *arguments)
 
     monkeypatch.setattr(backends, "compile_forward", noted)
     for seed in (None, 1, 2):

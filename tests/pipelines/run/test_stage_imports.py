@@ -9,6 +9,8 @@ import pytest
 
 from pipelines.stages import registry
 
+pytestmark = pytest.mark.once
+
 WORKFLOW = """\
 name: drawn
 seed: 5
@@ -26,8 +28,6 @@ stages:
 # Each process leaves the list of what it had imported when it ended.
 AT_EXIT = """\
 import atexit, json, os, sys
-
-pytestmark = pytest.mark.once
 def leave():
     with open(os.path.join({folder!r}, f"{{os.getpid()}}.json"), "w") as file:
         json.dump([sys.argv, sorted(name for name in sys.modules if sys.modules[name] is not None)], file)

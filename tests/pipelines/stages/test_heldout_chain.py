@@ -71,7 +71,7 @@ class Chain:
         assert len(set(evaluation.rows.tolist())) == len({texts[i] for i in evaluation.rows}), "a prompt counts once"
         self.sides[context.name] = {texts[i] for i in rows}, {texts[i] for i in evaluation.rows}
         figures = {f"eval_{name}": 0.0 for name in ("reward", "kl", "kl_sequence")}
-        return [figures], 0.0
+        return [figures], {}
 
     @staticmethod
     def _prompt(tokenizer, ids):
