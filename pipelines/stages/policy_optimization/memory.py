@@ -1,6 +1,7 @@
 """What a policy optimization stage needs of a device's memory.
 
-With full tuning the reference is a model of its own; with an adapter it is the policy without it, and takes nothing.
+With full tuning the reference is a model of its own; with an adapter it is the policy without it, and takes nothing. A
+copy for rollouts stands all the time; evaluations sample from the policy, whose cache is never smaller than the copy's.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ from pipelines.memory.head import exact_kl_bytes
 from pipelines.memory.sampling import Sampled, scoring
 from pipelines.memory.stages import learning, reward_model_bytes
 from pipelines.memory.usage import Sized, Usage
-from pipelines.memory.weights import frozen_bytes
+from pipelines.memory.weights import frozen_bytes, weight_bytes
 from pipelines.stages.policy_optimization.config import PolicyOptimization
 
 
@@ -21,6 +22,10 @@ def needs(config: PolicyOptimization, sized: Sized) -> list[Usage]:
     frozen = reward_model_bytes(config, config.dtype, config.quantize_reward_model, sized)
     if config.lora is None:
         frozen += frozen_bytes(model, config.dtype)
+    if config.rollout_dtype == "bfloat16":
+        frozen += weight_bytes(model, "bfloat16")
+    elif config.rollout_dtype == "int8":
+        frozen += weight_bytes(model, config.dtype, "int8")
     learned = learning(config, sized, size, config.max_new_tokens, sums_up=size < responses)
     sampled = Sampled(
         model, sized.backend, config.dtype, False, responses, config.samples_per_prompt, config.max_length,

@@ -80,6 +80,13 @@ def test_half_precision_and_adapters(planned):
     assert found["policy"].peak.moments < FLOAT / 20
 
 
+def test_a_copy_for_rollouts_stands_beside_the_policy(planned):
+    kernels = 18 * 640 * (4 * 256 + 2 * 256 + 4 * 256 + 3 * 2048)
+    for dtype, taken in (("bfloat16", FLOAT / 2), ("int8", FLOAT - 3 * kernels)):
+        found = planned("gemma3_270m", f"stages.policy.rollout_dtype={dtype}")
+        assert found["policy"].peak.frozen == 2 * FLOAT + taken
+
+
 def test_sizes_of_a_folder(planned, tmp_path):
     sizes = {
         "model_type": "gemma", "vocab_size": 100, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2,
