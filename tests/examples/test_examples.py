@@ -80,6 +80,7 @@ def test_policy_optimization(example, backend):
     assert divergences[0] == 0 and 1 < divergences[-1] < 30
 
 
+@pytest.mark.once
 def test_switch_backend(example, backend):
     """Two backends side by side; where one is installed there is nothing to differ from."""
     other = {"jax": None, "tensorflow": "torch", "torch": "jax"}[backend]

@@ -31,10 +31,9 @@ UNUSED = tuple(f"<unused{number}>" for number in range(4))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A guide's subject is what it prints, on any backend; on two of them minutes go by with compiling. Only JAX has
-    Keras' distribution."""
+    """A guide's subject is what it prints, on any backend; where programs are compiled all take minutes."""
     for item in items:
-        if pathlib.Path(__file__).parent in item.path.parents and item.path.name != "test_distributed.py":
+        if pathlib.Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.once)
 
 

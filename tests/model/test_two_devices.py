@@ -48,6 +48,7 @@ def test_every_test_of_this_process_sees_two_devices():
     assert jax.device_count() == 2
 
 
+@pytest.mark.slow
 @only_jax
 def test_a_second_device_changes_no_bit():
     one, two = with_devices(1), with_devices(2)

@@ -56,6 +56,7 @@ def test_validate_knows_what_it_needs(recipe, tmp_path, old, new, place, message
     assert any(f"w.yaml:{place}" in line and message in line for line in done.stderr.splitlines()), done.stderr
 
 
+@pytest.mark.once
 def test_it_runs(recipe, tmp_path):
     (tmp_path / "w.yaml").write_text(WORKFLOW)
     done = recipe.command("run", "w.yaml", "--out", "out", "--quiet", cwd=tmp_path)

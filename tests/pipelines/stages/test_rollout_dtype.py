@@ -16,6 +16,8 @@ from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.policy_optimization.updates import importance
 from pipelines.training.adapters import attach
 
+pytestmark = pytest.mark.once
+
 TEMPERATURE, LIMIT = 0.7, 1.004
 CHANGES = {
     "from": "sft", "reward": "exact_answer", "rollout_dtype": "int8", "importance_limit": LIMIT,
