@@ -14,6 +14,12 @@ import pytest
 
 pytestmark = pytest.mark.no_backend
 
+
+def slow(place: str):
+    """One more place of a fault whose likes are tested; each takes several processes."""
+    return pytest.param(place, marks=pytest.mark.slow)
+
+
 PROGRAM = Path(__file__).parents[1] / "fixtures" / "stand_in_stages.py"
 WORKFLOW = """\
 name: faults
@@ -125,7 +131,7 @@ def wait_until_dead(pid: int) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("stage", ["one", "two", "three"])
+@pytest.mark.parametrize("stage", [slow("one"), "two", slow("three")])
 def test_a_killed_runner_leaves_no_process_and_the_next_one_continues(run, uninterrupted, stage):
     first = run.start(**{stage: "wait"})
     stage_process = int(run.wait_for(f".{stage}.partial/started").read_text())
@@ -162,7 +168,7 @@ def uninterrupted_seeds(tmp_path_factory):
     return run.models()
 
 
-@pytest.mark.parametrize("place", ["one", "17/three", "18/two", "18/three"])
+@pytest.mark.parametrize("place", [slow("one"), "17/three", "18/two", slow("18/three")])
 def test_a_runner_killed_between_seeds_goes_on_with_what_is_left(tmp_path, uninterrupted_seeds, place):
     """Each run is a process of its own, and so is each stage."""
     run = Run(tmp_path, *SEEDS)
@@ -236,9 +242,9 @@ def test_two_runs_on_one_folder(run):
 
 
 def test_kills_at_many_moments(run, uninterrupted):
-    for attempt in range(12):
+    for attempt in range(6):
         process = run.start()
-        time.sleep(0.15 + 0.11 * attempt)
+        time.sleep(0.15 + 0.22 * attempt)
         process.kill()
         process.communicate()
     last = run.finish()
