@@ -74,7 +74,7 @@ def draw(found: dict[str, list[tuple[str, str, float]]]) -> Figure:
         axis.set_ylim(place - 0.6, -0.9)
         axis.set_xlim(0, 1.2 * max(value for rows in found.values() for _, _, value in rows))
         axis.set_xlabel(
-            "× as fast as the fastest peer on the same backend (TRL: on torch); best steps; within the band: a tie"
+            "× as fast as the fastest peer on the same backend (TRL: on torch)\nbest steps; within the band: a tie"
         )
         used = [name for name in BACKENDS if any(name == row[0] for rows in found.values() for row in rows)]
         axis.legend([matplotlib.patches.Patch(color=COLORS[name]) for name in used], used, frameon=False)
