@@ -8,6 +8,9 @@ from pipelines.schema.base import TrainingOptions, Use
 from pipelines.schema.data import Data
 from pipelines.schema.roles import Product
 
+SAMPLING_BATCH, LONGEST_SAMPLE = 64, 256
+"""Responses of the tuned model at once, and their tokens at most, on which scores are normalised."""
+
 
 class RewardModeling(TrainingOptions):
     """A Bradley-Terry reward model from preferences."""

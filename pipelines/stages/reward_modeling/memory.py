@@ -4,10 +4,7 @@ from pipelines.memory.sampling import Sampled
 from pipelines.memory.stages import trained_on_rows
 from pipelines.memory.usage import Sized, Usage
 from pipelines.memory.weights import weight_bytes
-from pipelines.stages.reward_modeling.config import RewardModeling
-
-SAMPLING_BATCH, LONGEST_SAMPLE = 64, 256
-"""As `pair_training.py` has them, which loads Keras: responses of the tuned model that the scores are normalised on."""
+from pipelines.stages.reward_modeling.config import LONGEST_SAMPLE, SAMPLING_BATCH, RewardModeling
 
 
 def needs(config: RewardModeling, sized: Sized) -> list[Usage]:

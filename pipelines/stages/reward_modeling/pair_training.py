@@ -19,16 +19,13 @@ from pipelines.sampling.collected import Collected
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import Sampling
 from pipelines.scoring.reward_models import PACKED_INPUTS, SequenceScorer
-from pipelines.stages.reward_modeling.config import RewardModeling
+from pipelines.stages.reward_modeling.config import LONGEST_SAMPLE, SAMPLING_BATCH, RewardModeling
 from pipelines.stages.reward_modeling.pair_batches import longest_side, pair_batches
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
 from pipelines.training.dropout_keys import DROPOUT_KEYS
 from pipelines.training.flops import training_flops
 from pipelines.training.loop import Batch, LossFunction, Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
-
-SAMPLING_BATCH = 64
-LONGEST_SAMPLE = 256
 
 
 def train_on_pairs(
