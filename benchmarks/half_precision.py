@@ -128,6 +128,8 @@ def rollout_table(source: str) -> Iterator[str]:
     import keras
 
     from gemma_keras import GemmaCausalLM
+    from gemma_keras.backends import to_host
+    from pipelines.algorithms.kl import k3
     from pipelines.sampling.rollout_copy import RolloutCopy
 
     policy = GemmaCausalLM.from_preset(source, dtype="float32")
@@ -136,10 +138,10 @@ def rollout_table(source: str) -> Iterator[str]:
     for rollout_dtype in ("bfloat16", "int8"):
         inputs, sampled = _sampled(RolloutCopy(policy, rollout_dtype).model, LENGTHS[1], ROLLOUTS)
         difference = sampled - _scored(policy, inputs, RESPONSES)
-        k3 = np.expm1(-difference) + difference
+        nats = to_host(k3(keras.ops.convert_to_tensor(difference)))
         is_over = difference < -np.log(2)
         yield (
-            f"| {keras.backend.backend()} | {rollout_dtype} | {k3.mean():.1e}, {difference.mean():.1e} | "
+            f"| {keras.backend.backend()} | {rollout_dtype} | {nats.mean():.1e}, {difference.mean():.1e} | "
             f"{np.abs(difference).mean():.1e}, {np.abs(difference).max():.1e} | {is_over.mean():.2%} |"
         )
 

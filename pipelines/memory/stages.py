@@ -1,6 +1,8 @@
 """What the kinds of stages have in common: reward models beside them, training on a data set, responses of a frozen
 model that are scored."""
 
+import dataclasses
+
 from pipelines.memory.sampling import Sampled, scoring
 from pipelines.memory.training import Learning
 from pipelines.memory.usage import Sized, Usage
@@ -44,11 +46,6 @@ def sampled_and_scored(
     sampled = Sampled(
         model, sized.backend, config.dtype, True, rows - rows % shared or rows, shared, config.max_length, new_tokens
     )
-    scored = scoring(
-        Usage("scoring", **_standing(standing)), model, sized.backend, config.dtype, rows, config.max_length, 0
-    )
+    before = dataclasses.replace(standing, doing="scoring")
+    scored = scoring(before, model, sized.backend, config.dtype, rows, config.max_length, 0)
     return [sampled.beside(standing), scored]
-
-
-def _standing(usage: Usage) -> dict[str, float]:
-    return {name: value for name, value in usage.parts().items() if value}

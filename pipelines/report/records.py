@@ -26,10 +26,10 @@ class StageRecord:
         kind: its kind, such as `reward_modeling`.
         key: hash that decides whether the stage is skipped.
         seconds: wall time of the stage.
-        throughput: how fast it was, as of `pipelines.measures.throughput.Throughput.figures`.
-        programs: name of a program to the number of shapes that it was called with, each of which is compiled.
         peak_memory_gib: most memory that it held, GiB. peak_memory_of: "device" of an accelerator, or "process", its
             resident memory.
+        throughput: how fast it was, as of `pipelines.measures.throughput.Throughput.figures`.
+        programs: name of a program to the number of shapes that it was called with, each of which is compiled.
         backend: Keras backend it ran on; None where it loaded none.
         versions: package name to version.
         config: the stage's resolved configuration. inputs: the stages whose results it read.
@@ -44,9 +44,9 @@ class StageRecord:
     key: str | None = None
     seconds: float | None = None
     peak_memory_gib: float | None = None
+    peak_memory_of: str | None = None
     throughput: dict[str, Any] = field(default_factory=dict)
     programs: dict[str, int] = field(default_factory=dict)
-    peak_memory_of: str | None = None
     backend: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)

@@ -37,11 +37,11 @@ class RolloutCopy:
 
     def refresh(self) -> None:
         """Take the policy's present weights over, one at a time."""
-        variables = self.model.backbone.named_variables()
+        variables, theirs = self.model.backbone.named_variables(), self._policy.backbone.named_variables()
         quantized = self.model.backbone.projections()
         for name, layer in self._policy.backbone.named_layers().items():
             if not isinstance(layer, Projection):
-                variables[name].assign(self._policy.backbone.named_variables()[name])
+                variables[name].assign(theirs[name])
             elif quantized[name].quantization_mode is None:
                 variables[name].assign(_kernel(layer))
             else:
