@@ -10,6 +10,7 @@ compare every native one with it.
     reshape(x, shape)                                               of the heads, without Keras' checks where eager
     rms_norm(x, scale, epsilon)                                     Gemma's norm
     rotate(x, cos, sin)                                             rotary embedding of all heads
+    gated_gelu(gate, x)                                             `gelu(gate) * x`
     attention(queries, keys, values, visible, soft_cap)            mixed values of all heads
     causal_attention(queries, keys, values, tokens, soft_cap)      the same of a row's tokens to each other, without (b,
                                                                     t, t) scores or mask
@@ -59,6 +60,7 @@ decoding_weights = _native.decoding_weights
 reshape = _native.reshape
 rms_norm = _native.rms_norm
 rotate = _native.rotate
+gated_gelu = _native.gated_gelu
 attention = _native.attention
 causal_attention = _native.causal_attention
 is_plain = _native.is_plain

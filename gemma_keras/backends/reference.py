@@ -34,11 +34,15 @@ def rotate(x, cos, sin):
     """Each head's two halves turned against each other, in x's dtype.
 
     Args:
-        x: float (b, t, n, h). cos, sin: float (b, t, 1, h / 2).
+        x: float (b, t, n, h). cos, sin: float (b, t, 1, h), those of `rotary_tables`.
     """
     first, second = ops.split(x, 2, axis=-1)
-    cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
-    return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return x * ops.cast(cos, x.dtype) + ops.concatenate([second, first], axis=-1) * ops.cast(sin, x.dtype)
+
+
+def gated_gelu(gate, x):
+    """`gelu(gate) * x` with the tanh approximation of GELU, elementwise."""
+    return ops.gelu(gate, approximate=True) * x
 
 
 def attention(queries, keys, values, visible, soft_cap=None):

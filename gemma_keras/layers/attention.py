@@ -55,7 +55,7 @@ class GemmaAttention(keras.layers.Layer):
         values = backends.reshape(project(self.v_proj, x, dropout_keys), key_shape)
         if self.query_norm is not None:
             queries, keys = direct_call(self.query_norm, queries), direct_call(self.key_norm, keys)
-        queries = backends.rotate(queries, *rotary) * ops.cast(config.query_scale, x.dtype)
+        queries = backends.rotate(queries, *rotary) * config.query_scale
         keys = backends.rotate(keys, *rotary)
         if cache is not None:
             cache = (

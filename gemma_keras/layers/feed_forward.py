@@ -2,6 +2,7 @@
 
 import keras
 
+from gemma_keras import backends
 from gemma_keras.config import GemmaConfig
 from gemma_keras.initializers import FirstWeights
 from gemma_keras.layers.direct_call import project
@@ -25,6 +26,5 @@ class GemmaFeedForward(keras.layers.Layer):
         self.built = True
 
     def call(self, x, dropout_keys=None):
-        gate = keras.activations.gelu(project(self.gate_proj, x, dropout_keys), approximate=True)
-        inner = gate * project(self.up_proj, x, dropout_keys)
-        return project(self.down_proj, inner, dropout_keys)
+        gate, up = project(self.gate_proj, x, dropout_keys), project(self.up_proj, x, dropout_keys)
+        return project(self.down_proj, backends.gated_gelu(gate, up), dropout_keys)

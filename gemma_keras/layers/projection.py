@@ -66,7 +66,8 @@ class Projection(keras.layers.Dense):
         )  # Dense would hold on to the checkpoint, or to another library's model
 
     def call(self, x, dropout_keys=None):
-        return self._adapted(backends.linear(x, self.kernel), x, dropout_keys)
+        # `Dense.kernel` looks for quantized kernels first, on torch for as long as a small product takes.
+        return self._adapted(backends.linear(x, self._kernel), x, dropout_keys)
 
     def quantized_call(self, x, dropout_keys=None):
         return self._adapted(super().quantized_call(x), x, dropout_keys)

@@ -8,6 +8,7 @@ from keras import ops
 from gemma_keras import GemmaBackbone, GemmaCausalLM, backends
 from gemma_keras.backends import reference
 from gemma_keras.backends.product_peak import best_of_products
+from gemma_keras.layers.rotary import rotary_tables
 from gemma_keras.program_shapes import counting_shapes
 from gemma_keras.random import generator
 
@@ -16,17 +17,18 @@ def normal(*shape, key="x"):
     return generator(3, key).standard_normal(shape, dtype=np.float32)
 
 
+@pytest.mark.parametrize("time", [1, 5])
 @pytest.mark.parametrize("soft_cap", [None, 2.0])
 @pytest.mark.parametrize("key_value_heads", [1, 2, 4])
-def test_attention_equals_reference_and_a_loop_over_heads(key_value_heads, soft_cap):
+def test_attention_equals_reference_and_a_loop_over_heads(key_value_heads, soft_cap, time):
     queries, keys, values = (
-        normal(2, 5, 4, 8, key="q"),
+        normal(2, time, 4, 8, key="q"),
         normal(2, 7, key_value_heads, 8, key="k"),
         normal(2, 7, key_value_heads, 8, key="v"),
     )
-    visible = generator(3, "m").random((2, 5, 7)) < 0.6
+    visible = generator(3, "m").random((2, time, 7)) < 0.6
     visible[:, :, 0] = True
-    expected = np.zeros((2, 5, 4, 8), np.float64)
+    expected = np.zeros((2, time, 4, 8), np.float64)
     for row in range(2):
         for head in range(4):
             shared = head // (4 // key_value_heads)
@@ -41,15 +43,26 @@ def test_attention_equals_reference_and_a_loop_over_heads(key_value_heads, soft_
 
 @pytest.mark.parametrize("module", [backends, reference])
 def test_norm_and_rotation_by_hand(module):
-    x, scale, angles = 3 * normal(2, 5, 4, 8), normal(8, key="s"), normal(2, 5, 1, 4, key="a")
+    x, scale, positions = 3 * normal(2, 5, 4, 8), normal(8, key="s"), np.arange(10).reshape(2, 5)
     exact = x.astype(np.float64)
     normed = exact / np.sqrt(np.square(exact).mean(axis=-1, keepdims=True) + 0.1) * (1.0 + scale)
     found = module.rms_norm(ops.convert_to_tensor(x), ops.convert_to_tensor(scale), 0.1)
     np.testing.assert_allclose(backends.to_host(found), normed, atol=1e-5)
     # Each pair of a first and a second half is a complex number that turns by its angle.
-    turned = (exact[..., :4] + 1j * exact[..., 4:]) * np.exp(1j * angles.astype(np.float64))
-    found = module.rotate(*map(ops.convert_to_tensor, (x, np.cos(angles), np.sin(angles))))
+    angles = positions[:, :, None, None] / 2 * 100.0 ** -np.array([0, 0.25, 0.5, 0.75])
+    turned = (exact[..., :4] + 1j * exact[..., 4:]) * np.exp(1j * angles)
+    tables = rotary_tables(ops.convert_to_tensor(positions), 8, 100.0, 2.0)
+    found = module.rotate(ops.convert_to_tensor(x), *tables)
     np.testing.assert_allclose(backends.to_host(found), np.concatenate([turned.real, turned.imag], axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [backends, reference])
+def test_gated_gelu_by_hand(module):
+    gate, x = (3 * normal(2, 5, 8, key=key) for key in "gx")
+    exact = gate.astype(np.float64)
+    gelu = 0.5 * exact * (1 + np.tanh(np.sqrt(2 / np.pi) * (exact + 0.044715 * exact**3)))
+    found = module.gated_gelu(*map(ops.convert_to_tensor, (gate, x)))
+    np.testing.assert_allclose(backends.to_host(found), gelu * x, atol=1e-5)
 
 
 def test_update_cache_writes_one_slot_and_leaves_the_rest():

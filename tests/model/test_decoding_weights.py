@@ -89,17 +89,19 @@ def test_a_rollout_is_that_of_plain_products_and_of_the_weights_of_its_time(tiny
     assert np.abs(found[0][0].log_probs - found[1][0].log_probs).max() > 2 * close
 
 
-def test_weights_may_change_between_the_steps_of_a_decoding(tiny_configs):
+@pytest.mark.parametrize("name, factor, shift", [("embedding", -1.0, 0.0), ("final_norm", -1.0, -2.0)])
+def test_weights_may_change_between_the_steps_of_a_decoding(tiny_configs, name, factor, shift):
     """In float32, and with rows enough that torch packs."""
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
-    scale = model.backbone.token_embedding.embeddings
+    weight = model.backbone.named_variables()[name]
     decodings = [Decoding(model, *ARGUMENTS, Sampler(0.0), ()) for _ in range(2)]
     decodings[0].advance(2)
-    scale.assign(-scale.value)
+    weight.assign(factor * weight.value + shift)
     decodings[0].advance(1)
     decodings[1].advance(2)
-    scale.assign(-scale.value)
-    # Both have three more tokens; a negated embedding turns the logits about, in the step that it is there for.
+    weight.assign(factor * weight.value + shift)
+    # Both have three more tokens; a negated embedding, or a final norm with a factor of -1 - scale, turns the logits
+    # about, in the step that it is there for.
     for decoding in decodings:
         decoding.advance(1)
     changed, unchanged = decodings[0].generated(), generate_tokens(model, *ARGUMENTS, Sampler(0.0), ())

@@ -12,6 +12,7 @@ from gemma_keras.backends.reference import (
     decoding_weights,
     fast_updates,
     fit_arguments,
+    gated_gelu,
     reshape,
     rms_norm,
     rotate,

@@ -5,6 +5,7 @@ from keras import remat
 from gemma_keras.backends.reference import (
     decoding_weights,
     fast_updates,
+    gated_gelu,
     linear,
     reshape,
     rms_norm,

@@ -7,7 +7,7 @@ from gemma_keras.backends.torch.attention import DENSE_TOKENS, attention, causal
 from gemma_keras.backends.torch.device import peak_device_memory
 from gemma_keras.backends.torch.fused_adam import fast_updates
 from gemma_keras.backends.torch.head import chunked_log_probs, output_logits, weighted_log_prob
-from gemma_keras.backends.torch.layers import reshape, rms_norm, rotate, update_cache
+from gemma_keras.backends.torch.layers import gated_gelu, reshape, rms_norm, rotate, update_cache
 from gemma_keras.backends.torch.packed import DecodingWeights as decoding_weights
 from gemma_keras.backends.torch.packed import linear
 from gemma_keras.backends.torch.programs import (

@@ -19,22 +19,21 @@ def attention(queries, keys, values, visible, soft_cap=None):
     if soft_cap is not None:
         return reference.attention(queries, keys, values, visible, soft_cap)
     batch, time, heads, head_dim = queries.shape
-    shared = keys.shape[2]
+    shared, slots = keys.shape[2], keys.shape[1]
     group = heads // shared
+    by_head = (keys.transpose(1, 2), values.transpose(1, 2))
+    if time == 1:  # a token in decoding: nothing has to be laid out anew, and one mask serves all heads
+        rows = queries.reshape(batch, shared, group, head_dim)
+        mixed = scaled_dot_product_attention(rows, *by_head, attn_mask=visible[:, None], scale=1.0)
+        return mixed.reshape(queries.shape)
     rows = (
         queries.reshape(batch, time, shared, group, head_dim)
         .permute(0, 2, 3, 1, 4)
         .reshape(batch, shared, group * time, head_dim)
     )
-    mask = (
-        visible[:, None, None]
-        .expand(batch, 1, group, time, keys.shape[1])
-        .reshape(batch, 1, group * time, keys.shape[1])
-    )
-    mixed = scaled_dot_product_attention(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, scale=1.0)
-    return (
-        mixed.reshape(batch, shared, group, time, head_dim).permute(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)
-    )
+    mask = visible[:, None, None].expand(batch, 1, group, time, slots).reshape(batch, 1, group * time, slots)
+    mixed = scaled_dot_product_attention(rows, *by_head, attn_mask=mask, scale=1.0)
+    return mixed.reshape(batch, shared, group, time, head_dim).permute(0, 3, 1, 2, 4).reshape(queries.shape)
 
 
 def causal_attention(queries, keys, values, tokens, soft_cap=None):

@@ -2,12 +2,14 @@
 
 import contextvars
 import functools
+import pathlib
 
 import keras
 import torch
 
-# Of a float32 product, whose time is that of reading the matrix when there are fewer.
-LEAST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
+# Of a float32 product on Intel's processors: with fewer its time is that of reading the matrix. MKL, which multiplies
+# what is not packed, needs half as long again on others.
+LEAST_ROWS = 4
 # Of a rollout. Laying a matrix out takes what its next fifty products gain on one processor, by estimate four on
 # another.
 LEAST_STEPS = 32
@@ -26,10 +28,12 @@ class DecodingWeights:
     def __init__(self, steps: int):
         self._packs = steps >= LEAST_STEPS
         self._matrices: dict[int, _Matrix] = {}
+        self._factors: dict[int, _Factor] = {}
         self._tokens: list[contextvars.Token] = []
 
     def __enter__(self):
         self._matrices = {key: matrix for key, matrix in self._matrices.items() if matrix.is_fresh()}
+        self._factors = {key: factor for key, factor in self._factors.items() if factor.is_fresh()}
         self._tokens.append(_CURRENT.set(self))
         return self
 
@@ -44,20 +48,38 @@ class DecodingWeights:
             matrix = self._matrices[key] = _Matrix(weight, is_transposed)
         return matrix.product(x, self._packs)
 
+    def norm_factor(self, scale, times):
+        """`(1 + scale) * times`, float32."""
+        factor = self._factors.get(id(scale))
+        if factor is None:
+            factor = self._factors[id(scale)] = _Factor(scale, times)
+        return factor.tensor
 
-class _Matrix:
+
+class _Weight:
     """One weight: held, so that nothing else gets its id, and with the number of times it had been written to."""
 
-    def __init__(self, weight, is_transposed):
+    def __init__(self, weight):
         self._weight = weight
         self._written = _stored(weight)
         self._version = self._written._version
-        self._is_transposed = is_transposed
-        self._matrix = keras.ops.convert_to_tensor(weight)  # here Keras casts a variable
-        self._is_packed = self._was_read = False
 
     def is_fresh(self):
         return _stored(self._weight) is self._written and self._written._version == self._version
+
+
+class _Factor(_Weight):
+    def __init__(self, scale, times):
+        super().__init__(scale)
+        self.tensor = _norm_factor(scale, times)
+
+
+class _Matrix(_Weight):
+    def __init__(self, weight, is_transposed):
+        super().__init__(weight)
+        self._is_transposed = is_transposed
+        self._matrix = keras.ops.convert_to_tensor(weight)  # here Keras casts a variable
+        self._is_packed = self._was_read = False
 
     def product(self, x, packs):
         if packs and self._was_read and not self._is_packed and _is_worth_packing(x, self._matrix):
@@ -88,6 +110,18 @@ def transposed_product(x, matrix):
     return weights.product(x, matrix, is_transposed=True)
 
 
+def norm_factor(scale, times=1.0):
+    """What a norm multiplies with, `(1 + scale) * times`, float32; prepared where the scale is a variable."""
+    weights = _CURRENT.get()
+    if weights is None or not isinstance(scale, keras.Variable) or not _is_constant(_stored(scale)):
+        return _norm_factor(scale, times)
+    return weights.norm_factor(scale, times)
+
+
+def _norm_factor(scale, times):
+    return (1.0 + keras.ops.convert_to_tensor(scale).float()) * times
+
+
 def _stored(weight):
     """The tensor that is written to: a variable's own, and not what `value` makes of it under a dtype policy."""
     return weight._value if isinstance(weight, keras.Variable) else weight
@@ -99,9 +133,17 @@ def _is_constant(tensor):
 
 
 def _is_worth_packing(x, matrix):
-    if matrix.device.type != "cpu" or x.dtype != matrix.dtype or matrix.dtype not in LEAST_ROWS:
+    if matrix.device.type != "cpu" or x.dtype != matrix.dtype or matrix.dtype not in _CLOSE:
         return False
-    return x.numel() >= LEAST_ROWS[matrix.dtype] * x.shape[-1] and _can_pack(matrix.dtype)
+    least = LEAST_ROWS if matrix.dtype == torch.float32 and _is_from_intel() else 1
+    return x.numel() >= least * x.shape[-1] and _can_pack(matrix.dtype)
+
+
+@functools.cache
+def _is_from_intel():
+    """Whether Intel made the processor; by its name and not by a clock, so that a run repeats to the bit."""
+    known = pathlib.Path("/proc/cpuinfo")
+    return not known.exists() or "GenuineIntel" in known.read_text(errors="replace")
 
 
 @functools.cache
