@@ -40,7 +40,7 @@ def products(weights, x, kernel, matrix):
 
 
 @pytest.mark.parametrize("dtype, close", [("float32", 1e-6), ("bfloat16", 4e-3)])
-@pytest.mark.parametrize("rows", [1, 3, 4, 16])
+@pytest.mark.parametrize("rows", [1, 3, 4, 16, 40])
 def test_prepared_products_by_hand_and_after_a_change(rows, dtype, close):
     """Products of 80 numbers, each up to that share of the largest; logits are float32 whatever they are made from."""
     x, kernel, matrix = (
@@ -63,7 +63,7 @@ def generated(model, temperature=0.0):
     return generate_tokens(model, *ARGUMENTS, Sampler(temperature), ())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "bfloat16"])
 @pytest.mark.parametrize("adapted", [False, True])
 def test_a_rollout_is_that_of_plain_products_and_of_the_weights_of_its_time(tiny_configs, dtype, adapted, monkeypatch):
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma3"], seed=2, dtype=dtype))
@@ -151,6 +151,49 @@ def test_where_packing_fails_products_are_plain(fault, monkeypatch):
         np.testing.assert_allclose(found, normal(5, 8) @ normal(8, 3, key="w"), atol=1e-5)
     finally:
         packed._can_pack.cache_clear()
+
+
+@only_torch
+def test_half_precision_logits_are_laid_out_once_and_stay_float32(monkeypatch):
+    """For few rows of many steps, and only where these operators multiply."""
+    import torch
+
+    from gemma_keras.backends.torch import half_logits
+
+    if not half_logits.is_possible():
+        pytest.skip("this torch has no such products")
+    monkeypatch.setattr(half_logits, "BLOCK", 24)
+    made, pack = [], half_logits._pack
+    monkeypatch.setattr(half_logits, "_pack", lambda block: made.append(len(block)) or pack(block))
+    matrix = keras.Variable(normal(56, 80, key="m"), dtype="bfloat16")
+    exact = np.float64(backends.to_host(ops.cast(matrix.value, "float32")))
+    for steps, rows, blocks in ((64, 16, [24, 24, 8]), (64, 33, []), (5, 16, [])):
+        x = ops.cast(normal(rows, 80), "bfloat16")
+        with torch.no_grad(), backends.decoding_weights(steps):
+            for _ in range(3):
+                found = backends.output_logits(x, ops.convert_to_tensor(matrix))
+        assert made == blocks, (steps, rows)
+        made.clear()
+        assert found.dtype == torch.float32
+        expected = np.float64(backends.to_host(ops.cast(x, "float32"))) @ exact.T
+        np.testing.assert_allclose(backends.to_host(found), expected, atol=1e-5)
+    monkeypatch.setattr(half_logits, "_pack", None)  # calling it raises TypeError
+    monkeypatch.setattr(half_logits, "is_possible", lambda: False)
+    with torch.no_grad(), backends.decoding_weights(64):
+        for _ in range(3):
+            backends.output_logits(x, ops.convert_to_tensor(matrix))
+
+
+@only_torch
+def test_operators_that_are_missing_or_wrong_are_not_used(monkeypatch):
+    from gemma_keras.backends.torch import half_logits
+
+    def missing(block):
+        raise AttributeError("no such operator")
+
+    for pack in (missing, lambda block: half_logits.torch.ops.quantized.linear_prepack_fp16(1 + block.float(), None)):
+        monkeypatch.setattr(half_logits, "_pack", pack)
+        assert not half_logits.is_possible.__wrapped__()
 
 
 @only_torch

@@ -4,7 +4,7 @@ import torch
 
 from gemma_keras.backends import reference
 from gemma_keras.backends.reference import number_of_chunks
-from gemma_keras.backends.torch.packed import transposed_product
+from gemma_keras.backends.torch.packed import float32_logits, transposed_product
 
 # Numbers of a half-precision matrix that are float32 at a time on a CPU: 8 MiB, which a cache may hold.
 BLOCK = 1 << 21
@@ -14,7 +14,8 @@ def output_logits(hidden, matrix):
     """As `reference.output_logits`."""
     if hidden.dtype == torch.float32:
         return transposed_product(hidden, matrix)
-    return _HalfLogits.apply(hidden, matrix)
+    prepared = float32_logits(hidden, matrix)
+    return _HalfLogits.apply(hidden, matrix) if prepared is None else prepared
 
 
 class _HalfLogits(torch.autograd.Function):

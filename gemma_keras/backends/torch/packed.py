@@ -7,6 +7,8 @@ import pathlib
 import keras
 import torch
 
+from gemma_keras.backends.torch import half_logits
+
 # Of a float32 product on Intel's processors: with fewer its time is that of reading the matrix. MKL, which multiplies
 # what is not packed, needs half as long again on others.
 LEAST_ROWS = 4
@@ -29,11 +31,13 @@ class DecodingWeights:
         self._packs = steps >= LEAST_STEPS
         self._matrices: dict[int, _Matrix] = {}
         self._factors: dict[int, _Factor] = {}
+        self._logits: dict[int, _Logits] = {}
         self._tokens: list[contextvars.Token] = []
 
     def __enter__(self):
         self._matrices = {key: matrix for key, matrix in self._matrices.items() if matrix.is_fresh()}
         self._factors = {key: factor for key, factor in self._factors.items() if factor.is_fresh()}
+        self._logits = {key: each for key, each in self._logits.items() if each.is_fresh()}
         self._tokens.append(_CURRENT.set(self))
         return self
 
@@ -55,6 +59,16 @@ class DecodingWeights:
             factor = self._factors[id(scale)] = _Factor(scale, times)
         return factor.tensor
 
+    def float32_logits(self, x, matrix):
+        """`x @ matrix.T` in float32, or None where that is not worth laying the matrix out; both in half precision."""
+        if not self._packs or x.numel() > half_logits.MOST_ROWS * x.shape[-1] or not half_logits.is_possible():
+            return None
+        logits = self._logits.get(id(matrix))
+        if logits is None:
+            self._logits[id(matrix)] = _Logits(matrix)
+            return None
+        return logits.product(x)
+
 
 class _Weight:
     """One weight: held, so that nothing else gets its id, and with the number of times it had been written to."""
@@ -72,6 +86,18 @@ class _Factor(_Weight):
     def __init__(self, scale, times):
         super().__init__(scale)
         self.tensor = _norm_factor(scale, times)
+
+
+class _Logits(_Weight):
+    def __init__(self, matrix):
+        super().__init__(matrix)
+        self._matrix = matrix
+        self._packed = None
+
+    def product(self, x):
+        if self._packed is None:
+            self._packed = half_logits.HalfLogits(self._matrix)
+        return self._packed.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], len(self._matrix))
 
 
 class _Matrix(_Weight):
@@ -103,11 +129,20 @@ def linear(x, kernel):
 
 def transposed_product(x, matrix):
     """`x @ matrix.T` of two tensors; prepared where the matrix is a variable's own."""
-    weights = _CURRENT.get()
+    weights = _weights_of(matrix)
+    return x @ matrix.t() if weights is None else weights.product(x, matrix, is_transposed=True)
+
+
+def float32_logits(x, matrix):
+    """`x @ matrix.T` in float32 of tensors in half precision, where the matrix is prepared for that; else None."""
+    weights = _weights_of(matrix)
+    return None if weights is None or matrix.device.type != "cpu" else weights.float32_logits(x, matrix)
+
+
+def _weights_of(matrix):
     # A cast copy would be another one at every entry.
-    if weights is None or not isinstance(matrix, torch.nn.Parameter) or not _is_constant(matrix):
-        return x @ matrix.t()
-    return weights.product(x, matrix, is_transposed=True)
+    is_own = isinstance(matrix, torch.nn.Parameter) and _is_constant(matrix)
+    return _CURRENT.get() if is_own else None
 
 
 def norm_factor(scale, times=1.0):
