@@ -17,13 +17,12 @@ from gemma_keras.backends import reference
 from gemma_keras.head import full_logits
 from gemma_keras.layers.direct_call import call_model
 from gemma_keras.layers.masks import positions_from_padding
+from gemma_keras.limits import LEAST_HALVED_ROWS, LONG_DECODING
 from gemma_keras.sampling import Sampler, sample
 
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _PROGRAMS = {"whole": "generation", "start": "generation_start", "until": "generation_steps"}
 """Methods of `_Generate` → the names under which their shapes are counted."""
-_LEAST_ROWS = 64  # of a batch that is halved: fewer take hardly less time a step
-_LONG = 64  # steps, above which a second halving is worth the loop that must be compiled for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +200,7 @@ class _Generate:
 
     def whole(self, prompt_ids, prompt_is_token, uniforms):
         """From the prompts to the arrays of `Generated`."""
-        state = self._to_the_end(self.start(prompt_ids, prompt_is_token, uniforms), 1 + (self.length > _LONG))
+        state = self._to_the_end(self.start(prompt_ids, prompt_is_token, uniforms), 1 + (self.length > LONG_DECODING))
         is_sampled = self._columns() < state["lengths"][:, None]
         return state["written"], is_sampled, state["finished"], *(state[name] for name in self.measures)
 
@@ -262,7 +261,7 @@ class _Generate:
     def _to_the_end(self, state, halvings):
         """Sample until every row has ended or is full; once at most half of them are left, these alone."""
         batch = state["tokens"].shape[0]
-        if not self.stops or not halvings or batch < _LEAST_ROWS:
+        if not self.stops or not halvings or batch < LEAST_HALVED_ROWS:
             return self.until(state, self.length)
         half = batch // 2
         state = self.until(state, self.length, half)

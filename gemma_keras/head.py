@@ -6,12 +6,7 @@ from keras import ops
 from gemma_keras import backends
 from gemma_keras.backends import reference
 from gemma_keras.backends.reference import soft_capped
-
-# Logits of at most this many floats (64 MiB) are computed at once; above it, in chunks of about half as many.
-DENSE_LOGITS = 1 << 24
-# But a chunk has at least this many positions: each adds its share to a gradient as large as the matrix, (v, d), and
-# with 32 positions at v = 262,144 those additions took twice the time of the whole model.
-LEAST_CHUNK = 256
+from gemma_keras.limits import DENSE_LOGITS, LEAST_CHUNK
 
 
 def full_logits(hidden, matrix, soft_cap=None):

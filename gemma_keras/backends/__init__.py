@@ -45,6 +45,7 @@ import weakref
 import keras
 import numpy as np
 
+from gemma_keras import limits
 from gemma_keras.program_shapes import meet_shape
 
 if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
@@ -53,7 +54,7 @@ if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
     )
 _native = importlib.import_module(f"gemma_keras.backends.{keras.backend.backend()}")
 
-DENSE_TOKENS = _native.DENSE_TOKENS
+DENSE_TOKENS = limits.DENSE_TOKENS[keras.backend.backend()]
 IS_EAGER = _native.IS_EAGER
 linear = _native.linear
 decoding_weights = _native.decoding_weights

@@ -18,6 +18,7 @@ plans for (`memory_analysis`), each as the slope when one size of a small model 
 import dataclasses
 
 from gemma_keras.config import GemmaConfig
+from gemma_keras.limits import DENSE_TOKENS
 from pipelines.memory.weights import FLOAT, HALF, compute_bytes, kernel_count, kernel_shapes
 
 
@@ -47,8 +48,6 @@ WORKING = {
 """Of the block whose gradients, or results, are being computed, beside what is kept."""
 POST_NORM = {"xla": 4, "torch": 8}
 """Of d, for each of the two norms after attention and feed-forward that Gemma 2 and 3 have."""
-DENSE_TOKENS = {"jax": 128, "tensorflow": 128, "torch": 512}
-"""As `gemma_keras.backends` has it: up to so many tokens a row, scores and mask of all pairs are computed at once."""
 
 
 def compiler(backend: str) -> str:

@@ -1,11 +1,9 @@
 """The head: one chunk of logits at a time, and the output matrix as it is multiplied with."""
 
 from gemma_keras.config import GemmaConfig
+from gemma_keras.limits import DENSE_LOGITS, LEAST_CHUNK
 from pipelines.memory.activations import compiler
 from pipelines.memory.weights import FLOAT, HALF, compute_bytes, embedding_count
-
-DENSE_LOGITS, LEAST_CHUNK = 1 << 24, 256
-"""As `gemma_keras/head.py` has them, which loads Keras; a test holds both together."""
 
 
 def chunk_targets(rows: int, targets: int, vocabulary: int) -> int:

@@ -3,14 +3,12 @@
 import dataclasses
 
 from gemma_keras.config import GemmaConfig
+from gemma_keras.limits import LEAST_HALVED_ROWS, LONG_DECODING
 from pipelines.memory.activations import compiler, working_bytes
 from pipelines.memory.head import cast_bytes, head_bytes
 from pipelines.memory.usage import Usage
 from pipelines.memory.weights import FLOAT, HALF, compute_bytes, kernel_count
 
-LEAST_ROWS, LONG = 64, 64
-"""As `gemma_keras/generation.py` has them: batches from so many rows on are halved when half of them have ended, and a
-second time above so many steps; the whole cache stands beside those of the rows that go on."""
 DRAWING = 3
 """Copies of a step's logits: themselves, their exponentials, and what the sampler compares."""
 
@@ -52,7 +50,9 @@ class Sampled:
         a_row = config.num_layers * self.width * a_slot
         # That of the prompts stands while it is repeated for the answers; later that of the rows that are left.
         repeated = prompts if self.shared > 1 else 0
-        halves = (0.5 + 0.25 * (self.new_tokens > LONG)) * self.rows if self.rows >= LEAST_ROWS else 0
+        # The whole cache stands beside those of the rows that go on in a batch of half the size.
+        share = 0.5 + 0.25 * (self.new_tokens > LONG_DECODING)
+        halves = share * self.rows if self.rows >= LEAST_HALVED_ROWS else 0
         return a_row * (self.rows + max(repeated, halves))
 
     def _prefill_bytes(self, prompts: int) -> float:

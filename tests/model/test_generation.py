@@ -116,8 +116,8 @@ def test_answers_to_one_prompt_share_its_prefill_and_change_nothing(tiny_configs
 
 def test_a_large_batch_goes_on_without_the_rows_that_ended(tiny_configs, monkeypatch):
     """In the order that was asked for, with the tokens of batches that are too small to be halved."""
-    monkeypatch.setattr("gemma_keras.generation._LEAST_ROWS", 12)
-    monkeypatch.setattr("gemma_keras.generation._LONG", 8)
+    monkeypatch.setattr("gemma_keras.generation.LEAST_HALVED_ROWS", 12)
+    monkeypatch.setattr("gemma_keras.generation.LONG_DECODING", 8)
     model = GemmaCausalLM(GemmaBackbone(tiny_configs["gemma"], seed=2))
     draws = np.stack([uniforms(0, "draw", row, shape=12) for row in range(24)])
     stops = tuple(range(3, 40))

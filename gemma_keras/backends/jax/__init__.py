@@ -1,6 +1,6 @@
 """Hot operations on JAX."""
 
-from gemma_keras.backends.jax.attention import DENSE_TOKENS, attention, causal_attention, is_plain
+from gemma_keras.backends.jax.attention import attention, causal_attention, is_plain
 from gemma_keras.backends.jax.device import peak_device_memory
 from gemma_keras.backends.jax.head import chunked_log_probs, output_logits, weighted_log_prob
 from gemma_keras.backends.jax.layers import linear, update_cache

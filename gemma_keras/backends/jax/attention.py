@@ -8,8 +8,6 @@ import jax.numpy as jnp
 from gemma_keras.backends.blocks import Blocks, Native, block_size, cut, cut_heads, joined_heads
 from gemma_keras.backends.reference import HIDDEN_SCORE
 
-DENSE_TOKENS = 128
-
 
 def attention(queries, keys, values, visible, soft_cap=None):
     """As `reference.attention`; products accumulate in float32, which bfloat16 on a CPU needs to be fast."""

@@ -13,7 +13,7 @@ from gemma_keras.backends.reference import (
     update_cache,
     while_loop,
 )
-from gemma_keras.backends.tensorflow.attention import DENSE_TOKENS, attention, causal_attention, is_plain
+from gemma_keras.backends.tensorflow.attention import attention, causal_attention, is_plain
 from gemma_keras.backends.tensorflow.device import peak_device_memory
 from gemma_keras.backends.tensorflow.fit_data import fit_arguments
 from gemma_keras.backends.tensorflow.head import chunked_log_probs, output_logits, weighted_log_prob

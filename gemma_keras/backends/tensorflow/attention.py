@@ -6,7 +6,6 @@ from gemma_keras.backends.blocks import Blocks, Native, block_size, cut, cut_hea
 from gemma_keras.backends.reference import attention
 
 __all__ = ["attention", "causal_attention", "is_plain"]
-DENSE_TOKENS = 128
 
 
 def causal_attention(queries, keys, values, tokens, soft_cap=None):

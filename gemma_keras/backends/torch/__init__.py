@@ -3,7 +3,7 @@
 from keras import remat
 
 from gemma_keras.backends.reference import fit_arguments
-from gemma_keras.backends.torch.attention import DENSE_TOKENS, attention, causal_attention, is_plain
+from gemma_keras.backends.torch.attention import attention, causal_attention, is_plain
 from gemma_keras.backends.torch.device import peak_device_memory
 from gemma_keras.backends.torch.fused_adam import fast_updates
 from gemma_keras.backends.torch.head import chunked_log_probs, output_logits, weighted_log_prob

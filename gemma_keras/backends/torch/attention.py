@@ -6,7 +6,6 @@ from torch.utils.checkpoint import checkpoint
 
 from gemma_keras.backends import reference
 
-DENSE_TOKENS = 512
 BLOCK = 256
 
 

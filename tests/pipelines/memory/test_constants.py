@@ -1,21 +1,15 @@
 """The sizes that the plan has from code which loads Keras are still its own."""
 
-import os
-
 import numpy as np
 import pytest
 
-from gemma_keras import backends, generation
 from gemma_keras import head as keras_head
-from pipelines.memory import activations, head, sampling
+from pipelines.memory import head
 from pipelines.stages.reward_modeling import memory as reward_memory
 from pipelines.stages.reward_modeling import pair_training
 
 
 def test_constants_are_those_of_the_code():
-    assert (head.DENSE_LOGITS, head.LEAST_CHUNK) == (keras_head.DENSE_LOGITS, keras_head.LEAST_CHUNK)
-    assert (sampling.LEAST_ROWS, sampling.LONG) == (generation._LEAST_ROWS, generation._LONG)
-    assert activations.DENSE_TOKENS[os.environ["KERAS_BACKEND"]] == backends.DENSE_TOKENS
     assert reward_memory.SAMPLING_BATCH == pair_training.SAMPLING_BATCH
     assert reward_memory.LONGEST_SAMPLE == pair_training.LONGEST_SAMPLE
 
