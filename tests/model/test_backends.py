@@ -198,3 +198,43 @@ def test_shapes_are_counted_by_program_and_not_by_value():
 def test_a_product_is_timed_on_the_backend():
     for dtype in ("float32", "bfloat16"):
         assert 0 < best_of_products(16, dtype, repeats=1) < 60
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="how torch multiplies")
+def test_products_by_onednn_are_those_of_torch(monkeypatch):
+    """Forwards and backwards, with a soft cap and without; and only where they multiply."""
+    import torch
+
+    from gemma_keras.backends.torch import products
+
+    if not products._can_multiply():
+        pytest.skip("this torch has no such operator")
+    hidden, matrix = normal(3, 7, 24), normal(40, 24, key="m")
+    ids, weights = generator(3, "ids").integers(0, 40, (3, 7)), np.abs(normal(3, 7, key="w"))
+    made, multiply = [], products._multiply
+
+    def gradients(soft_cap):
+        tensors = [torch.tensor(each, requires_grad=True) for each in (hidden, matrix)]
+        arguments = (*tensors, torch.tensor(ids))
+        total, _ = backends.weighted_log_prob(*arguments, torch.tensor(weights), soft_cap, 0.7, 4)
+        log_probs, entropy = backends.chunked_log_probs(*arguments, soft_cap, 0.7, 4)
+        (total + 0.5 * log_probs.sum()).backward()
+        return [each.detach().numpy() for each in (log_probs, entropy, total, *(each.grad for each in tensors))]
+
+    monkeypatch.setattr(products, "_multiply", lambda *each: made.append(each) or multiply(*each))
+    for soft_cap in (None, 2.0):
+        expected = gradients(soft_cap)
+        assert not made, "too small to be worth it"
+        monkeypatch.setattr(products, "LEAST", 0)
+        monkeypatch.setattr(products, "is_from_intel", lambda: False)
+        for ours, theirs in zip(gradients(soft_cap), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(1.0, np.abs(theirs).max()))
+        # Of two chunks each: logits and slopes at once, and logits, logits again and slopes.
+        assert len(made) == 2 * 2 + 2 * 3
+        made.clear()
+        monkeypatch.setattr(products, "is_from_intel", lambda: True)
+        gradients(soft_cap)
+        assert not made
+        monkeypatch.setattr(products, "LEAST", 1 << 24)
+    monkeypatch.setattr(products, "_multiply", lambda x, matrix: x @ matrix.t() + 1)
+    assert not products._can_multiply.__wrapped__()

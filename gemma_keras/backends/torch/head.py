@@ -5,6 +5,7 @@ import torch
 from gemma_keras.backends import reference
 from gemma_keras.backends.reference import number_of_chunks
 from gemma_keras.backends.torch.packed import float32_logits, transposed_product
+from gemma_keras.backends.torch.products import is_for_onednn, product
 
 # Numbers of a half-precision matrix that are float32 at a time on a CPU: 8 MiB, which a cache may hold.
 BLOCK = 1 << 21
@@ -96,7 +97,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
             total = logits.gather(1, ids) - log_probs[:, part].reshape(-1, 1)
             factor = gradient[:, part].reshape(-1, 1) / temperature
             slope = _slope(logits.sub_(total).exp_(), ids, 1.0, factor, steepness).to(hidden.dtype)
-            hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
+            hidden_gradient[:, part] = product(slope, matrix.t()).reshape(hidden[:, part].shape)
             _add_product(matrix_gradient, slope, rows)
         return hidden_gradient, matrix_gradient.to(matrix.dtype), *[None] * 5
 
@@ -132,7 +133,7 @@ def _forward(hidden, matrix, target_ids, factors, settings, with_entropy, needs)
             continue
         factor = (torch.ones_like(mass) if factors is None else factors[:, part].reshape(-1))[:, None] / temperature
         slope = _slope(powers, ids, 1.0 / mass[:, None], factor, steepness).to(hidden.dtype)
-        hidden_gradient[:, part] = (slope @ matrix).reshape(hidden[:, part].shape)
+        hidden_gradient[:, part] = product(slope, matrix.t()).reshape(hidden[:, part].shape)
         if matrix_gradient is not None:
             _add_product(matrix_gradient, slope, rows)
     return log_probs, entropy, hidden_gradient, matrix_gradient
@@ -212,8 +213,11 @@ def _buffer(hidden, matrix, chunk):
 
 def _logits(rows, matrix, soft_cap, temperature, buffer):
     """Logits (n, v) of rows (n, d), in the buffer."""
-    logits = buffer[: len(rows)]
-    _product(rows, matrix, logits)
+    if is_for_onednn(rows, matrix):
+        logits = product(rows, matrix)  # which takes no `out`
+    else:
+        logits = buffer[: len(rows)]
+        _product(rows, matrix, logits)
     if soft_cap is not None:
         logits.div_(soft_cap).tanh_().mul_(soft_cap)
     return logits if temperature == 1.0 else logits.div_(temperature)

@@ -2,12 +2,12 @@
 
 import contextvars
 import functools
-import pathlib
 
 import keras
 import torch
 
 from gemma_keras.backends.torch import half_logits
+from gemma_keras.backends.torch.products import is_from_intel
 
 # Of a float32 product on Intel's processors: with fewer its time is that of reading the matrix. MKL, which multiplies
 # what is not packed, needs half as long again on others.
@@ -170,15 +170,8 @@ def _is_constant(tensor):
 def _is_worth_packing(x, matrix):
     if matrix.device.type != "cpu" or x.dtype != matrix.dtype or matrix.dtype not in _CLOSE:
         return False
-    least = LEAST_ROWS if matrix.dtype == torch.float32 and _is_from_intel() else 1
+    least = LEAST_ROWS if matrix.dtype == torch.float32 and is_from_intel() else 1
     return x.numel() >= least * x.shape[-1] and _can_pack(matrix.dtype)
-
-
-@functools.cache
-def _is_from_intel():
-    """Whether Intel made the processor; by its name and not by a clock, so that a run repeats to the bit."""
-    known = pathlib.Path("/proc/cpuinfo")
-    return not known.exists() or "GenuineIntel" in known.read_text(errors="replace")
 
 
 @functools.cache
