@@ -1,6 +1,6 @@
 """The README's figure: how many times as fast as the fastest peer, by case and backend.
 
-python -m benchmarks.chart                   draws benchmarks/results.json as docs/speed.png
+python -m benchmarks.chart              draws the latest file of benchmarks/results/ as docs/speed.png
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks import table
 from benchmarks.case import BACKENDS, OURS, engine
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RESULTS, TARGET = ROOT / "benchmarks" / "results.json", ROOT / "docs" / "speed.png"
+RESULTS, TARGET = ROOT / "benchmarks" / "results", ROOT / "docs" / "speed.png"
 SHOWN = {
     "train": "training, 34M, 8 × 256",
     "train_mixed_bfloat16": "the same, mixed bfloat16",
@@ -54,7 +54,7 @@ def ratios(results: dict) -> dict[str, list[tuple[str, str, float]]]:
     return found
 
 
-def draw(found: dict[str, list[tuple[str, str, float]]]) -> Figure:
+def draw(found: dict[str, list[tuple[str, str, float]]], machine: str) -> Figure:
     """Horizontal bars, a group a case."""
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         bars = sum(map(len, found.values()))
@@ -73,6 +73,7 @@ def draw(found: dict[str, list[tuple[str, str, float]]]) -> Figure:
         axis.set_yticks(middles, [SHOWN[case] for case in found])
         axis.set_ylim(place - 0.6, -0.9)
         axis.set_xlim(0, 1.2 * max(value for rows in found.values() for _, _, value in rows))
+        axis.set_title(machine, fontsize=9, loc="left")
         axis.set_xlabel(
             "× as fast as the fastest peer on the same backend (TRL: on torch)\nbest steps; within the band: a tie"
         )
@@ -87,11 +88,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
     parser.add_argument("--target", type=pathlib.Path, default=TARGET)
     options = parser.parse_args(arguments)
-    found = ratios(table.read(options.results))
+    results = table.read_all(options.results)
+    found = ratios(results[0]) if results else {}
     if not found:
         print(f"{options.results} has none of {', '.join(SHOWN)}: run python -m benchmarks.run", file=sys.stderr)
         return 1
-    draw(found).savefig(options.target)
+    machine = results[0]["machine"]
+    draw(found, f"{machine['processor']}, {machine['cores']} cores").savefig(options.target)
     print(options.target)
     return 0
 

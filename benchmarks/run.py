@@ -4,8 +4,8 @@
     python -m benchmarks.run --resume                # what a run of this revision that was interrupted has left
     python -m benchmarks.run --quick                 # a few cases in ten minutes, as a table on the terminal
 
-Without `--only` everything is measured, about an hour and a half on 2 cores. Results go to benchmarks/results.json as
-they come, and as a table into benchmarks/README.md; what is not measured again stays.
+Without `--only` everything is measured, about an hour and a half on 2 cores. Results go to benchmarks/results/, a file
+for each kind of machine, as they come, and as tables into benchmarks/README.md; what is not measured again stays.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         print(f"Warning: the machine is busy (load {os.getloadavg()[0]:.1f}); times will be too long", file=sys.stderr)
     wanted = [each for each in wanted if _can_run(each[0], options)]
-    results_file, failed = options.folder / "results.json", False
-    about, measured = machine(), {"runs": [], "machine": {}}
+    about, measured, failed = machine(), {"runs": [], "machine": {}}, False
+    results_file = options.folder / "results" / table.file_name(about)
     if options.resume:
         done = {
             (run["case"], run["backend"])
@@ -64,10 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
             # A later run of one backend alone keeps the others' peaks.
             about = {**about, "peak": {**stored["machine"].get("peak", {}), **about["peak"]}}
             results = table.merge(stored, new, about)
+            results_file.parent.mkdir(exist_ok=True)
             results_file.write_text(json.dumps(results, indent=1) + "\n")
-            table.write(options.folder / "README.md", table.render(results))
+            table.write(options.folder / "README.md", table.render(table.read_all(results_file.parent)))
     if measured["runs"] and not options.write and not options.tiny:
-        print(table.render(measured))
+        print(table.render([measured]))
     return int(failed)
 
 
@@ -123,10 +124,10 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=900.0, help="seconds that one build or sample may take; default 900"
     )
     parser.add_argument("--quick", action="store_true", help="a few cases, as a table on the terminal; writes nothing")
-    parser.add_argument("--resume", action="store_true", help="leave out what results.json has of this revision")
+    parser.add_argument("--resume", action="store_true", help="leave out what was measured here at this revision")
     parser.add_argument("--tiny", action="store_true", help="small sizes: tries the benchmark itself; writes nothing")
     parser.add_argument(
-        "--folder", type=pathlib.Path, default=FOLDER, help="where results.json and README.md are; default here"
+        "--folder", type=pathlib.Path, default=FOLDER, help="where results/ and README.md are; default here"
     )
     parser.add_argument("--no-write", dest="write", action="store_false", help="print the table instead")
     parser.set_defaults(write=True)

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import pathlib
+import re
 
 from benchmarks import peak
 from benchmarks.case import OURS, SETTINGS, engine, variant
@@ -33,6 +34,17 @@ def read(path: pathlib.Path) -> dict:
     return {**stored, "runs": [run for run in stored["runs"] if "library" in run]}
 
 
+def file_name(machine: dict) -> str:
+    """Of the results of a kind of machine: figures of two are not comparable and stand in two tables."""
+    return re.sub(r"[^a-z0-9]+", "_", f"{machine['processor']} {machine['cores']} cores".lower()).strip("_") + ".json"
+
+
+def read_all(folder: pathlib.Path) -> list[dict]:
+    """The stored results of every machine, the latest first; those without any left out."""
+    found = [read(path) for path in sorted(folder.glob("*.json"))]
+    return sorted((each for each in found if each["runs"]), key=lambda each: each["machine"]["date"], reverse=True)
+
+
 def merge(stored: dict, new: list[Measurement], machine: dict) -> dict:
     """Stored results with the new ones in place of those of the same case and backend, in the order of `CASES`."""
     replaced = {(item.case, item.backend) for item in new}
@@ -59,25 +71,33 @@ def fastest(runs: list[Measurement]) -> dict[str, Measurement]:
     return found
 
 
-def render(results: dict) -> str:
-    """The Markdown between the markers."""
+_HOW = (
+    "Samples after the first call, taken in turns (A B A B) within one run, each library in its own process. “Ours is "
+    "× as fast” is the ratio of the best steps, that of the medians in brackets; above 1 gemma_keras is the faster "
+    "one, and less than 5 % apart is a tie. Where a library ran with and without XLA its faster setting counts."
+)
+
+
+def render(results: list[dict]) -> str:
+    """The Markdown between the markers, of the results of each machine."""
+    return "\n\n".join([_HOW, *map(_render_machine, results)])
+
+
+def _render_machine(results: dict) -> str:
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     groups = collections.defaultdict(list)
     for run in measurements(results):
         groups[run.case].append(run)
     lines = [
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']:.0f} GiB, Python "
-        f"{machine['python']}, {versions}; last run {machine['date']}.",
+        f"### {machine['processor']}, {machine['cores']} cores",
+        "",
+        f"{machine['memory_gib']:.0f} GiB, Python {machine['python']}, {versions}; last run {machine['date']}.",
         *([peak.sentence(machine["peak"])] if machine.get("peak") else []),
-        "Samples after the first call, taken in turns (A B A B) within one run, each library in its own process. “Ours "
-        "is × as fast” is the ratio of the best steps, that of the medians in brackets; above 1 gemma_keras is the "
-        "faster one, and less than 5 % apart is a tie. Where a library ran with and without XLA its faster setting "
-        "counts.",
     ]
     for name, runs in groups.items():
         case = case_named(name)
-        lines += ["", f"### {case.title[0].upper()}{case.title[1:]}", ""]
+        lines += ["", f"#### {case.title[0].upper()}{case.title[1:]}", ""]
         if case.memory_limit_gib:
             lines += [f"One library after the other, each within {case.memory_limit_gib:g} GiB.", ""]
         lines += [

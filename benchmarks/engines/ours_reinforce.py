@@ -11,6 +11,7 @@ from pipelines.algorithms.kl import sequence_kl
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import ResponseScorer, Sampling
 from pipelines.sampling.rollout_copy import RolloutCopy
+from pipelines.stages.policy_optimization.behaviour import BehaviourScorer
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.stages.policy_optimization.updates import count_responses, importance, ratio_figures, update_batches
 from pipelines.training.loop import Trainer
@@ -35,8 +36,11 @@ def step(case, policy, stopwatch):
     rollouts = case.batch_size * case.samples_per_prompt
     rollout_copy = None if case.rollout_dtype is None else RolloutCopy(policy, case.rollout_dtype)
     sampler = policy if rollout_copy is None else rollout_copy.model
-    sampling = Sampling(sampler, case.new_tokens, 1.0, rollouts, seed=17, stage="benchmark")
+    draws_itself = rollout_copy is None
+    sampling = Sampling(sampler, case.new_tokens, 1.0, rollouts, 17, "benchmark", with_entropy=draws_itself)
     score_policy = ResponseScorer(policy, 1.0, case.micro_batch_size)
+    if draws_itself:  # where the sampler's log-probabilities are as good, one step in ten is scored again
+        score_policy = BehaviourScorer(score_policy, compare_every=10)
     score_reference = ResponseScorer(reference, 1.0, case.micro_batch_size)
     method = METHODS["rloo"]()
     settings = OptimizerSettings(learning_rate=1e-5, schedule="constant", warmup_fraction=0.0)

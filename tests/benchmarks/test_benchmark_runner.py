@@ -172,7 +172,8 @@ def test_a_run_goes_on_where_it_stopped(recorded, monkeypatch):
         *[(name, backend, run.SAMPLES) for name, backend in (("generate_1", "tensorflow"), ("generate_1", "torch"))],
         *[("update", backend, run.SAMPLES) for backend in cases_module.BACKENDS],
     ]
-    stored = json.loads((folder / "results.json").read_text())
+    (file,) = (folder / "results").iterdir()
+    stored = json.loads(file.read_text())
     assert len(stored["runs"]) == 6 and sorted(stored["machine"]["peak"]) == list(cases_module.BACKENDS)
     assert "| torch | gemma_keras | 1 |" in (folder / "README.md").read_text()
     monkeypatch.setattr(run, "_revision", lambda: "another")
@@ -185,7 +186,7 @@ def test_quick_is_a_part_and_is_printed(recorded, capsys):
     assert {name for name, _, _ in asked} == {"train", "update", "generate_16"}
     assert {samples for _, _, samples in asked} == {run.QUICK_SAMPLES}
     assert "### Training step, 34M parameters" in capsys.readouterr().out
-    assert not (folder / "results.json").exists()
+    assert not (folder / "results").exists()
 
 
 def test_what_needs_absent_weights_is_left_out_with_a_line(recorded, capsys, monkeypatch):
@@ -205,7 +206,7 @@ def test_a_real_run_of_ours_writes_results_and_table():
     assert 0.1 < result.memory_gib < 8
     results = table.merge({"runs": [], "machine": {}}, [result], run.machine())
     assert json.loads(json.dumps(results)) == results
-    assert "| torch | gemma_keras |" in table.render(results)
+    assert "| torch | gemma_keras |" in table.render([results])
 
 
 def test_the_peak_is_plausible():

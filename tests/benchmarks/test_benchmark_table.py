@@ -27,7 +27,7 @@ def measured(library, seconds, backend="torch", case="generate_16", **changes):
 
 
 def rows(*items):
-    text = table.render(table.merge(EMPTY, list(items), MACHINE))
+    text = table.render([table.merge(EMPTY, list(items), MACHINE)])
     lines = [line for line in text.splitlines() if line.startswith(("| torch", "| tensorflow"))]
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
@@ -82,14 +82,14 @@ def test_parts_are_compared_with_their_like():
 def test_table_names_a_failure_and_what_does_not_fit():
     failed = Measurement("generate_16", "torch", "keras_hub", error="ended with status 1: a|b")
     large = Measurement("generate_16", "torch", "trl", error="does not fit into 16 GiB", does_not_fit=True)
-    text = table.render(table.merge(EMPTY, [measured("ours", [1.0]), failed, large], MACHINE))
+    text = table.render([table.merge(EMPTY, [measured("ours", [1.0]), failed, large], MACHINE)])
     assert "| torch | KerasHub | failed: ended with status 1: a\\|b |" in text
     assert "| torch | TRL | does not fit into 16 GiB |" in text
 
 
 def test_the_head_has_the_machines_peak():
     peaks = {"jax": {"float32": 201.4, "bfloat16": 380.0, "read": 15.63}}
-    text = table.render(table.merge(EMPTY, [measured("ours", [1.0])], {**MACHINE, "peak": peaks}))
+    text = table.render([table.merge(EMPTY, [measured("ours", [1.0])], {**MACHINE, "peak": peaks})])
     assert "float32 and bfloat16: jax 201 and 380; reading 256 MiB by a product with a vector, GB/s: jax 15.6." in text
 
 
@@ -99,6 +99,17 @@ def test_merge_replaces_one_case_on_one_backend_only(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(stored))
     merged = table.merge(table.read(tmp_path / "results.json"), [measured("ours", [3.0])], MACHINE)
     assert [(item["backend"], item["seconds"]) for item in merged["runs"]] == [("jax", [2.0]), ("torch", [3.0])]
+
+
+def test_each_machine_has_a_file_and_tables_of_its_own_the_latest_first(tmp_path):
+    for date, machine in (("2026-01-02", MACHINE), ("2026-01-03", {**MACHINE, "cores": 4})):
+        results = table.merge(EMPTY, [measured("ours", [1.0])], {**machine, "date": date})
+        (tmp_path / table.file_name(machine)).write_text(json.dumps(results))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["abacus_2_cores.json", "abacus_4_cores.json"]
+    (tmp_path / "none.json").write_text(json.dumps(EMPTY))
+    text = table.render(table.read_all(tmp_path))
+    heads = [line for line in text.splitlines() if line.startswith("### ")]
+    assert heads == ["### abacus, 4 cores", "### abacus, 2 cores"] and text.count("\n#### Generation") == 2
 
 
 def test_write_keeps_what_stands_around_the_table(tmp_path):
@@ -122,10 +133,10 @@ def test_the_figure_has_the_fastest_peer_of_each_backend(tmp_path, capsys):
     results = table.merge(EMPTY, items, MACHINE)
     found = chart.ratios(results)
     assert found == {"train": [("tensorflow", "KerasHub", 0.75)], "generate_16": [("torch", "transformers", 2.0)]}
-    bars = [bar.get_width() for group in chart.draw(found).axes[0].containers for bar in group]
+    bars = [bar.get_width() for group in chart.draw(found, "abacus").axes[0].containers for bar in group]
     assert bars == [0.75, 2.0]
     (tmp_path / "results.json").write_text(json.dumps(results))
-    command = ["--results", str(tmp_path / "results.json"), "--target", str(tmp_path / "speed.png")]
+    command = ["--results", str(tmp_path), "--target", str(tmp_path / "speed.png")]
     assert chart.main(command) == 0
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "results.json").write_text(json.dumps(EMPTY))
