@@ -143,8 +143,12 @@ def _add_product(total, slope, rows):
     """Add slope.T @ rows, (v, n) by (n, d), to the float32 total."""
     if slope.dtype == torch.float32:
         total.addmm_(slope.t(), rows)
-    else:
-        total += slope.t() @ rows
+        return
+    # torch makes a float32 copy of what is added, which on a CPU took longer than the product: of a block it stays in
+    # the processor's cache.
+    size = len(total) if total.is_cuda else max(1, BLOCK // total.shape[1])
+    for of_block, slopes in zip(total.split(size), slope.split(size, dim=1), strict=True):
+        of_block += slopes.t() @ rows
 
 
 def chunked_log_probs(hidden, matrix, target_ids, soft_cap, temperature, chunk, with_entropy=True):
