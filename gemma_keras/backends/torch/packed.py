@@ -12,8 +12,8 @@ from gemma_keras.backends.torch.products import is_from_intel
 # Of a float32 product on Intel's processors: with fewer its time is that of reading the matrix. MKL, which multiplies
 # what is not packed, needs half as long again on others.
 LEAST_ROWS = 4
-# Of a rollout. Laying a matrix out takes what its next fifty products gain on one processor, by estimate four on
-# another.
+# Of a rollout. Laying a matrix out takes what its next fifty products gain on an Intel processor, and its next four to
+# fifteen on one of AMD.
 LEAST_STEPS = 32
 _CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -29,15 +29,11 @@ class DecodingWeights:
 
     def __init__(self, steps: int):
         self._packs = steps >= LEAST_STEPS
-        self._matrices: dict[int, _Matrix] = {}
-        self._factors: dict[int, _Factor] = {}
-        self._logits: dict[int, _Logits] = {}
+        self._held: dict[tuple[type, int], _Weight] = {}
         self._tokens: list[contextvars.Token] = []
 
     def __enter__(self):
-        self._matrices = {key: matrix for key, matrix in self._matrices.items() if matrix.is_fresh()}
-        self._factors = {key: factor for key, factor in self._factors.items() if factor.is_fresh()}
-        self._logits = {key: each for key, each in self._logits.items() if each.is_fresh()}
+        self._held = {key: held for key, held in self._held.items() if held.is_fresh()}
         self._tokens.append(_CURRENT.set(self))
         return self
 
@@ -46,28 +42,22 @@ class DecodingWeights:
 
     def product(self, x, weight, is_transposed):
         """`x @ weight`, or with its transpose; x float (..., i)."""
-        key = id(weight)
-        matrix = self._matrices.get(key)
-        if matrix is None:
-            matrix = self._matrices[key] = _Matrix(weight, is_transposed)
-        return matrix.product(x, self._packs)
+        return self._of(_Matrix, weight, is_transposed).product(x, self._packs)
 
     def norm_factor(self, scale, times):
         """`(1 + scale) * times`, float32."""
-        factor = self._factors.get(id(scale))
-        if factor is None:
-            factor = self._factors[id(scale)] = _Factor(scale, times)
-        return factor.tensor
+        return self._of(_Factor, scale, times).tensor
 
     def float32_logits(self, x, matrix):
         """`x @ matrix.T` in float32, or None where that is not worth laying the matrix out; both in half precision."""
-        if not self._packs or x.numel() > half_logits.MOST_ROWS * x.shape[-1] or not half_logits.is_possible():
-            return None
-        logits = self._logits.get(id(matrix))
-        if logits is None:
-            self._logits[id(matrix)] = _Logits(matrix)
-            return None
-        return logits.product(x)
+        is_worth_it = self._packs and x.numel() <= half_logits.MOST_ROWS * x.shape[-1] and half_logits.is_possible()
+        return self._of(_Logits, matrix).product(x) if is_worth_it else None
+
+    def _of(self, kind, weight, *settings):
+        key = (kind, id(weight))
+        if key not in self._held:
+            self._held[key] = kind(weight, *settings)
+        return self._held[key]
 
 
 class _Weight:
@@ -93,8 +83,12 @@ class _Logits(_Weight):
         super().__init__(matrix)
         self._matrix = matrix
         self._packed = None
+        self._was_read = False
 
     def product(self, x):
+        if not self._was_read:
+            self._was_read = True
+            return None
         if self._packed is None:
             self._packed = half_logits.HalfLogits(self._matrix)
         return self._packed.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], len(self._matrix))
