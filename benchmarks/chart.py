@@ -93,8 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not found:
         print(f"{options.results} has none of {', '.join(SHOWN)}: run python -m benchmarks.run", file=sys.stderr)
         return 1
-    machine = results[0]["machine"]
-    draw(found, f"{machine['processor']}, {machine['cores']} cores").savefig(options.target)
+    draw(found, table.machine_name(results[0]["machine"])).savefig(options.target)
     print(options.target)
     return 0
 

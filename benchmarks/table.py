@@ -34,9 +34,14 @@ def read(path: pathlib.Path) -> dict:
     return {**stored, "runs": [run for run in stored["runs"] if "library" in run]}
 
 
+def machine_name(machine: dict) -> str:
+    """The kind of machine that results are of."""
+    return f"{machine['processor']}, {machine['cores']} cores"
+
+
 def file_name(machine: dict) -> str:
     """Of the results of a kind of machine: figures of two are not comparable and stand in two tables."""
-    return re.sub(r"[^a-z0-9]+", "_", f"{machine['processor']} {machine['cores']} cores".lower()).strip("_") + ".json"
+    return re.sub(r"[^a-z0-9]+", "_", machine_name(machine).lower()).strip("_") + ".json"
 
 
 def read_all(folder: pathlib.Path) -> list[dict]:
@@ -90,7 +95,7 @@ def _render_machine(results: dict) -> str:
     for run in measurements(results):
         groups[run.case].append(run)
     lines = [
-        f"### {machine['processor']}, {machine['cores']} cores",
+        f"### {machine_name(machine)}",
         "",
         f"{machine['memory_gib']:.0f} GiB, Python {machine['python']}, {versions}; last run {machine['date']}.",
         *([peak.sentence(machine["peak"])] if machine.get("peak") else []),

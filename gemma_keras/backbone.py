@@ -112,8 +112,9 @@ class GemmaBackbone(AdapterHost, keras.Model):
             else ops.where(padding_mask, ops.cast(segments, "int32"), 0)
         )
         config = self.config
-        heads = (config.head_dim, config.rope_theta, config.rope_scale)
-        rotary = local_rotary = rotary_tables(positions, *heads, self.compute_dtype)
+        rotary = local_rotary = rotary_tables(
+            positions, config.head_dim, config.rope_theta, config.rope_scale, self.compute_dtype
+        )
         keys = None
         if cache is not None or "key_positions" in inputs or "key_segments" in inputs:
             keys = (inputs.get("key_positions", positions), inputs.get("key_segments", segments))
@@ -121,8 +122,8 @@ class GemmaBackbone(AdapterHost, keras.Model):
         visible, *local = visible_keys(positions, segments, keys, windows)
         local_visible = local[0] if local else visible
         if local:
-            heads = (config.head_dim, config.local_rope_theta, 1.0)  # type: ignore[assignment]
-            local_rotary = rotary_tables(positions, *heads, self.compute_dtype)
+            theta: float = config.local_rope_theta  # type: ignore[assignment]
+            local_rotary = rotary_tables(positions, config.head_dim, theta, dtype=self.compute_dtype)
         dropout_keys = inputs.get("dropout_keys")
         if dropout_keys is None and training:
             dropout_keys = self.next_dropout_keys(ops.shape(token_ids)[0])

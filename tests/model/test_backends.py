@@ -211,7 +211,7 @@ def test_products_by_onednn_are_those_of_torch(monkeypatch):
         pytest.skip("this torch has no such operator")
     hidden, matrix = normal(3, 7, 24), normal(40, 24, key="m")
     ids, weights = generator(3, "ids").integers(0, 40, (3, 7)), np.abs(normal(3, 7, key="w"))
-    made, multiply = [], products._multiply
+    made, multiply = [], products.onednn_product
 
     def gradients(soft_cap):
         tensors = [torch.tensor(each, requires_grad=True) for each in (hidden, matrix)]
@@ -221,7 +221,7 @@ def test_products_by_onednn_are_those_of_torch(monkeypatch):
         (total + 0.5 * log_probs.sum()).backward()
         return [each.detach().numpy() for each in (log_probs, entropy, total, *(each.grad for each in tensors))]
 
-    monkeypatch.setattr(products, "_multiply", lambda *each: made.append(each) or multiply(*each))
+    monkeypatch.setattr(products, "onednn_product", lambda *each: made.append(each) or multiply(*each))
     for soft_cap in (None, 2.0):
         expected = gradients(soft_cap)
         assert not made, "too small to be worth it"
@@ -236,5 +236,5 @@ def test_products_by_onednn_are_those_of_torch(monkeypatch):
         gradients(soft_cap)
         assert not made
         monkeypatch.setattr(products, "LEAST", 1 << 24)
-    monkeypatch.setattr(products, "_multiply", lambda x, matrix: x @ matrix.t() + 1)
+    monkeypatch.setattr(products, "onednn_product", lambda x, matrix: x @ matrix.t() + 1)
     assert not products._can_multiply.__wrapped__()

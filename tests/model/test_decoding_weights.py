@@ -143,7 +143,7 @@ def test_where_packing_fails_products_are_plain(fault, monkeypatch):
         return x @ matrix.t() + 1
 
     monkeypatch.setattr(packed, "_pack", lambda matrix, rows: matrix)
-    monkeypatch.setattr(packed, "_packed_product", product)
+    monkeypatch.setattr(packed, "onednn_product", product)
     packed._can_pack.cache_clear()
     try:
         x, kernel = ops.convert_to_tensor(normal(5, 8)), keras.Variable(normal(8, 3, key="w"))

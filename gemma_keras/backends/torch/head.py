@@ -216,7 +216,7 @@ def _buffer(hidden, matrix, chunk):
 
 
 def _logits(rows, matrix, soft_cap, temperature, buffer):
-    """Logits (n, v) of rows (n, d), in the buffer."""
+    """Logits (n, v) of rows (n, d), in the buffer where the product can write there."""
     if is_for_onednn(rows, matrix):
         logits = product(rows, matrix)  # which takes no `out`
     else:

@@ -7,7 +7,7 @@ import keras
 import torch
 
 from gemma_keras.backends.torch import half_logits
-from gemma_keras.backends.torch.products import is_from_intel
+from gemma_keras.backends.torch.products import is_from_intel, multiplies, onednn_product
 
 # Of a float32 product on Intel's processors: with fewer its time is that of reading the matrix. MKL, which multiplies
 # what is not packed, needs half as long again on others.
@@ -81,7 +81,6 @@ class _Factor(_Weight):
 class _Logits(_Weight):
     def __init__(self, matrix):
         super().__init__(matrix)
-        self._matrix = matrix
         self._packed = None
         self._was_read = False
 
@@ -90,8 +89,8 @@ class _Logits(_Weight):
             self._was_read = True
             return None
         if self._packed is None:
-            self._packed = half_logits.HalfLogits(self._matrix)
-        return self._packed.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], len(self._matrix))
+            self._packed = half_logits.HalfLogits(self._weight)
+        return self._packed.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], len(self._weight))
 
 
 class _Matrix(_Weight):
@@ -108,43 +107,42 @@ class _Matrix(_Weight):
             self._is_packed = True
         self._was_read = True
         if self._is_packed:
-            return _packed_product(x, self._matrix)
+            return onednn_product(x, self._matrix)
         return x @ (self._matrix.t() if self._is_transposed else self._matrix)
 
 
 def linear(x, kernel):
     """As `reference.linear`."""
-    weights = _CURRENT.get()
     # Factors of adapters come as tensors, which are cast where they are used and new each time.
-    if weights is None or not isinstance(kernel, keras.Variable) or not _is_constant(_stored(kernel)):
+    weights = _weights_of(kernel, keras.Variable)
+    if weights is None:
         return x @ keras.ops.convert_to_tensor(kernel)
     return weights.product(x, kernel, is_transposed=False)
 
 
 def transposed_product(x, matrix):
     """`x @ matrix.T` of two tensors; prepared where the matrix is a variable's own."""
-    weights = _weights_of(matrix)
+    # A cast copy, which is no parameter, would be another one at every entry.
+    weights = _weights_of(matrix, torch.nn.Parameter)
     return x @ matrix.t() if weights is None else weights.product(x, matrix, is_transposed=True)
 
 
 def float32_logits(x, matrix):
     """`x @ matrix.T` in float32 of tensors in half precision, where the matrix is prepared for that; else None."""
-    weights = _weights_of(matrix)
+    weights = _weights_of(matrix, torch.nn.Parameter)
     return None if weights is None or matrix.device.type != "cpu" else weights.float32_logits(x, matrix)
 
 
-def _weights_of(matrix):
-    # A cast copy would be another one at every entry.
-    is_own = isinstance(matrix, torch.nn.Parameter) and _is_constant(matrix)
-    return _CURRENT.get() if is_own else None
+def _weights_of(weight, kind):
+    """What holds copies of this weight, or None outside of a rollout and for what is not of that kind or may change."""
+    weights = _CURRENT.get()
+    return weights if weights is not None and isinstance(weight, kind) and _is_constant(_stored(weight)) else None
 
 
 def norm_factor(scale, times=1.0):
     """What a norm multiplies with, `(1 + scale) * times`, float32; prepared where the scale is a variable."""
-    weights = _CURRENT.get()
-    if weights is None or not isinstance(scale, keras.Variable) or not _is_constant(_stored(scale)):
-        return _norm_factor(scale, times)
-    return weights.norm_factor(scale, times)
+    weights = _weights_of(scale, keras.Variable)
+    return _norm_factor(scale, times) if weights is None else weights.norm_factor(scale, times)
 
 
 def _norm_factor(scale, times):
@@ -170,22 +168,10 @@ def _is_worth_packing(x, matrix):
 
 @functools.cache
 def _can_pack(dtype):
-    """Whether this torch, on this processor, has the private operators and they multiply: torch's compiler uses them,
-    but nothing promises them."""
-    random = torch.Generator().manual_seed(0)
-    x, matrix = (torch.randn(rows, 48, generator=random).to(dtype) for rows in (5, 40))
-    try:
-        found = _packed_product(x, _pack(matrix, 5))
-    except (AttributeError, RuntimeError):
-        return False
-    expected = x.double() @ matrix.double().t()
-    return found.dtype == dtype and bool(((found - expected).abs() <= _CLOSE[dtype] * expected.abs().max()).all())
+    """Whether this torch, on this processor, has the private operators and they multiply."""
+    return multiplies(lambda x, matrix: onednn_product(x, _pack(matrix, 5)), dtype, dtype, _CLOSE[dtype])
 
 
 def _pack(matrix, rows):
     """A matrix (o, i) in the order in which products with so many rows read it; opaque."""
     return torch.ops.mkldnn._reorder_linear_weight(matrix, rows)
-
-
-def _packed_product(x, packed):
-    return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
