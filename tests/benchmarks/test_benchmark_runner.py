@@ -212,3 +212,13 @@ def test_a_real_run_of_ours_writes_results_and_table():
 def test_the_peak_is_plausible():
     (found,) = peak.measure(["torch"], tiny=True).values()
     assert set(found) == {"float32", "bfloat16", "read"} and all(0.1 < value < 1e6 for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"), [("sse avx512_bf16", "Abacus 7"), ("sse amx_bf16 amx_tile", "Abacus 7 with AMX")]
+)
+def test_a_processor_that_multiplies_bfloat16_in_tiles_is_another_one(tmp_path, flags, name):
+    cpuinfo = tmp_path / "cpuinfo"
+    one = f"processor\t: {{}}\nmodel name\t: Abacus 7\nflags\t\t: {flags}\n\n"
+    cpuinfo.write_text(one.format(0) + one.format(1))
+    assert run._processor(cpuinfo) == name
