@@ -20,12 +20,14 @@ OTHERS = {
     "tests/": "mirrors the rooms; plus parity, closed_form, keras_guides, reliability, security, chain",
 }
 FILES = "docs/files.md"
+FOR_EDITORS = "# yaml-language-server:"
 
 
 def summary(path: pathlib.Path) -> str:
     """The first sentence of a module's docstring, or the first comment of a YAML file."""
     if path.suffix == ".yaml":
-        return path.read_text().splitlines()[0].lstrip("# ").split(". ")[0].split(": ")[0].rstrip(".")
+        first = next(line for line in path.read_text().splitlines() if not line.startswith(FOR_EDITORS))
+        return first.lstrip("# ").split(". ")[0].split(": ")[0].rstrip(".")
     text = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
     return text.split(". ")[0].rstrip(".")
 

@@ -23,7 +23,8 @@ class GemmaConfig:
         family: "gemma", "gemma2" or "gemma3": names the Hugging Face `model_type`, nothing else depends on it.
         vocabulary_size: rows of the embedding, v.
         num_layers: decoder blocks.
-        num_query_heads: n. num_key_value_heads: k, must divide n. head_dim: h, even.
+        num_query_heads: query heads, n. num_key_value_heads: heads of keys and values, k, must divide n.
+        head_dim: width of a head, h, even.
         hidden_dim: width d. intermediate_dim: feed-forward width f **per branch** (the Gemma paper counts both).
         query_scale: what q is multiplied with; default `head_dim ** -0.5`.
         use_post_norms: RMSNorm after attention and feed-forward too (Gemma 2, 3).

@@ -119,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         "destination", type=Path, nargs="?", metavar="DEST", help="file or folder, default NAME.yaml here"
     )
     command.add_argument("--force", action="store_true", help="replace an existing file")
+    text = "print the JSON schema of a workflow file, for editors"
+    command = subparsers.add_parser("schema", help=text, description=text)
+    command.set_defaults(function=commands.schema)
     add_model_commands(subparsers)
     return parser
 

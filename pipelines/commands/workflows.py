@@ -18,6 +18,7 @@ from pipelines.report import headline
 from pipelines.report.records import read_run
 from pipelines.run import planning, runner
 from pipelines.stages import registry
+from pipelines.workflow import json_schema
 from pipelines.workflow.data_checks import check_data
 from pipelines.workflow.loading import LoadedWorkflow, load
 
@@ -92,8 +93,14 @@ def list_workflows(options: argparse.Namespace) -> int:
     return 0
 
 
+def schema(options: argparse.Namespace) -> int:
+    """`schema`: the JSON schema of a workflow file, for editors."""
+    print(json_schema.schema_text(), end="", flush=True)
+    return 0
+
+
 def copy(options: argparse.Namespace) -> int:
-    """`copy NAME [DEST]`: a shipped workflow into the user's folder, to be edited."""
+    """`copy NAME [DEST]`: a shipped workflow into the user's folder, to be edited, and the schema that it names."""
     shipped = shipped_workflows()
     name = options.name.removesuffix(".yaml")
     if name not in shipped:
@@ -106,10 +113,24 @@ def copy(options: argparse.Namespace) -> int:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, shipped[name].read_text(encoding="utf-8"))
+        told = _put_schema(target.parent)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise ConfigError(f"{target}: cannot write ({error.strerror})") from error
-    _print(f"{target}\nNext: gemma-keras run {target}")
+    _print("\n".join([str(target), *told, f"Next: gemma-keras run {target}"]))
     return 0
+
+
+def _put_schema(folder: Path) -> list[str]:
+    """The schema into a folder, over one of ours of another version but over no other file; what to say of it."""
+    path, text = folder / json_schema.FILE, json_schema.schema_text()
+    if path.exists():
+        there = path.read_text(encoding="utf-8", errors="replace")
+        if there == text:
+            return []
+        if not json_schema.is_ours(there):
+            return [f"{path}: another file, left as it is; `gemma-keras schema` prints what editors read"]
+    write_text(path, text)
+    return [f"{path}: from it editors complete and explain the keys"]
 
 
 def run_folder(options: argparse.Namespace, loaded: LoadedWorkflow) -> Path:
@@ -146,7 +167,7 @@ def _load(options: argparse.Namespace) -> LoadedWorkflow:
 def _description(path: Path) -> str:
     """The first sentence of the comment that a workflow begins with; cut where a terminal has no room."""
     comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
-    text = " ".join(line.removeprefix("#").strip() for line in comment)
+    text = " ".join(line.removeprefix("#").strip() for line in comment if line != json_schema.MODELINE)
     # Not at the dot of an abbreviation before a year.
     sentence = re.split(r"(?<=\.)\s+(?=[A-Z])", text, maxsplit=1)[0]
     columns = max(40, shutil.get_terminal_size().columns - 30)

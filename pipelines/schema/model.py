@@ -1,6 +1,7 @@
 """The workflow's model: a name, or the sizes of one with random weights."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -14,9 +15,25 @@ from pipelines.schema.base import Problem, Settings
 
 def _sizes_fields() -> dict[str, Any]:
     hints = typing.get_type_hints(GemmaConfig)
-    fields: dict[str, Any] = {field.name: (hints[field.name] | None, None) for field in dataclasses.fields(GemmaConfig)}
-    fields["local_layers"] = (list[bool] | None, None)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(GemmaConfig):
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        text = _size_meanings().get(field.name, "") + ("" if default in (None, ()) else f" Default {default}.")
+        meaning = Field(None, description=text[:1].upper() + text[1:])
+        fields[field.name] = (hints[field.name] | None, meaning)
+    fields["local_layers"] = (list[bool] | None, fields["local_layers"][1])
     return fields
+
+
+def _size_meanings() -> dict[str, str]:
+    """Field → its sentence in GemmaConfig's docstring, where several fields may share one: `a, b: of both.`"""
+    arguments = (GemmaConfig.__doc__ or "").partition("Args:")[2].partition("Raises:")[0]
+    known = "|".join(field.name for field in dataclasses.fields(GemmaConfig))
+    names_and_texts = re.split(rf"(?:^|(?<=\s))((?:{known})(?:, (?:{known}))*): ", " ".join(arguments.split()))[1:]
+    found = {}
+    for names, text in zip(names_and_texts[::2], names_and_texts[1::2], strict=True):
+        found.update(dict.fromkeys(names.split(", "), text.strip().rstrip(".") + "."))
+    return found
 
 
 _AllSizes = pydantic.create_model("_AllSizes", __base__=Settings, **_sizes_fields())

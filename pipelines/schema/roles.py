@@ -25,6 +25,8 @@ Product = Literal["policy", "reward_model", "preferences", "demonstrations"]
 REWARD_MODEL_PREFIX = "reward_model:"
 FUNCTION_PREFIX = "function:"
 GOLD = "gold"
+NAMES = "x-names"
+"""Keyword of a JSON schema that holds the role of a name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,10 @@ class Names:
 
     role: str
     else_model: bool = False
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """In the workflow's JSON schema, where the texts that explain a key find it."""
+        return {**handler(core_schema), NAMES: self.role}
 
 
 @dataclasses.dataclass(frozen=True)

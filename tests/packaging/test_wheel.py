@@ -41,6 +41,7 @@ def test_wheel_holds_every_module_workflow_and_data_file(wheel, repository):
     workflows = {f"pipelines/workflows/{path.name}" for path in (repository / "workflows").glob("*.yaml")}
     assert workflows, "no workflow is shipped"
     assert not (sources | workflows) - names
+    assert "pipelines/workflows/workflow.schema.json" in names, "the file that their first lines name"
     assert {"gemma_keras/py.typed", "pipelines/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -11,6 +11,7 @@ from pipelines.commands import workflows as commands
 from pipelines.host import paths
 from pipelines.host.errors import InternalError
 from pipelines.run import planning
+from pipelines.workflow import json_schema
 
 pytestmark = pytest.mark.no_backend
 
@@ -26,7 +27,7 @@ def in_new_process(arguments, folder):
     return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "validate", "plan", "run"])
+@pytest.mark.parametrize("command", ["--help", "list", "schema", "validate", "plan", "run"])
 def test_light_commands_import_nothing_heavy(command, workflow_file, tmp_path):
     arguments = [command]
     if command in ("validate", "plan", "run"):
@@ -164,6 +165,42 @@ def test_list_and_copy(tmp_path, monkeypatch, capsys):
     assert cli.main(["copy", "quick"]) == 2
     assert (tmp_path / "quick.yaml").read_text() == "mine"
     assert cli.main(["copy", "quick", "--force"]) == 0 and (tmp_path / "quick.yaml").read_text() != "mine"
+
+
+def test_schema_is_printed(capsys):
+    assert cli.main(["schema"]) == 0
+    assert capsys.readouterr().out == json_schema.schema_text()
+
+
+def test_copy_puts_the_schema_beside_it_over_an_older_one_and_over_nothing_else(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    said = "workflow.schema.json: from it editors complete and explain the keys\n"
+    name, file = "quickstart", tmp_path / "workflow.schema.json"
+    assert cli.main(["copy", name]) == 0
+    assert capsys.readouterr().out == f"quickstart.yaml\n{said}Next: gemma-keras run quickstart.yaml\n"
+    assert file.read_text(encoding="utf-8") == json_schema.schema_text()
+    assert cli.main(["copy", name, "second.yaml"]) == 0
+    assert capsys.readouterr().out == "second.yaml\nNext: gemma-keras run second.yaml\n", "it is there already"
+    older = {**json_schema.workflow_schema(), "properties": {}}
+    file.write_text(json.dumps(older))
+    assert cli.main(["copy", name, "third.yaml"]) == 0
+    assert capsys.readouterr().out == f"third.yaml\n{said}Next: gemma-keras run third.yaml\n"
+    assert file.read_text(encoding="utf-8") == json_schema.schema_text()
+    file.write_text("mine")
+    assert cli.main(["copy", name, "fourth.yaml", "--force"]) == 0
+    line = "workflow.schema.json: another file, left as it is; `gemma-keras schema` prints what editors read"
+    assert capsys.readouterr().out == f"fourth.yaml\n{line}\nNext: gemma-keras run fourth.yaml\n"
+    assert file.read_text() == "mine"
+    assert cli.main(["copy", name, "below/quickstart.yaml"]) == 0
+    assert (tmp_path / "below/workflow.schema.json").is_file()
+
+
+def test_the_line_for_editors_is_no_description(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "quick.yaml"
+    file.write_text(f"{json_schema.MODELINE}\n# From scratch.\nname: quick\n")
+    monkeypatch.setattr(commands, "shipped_workflows", lambda: {"quick": file})
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out == "quick  From scratch.\n"
 
 
 def test_list_is_whole_in_a_pipe_and_cut_on_a_terminal(tmp_path, monkeypatch, capsys):
