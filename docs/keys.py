@@ -1,6 +1,6 @@
 """Writes what is said of the keys of a workflow, from the code.
 
-That is workflows/workflow.schema.json.
+That is docs/workflow_keys.md, the keys in docs/algorithms/, and workflows/workflow.schema.json.
 
     python docs/keys.py            # rewrite them
     python docs/keys.py --check    # exit 1 where one is out of date
@@ -12,12 +12,18 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pipelines.stages.registry import algorithms  # noqa: E402
 from pipelines.workflow.json_schema import FILE, schema_text  # noqa: E402
+from pipelines.workflow.key_pages import keys_page, with_keys  # noqa: E402
 
 
 def wanted() -> dict[pathlib.Path, str]:
     """What the files should hold."""
-    return {ROOT / "workflows" / FILE: schema_text()}
+    found = {ROOT / "docs" / "workflow_keys.md": keys_page(), ROOT / "workflows" / FILE: schema_text()}
+    for name, (_, algorithm) in algorithms().items():
+        page = ROOT / algorithm.page
+        found[page] = with_keys(page.read_text(encoding="utf-8"), name)
+    return found
 
 
 def main() -> int:

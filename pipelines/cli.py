@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines.commands import memory
 from pipelines.commands import workflows as commands
+from pipelines.commands.explain import explain
 from pipelines.commands.model_options import add_model_commands
 from pipelines.commands.show import show
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
@@ -22,6 +23,7 @@ FIRST_STEPS = """\
 first steps:
   gemma-keras copy quickstart             a workflow of your own to edit; `list` shows them all
   gemma-keras validate quickstart.yaml    what is wrong with it, before anything runs
+  gemma-keras explain lora.rank           what a key is; also of an algorithm, or of a kind of stage
   gemma-keras show quickstart.yaml sft    the first rows that the stage sft will learn from
   gemma-keras run quickstart.yaml         run it; the same command continues it
   gemma-keras chat runs/quickstart/stages/policy
@@ -122,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "print the JSON schema of a workflow file, for editors"
     command = subparsers.add_parser("schema", help=text, description=text)
     command.set_defaults(function=commands.schema)
+    _add_explain(subparsers)
     add_model_commands(subparsers)
     return parser
 
@@ -135,6 +138,18 @@ def _add_show(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("--rows", type=int, default=3, metavar="N", help="rows shown, default 3")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as of `run`")
     command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
+
+
+def _add_explain(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "explain a key, an algorithm or a kind of stage; alone, list them"
+    command = subparsers.add_parser(
+        "explain", help=text, description=text, epilog=EXIT_CODES, usage="gemma-keras explain [-h] [[FILE] WORD]"
+    )
+    command.set_defaults(function=explain)
+    command.add_argument(
+        "words", nargs="*", metavar="WORD",
+        help="such as learning_rate, lora.rank, stages.sft.learning_rate; a workflow before it shows its values there",
+    )  # fmt: skip
 
 
 def _version() -> str:

@@ -71,3 +71,9 @@ def shipped_workflows() -> dict[str, Path]:
         if found:
             return found
     return {}
+
+
+def documentation(name: str) -> Path | None:
+    """A page that comes with the project, such as docs/algorithms/NAME.md: in the wheel below this package, in a
+    checkout beside it; None where it is in neither."""
+    return next((path for path in (PACKAGE / name, PACKAGE.parent / name) if path.is_file()), None)

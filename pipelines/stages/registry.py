@@ -5,15 +5,16 @@ exists.
     <kind>/run.py       `run(config, context) -> dict of final figures`
     <kind>/memory.py    `needs(config, sized) -> list of Usage`, what it takes of a device; may be missing
     <kind>/report.py    `REPORT`, a `KindReport`: what the kind adds to summary and report; may be missing
+    <kind>/methods/registry.py    `METHODS`, the algorithms that its stages choose from by name; may be missing
 
-`config.py`, `memory.py` and `report.py` load no Keras.
+`config.py`, `memory.py`, `report.py` and `methods/` load no Keras.
 """
 
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
 
 from pipelines.host.registry import class_in
 from pipelines.memory.usage import Sized, Usage
@@ -82,6 +83,25 @@ def reports() -> tuple[KindReport, ...]:
         for folder in FOLDERS
         if importlib.util.find_spec(f"pipelines.stages.{folder}.report") is not None
     )
+
+
+class Algorithm(Protocol):
+    """What an algorithm of any kind says of itself."""
+
+    summary: ClassVar[str]
+    page: ClassVar[str]
+    metrics: ClassVar[Mapping[str, str]]
+
+
+@functools.cache
+def algorithms() -> dict[str, tuple[str, type[Algorithm]]]:
+    """Name of an algorithm → the kind that has it, and what it says of itself."""
+    found = {}
+    for kind in FOLDERS:
+        if importlib.util.find_spec(f"pipelines.stages.{kind}.methods") is not None:
+            methods = importlib.import_module(f"pipelines.stages.{kind}.methods.registry").METHODS
+            found.update({name: (kind, method) for name, method in methods.items()})
+    return found
 
 
 AIMS = ("policy_optimization",)

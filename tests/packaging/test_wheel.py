@@ -42,6 +42,8 @@ def test_wheel_holds_every_module_workflow_and_data_file(wheel, repository):
     assert workflows, "no workflow is shipped"
     assert not (sources | workflows) - names
     assert "pipelines/workflows/workflow.schema.json" in names, "the file that their first lines name"
+    pages = {f"pipelines/docs/algorithms/{path.name}" for path in (repository / "docs/algorithms").glob("*.md")}
+    assert pages and pages <= names, "what `explain` prints"
     assert {"gemma_keras/py.typed", "pipelines/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -71,6 +71,18 @@ def test_validate_names_what_is_wrong_and_where(recipe, here, old, new, place, m
     assert any(place in line and message in line for line in done.stderr.splitlines()), done.stderr
 
 
+def test_it_is_explained_and_in_the_schema(recipe, here):
+    done = recipe.command("explain", "rounding", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "\nReads: policy (`source`), preferences (`texts`).\n\nLeaves for other stages: policy.\n" in done.stdout
+    assert "| `longest`  | whole number, at least 1; default 1024 " in done.stdout
+    assert "### `storage: {dtype: …}`\n\nHow the weights are stored.\n" in done.stdout
+    done = recipe.command("explain", "w.yaml", "second.storage.dtype", cwd=here)
+    assert done.stdout.endswith('\n- w.yaml:13:22: `stages.second.storage.dtype: "float16"`\n')
+    stage = json.loads(recipe.command("schema", cwd=here).stdout)["$defs"]["Rounding"]
+    assert stage["required"] == ["kind", "source", "texts"]
+
+
 def test_it_runs_is_skipped_and_follows_its_inputs(recipe, here):
     done = recipe.command("run", "w.yaml", "--out", "out", cwd=here)
     assert done.returncode == 0, done.stderr

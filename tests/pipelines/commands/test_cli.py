@@ -27,7 +27,7 @@ def in_new_process(arguments, folder):
     return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "schema", "validate", "plan", "run"])
+@pytest.mark.parametrize("command", ["--help", "list", "explain", "schema", "validate", "plan", "run"])
 def test_light_commands_import_nothing_heavy(command, workflow_file, tmp_path):
     arguments = [command]
     if command in ("validate", "plan", "run"):
@@ -221,8 +221,8 @@ def test_help_says_what_to_do_first(capsys):
         cli.main(["--help"])
     said = capsys.readouterr().out
     steps = said[said.index("first steps:") : said.index("exit codes:")].split("\n")
-    names = ("copy", "validate", "show", "run", "chat")
-    assert [line.split()[:2] for line in steps[1:6]] == [["gemma-keras", name] for name in names]
+    names = ("copy", "validate", "explain", "show", "run", "chat")
+    assert [line.split()[:2] for line in steps[1:7]] == [["gemma-keras", name] for name in names]
 
 
 def test_every_option_is_described():
