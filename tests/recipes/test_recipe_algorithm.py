@@ -56,6 +56,16 @@ def test_validate_knows_what_it_needs(recipe, tmp_path, old, new, place, message
     assert any(f"w.yaml:{place}" in line and message in line for line in done.stderr.splitlines()), done.stderr
 
 
+@pytest.mark.no_backend
+def test_it_is_explained_by_its_page_with_the_keys_as_they_are(recipe, tmp_path):
+    done = recipe.command("explain", "group_mean", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# group_mean\n") and "\n    A_i = R_i - mean of R_j over all j\n" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("| `algorithm` ")]
+    assert "`rloo`, `reinforce` or `group_mean`; default rloo" in row
+    assert "- `group_mean`, of `policy_optimization`: the baseline" in recipe.command("explain", cwd=tmp_path).stdout
+
+
 @pytest.mark.once
 def test_it_runs(recipe, tmp_path):
     (tmp_path / "w.yaml").write_text(WORKFLOW)

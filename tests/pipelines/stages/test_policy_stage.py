@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from algorithm_pages import undocumented
 from policy_fixture import OPTIONS, EvenOrEnded, world_model
 from policy_record import Recording, of_sampled, summed, tokens_of
 from stage_fixture import make_context, read_jsonl, stage_config
@@ -236,8 +237,10 @@ def test_the_final_figures_are_those_of_the_evaluations_and_the_reward_rises(sta
     }  # fmt: skip
 
 
-def test_metrics_samples_and_the_model_are_all_there(stage, sft):
+def test_metrics_samples_and_the_model_are_all_there(stage, sft, repository):
     assert all(set(row) == STEP_METRICS for row in stage.steps)
+    logged = {name for row in [*stage.steps, *stage.evaluations] for name in row} - {"step"}
+    assert undocumented(repository / "docs/algorithms/rloo.md", logged) == set()
     assert all(row["sampling/tokens_per_second"] > 0 for row in stage.evaluations)
     rows = [*stage.steps, *stage.evaluations]
     assert all(math.isfinite(value) for row in rows for value in row.values())

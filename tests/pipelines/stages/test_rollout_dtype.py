@@ -4,6 +4,7 @@ scored, what each token counted for, what came of it, and what is said of it, ag
 import numpy as np
 import pytest
 from adapter_fixture import ADAPTER_PARAMETERS, LORA, assert_model_is_base_plus_adapter
+from algorithm_pages import undocumented
 from keras import ops
 from policy_fixture import OPTIONS, EvenOrEnded, one_update, rollout_of, world_model
 from policy_record import Recording, of_sampled, summed, tokens_of
@@ -116,6 +117,12 @@ def test_the_figures_of_a_step(stage, number):
         assert row[name] == pytest.approx(value, rel=1e-3, abs=2e-5), name
     shares = [np.mean(free > LIMIT + margin) for margin in (1e-4, -1e-4)]
     assert 0 < shares[0] <= row["importance_weight/truncated"] <= shares[1] < 1
+
+
+def test_every_metric_stands_in_the_page_of_its_algorithm(stage, repository):
+    logged = {name for row in [*stage.steps, *stage.evaluations] for name in row} - {"step"}
+    assert "importance_weight/mean" in logged
+    assert undocumented(repository / "docs/algorithms/reinforce.md", logged) == set()
 
 
 def test_the_final_figures_say_what_the_rounding_cost(stage):
