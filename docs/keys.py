@@ -20,9 +20,8 @@ from pipelines.workflow.key_pages import keys_page, with_keys  # noqa: E402
 def wanted() -> dict[pathlib.Path, str]:
     """What the files should hold."""
     found = {ROOT / "docs" / "workflow_keys.md": keys_page(), ROOT / "workflows" / FILE: schema_text()}
-    for name, (_, algorithm) in algorithms().items():
-        page = ROOT / algorithm.page
-        found[page] = with_keys(page.read_text(encoding="utf-8"), name)
+    for page in {algorithm.page for _, algorithm in algorithms().values()}:
+        found[ROOT / page] = with_keys((ROOT / page).read_text(encoding="utf-8"), page)
     return found
 
 

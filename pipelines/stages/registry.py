@@ -13,6 +13,7 @@ exists.
 import functools
 import importlib
 import importlib.util
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -34,6 +35,9 @@ FOLDERS = (
 
 _NOT_YET = ("dpo", "ipo", "kto", "orpo", "simpo", "cpo")
 """Kinds that others have and people ask for: training on preferences without a reward model."""
+
+_CHOICES = {"methods": "METHODS"}
+"""Folders within a kind's that hold algorithms, a file each → the mapping of their names in its `registry.py`."""
 
 StageFunction = Callable[[Any, StageContext], dict[str, Any]]
 MemoryFunction = Callable[[Any, Sized], list[Usage]]
@@ -97,10 +101,10 @@ class Algorithm(Protocol):
 def algorithms() -> dict[str, tuple[str, type[Algorithm]]]:
     """Name of an algorithm → the kind that has it, and what it says of itself."""
     found = {}
-    for kind in FOLDERS:
-        if importlib.util.find_spec(f"pipelines.stages.{kind}.methods") is not None:
-            methods = importlib.import_module(f"pipelines.stages.{kind}.methods.registry").METHODS
-            found.update({name: (kind, method) for name, method in methods.items()})
+    for kind, (folder, attribute) in itertools.product(FOLDERS, _CHOICES.items()):
+        if importlib.util.find_spec(f"pipelines.stages.{kind}.{folder}") is not None:
+            registry = importlib.import_module(f"pipelines.stages.{kind}.{folder}.registry")
+            found.update({name: (kind, one) for name, one in vars(registry)[attribute].items()})
     return found
 
 

@@ -10,6 +10,7 @@ from pipelines.workflow.key_table import NEEDED, Block, Key, kind_blocks, own_ke
 START, END = "<!-- keys -->", "<!-- /keys -->"
 """What stands between these in an algorithm's page is made here."""
 
+_WIDEST = 60  # what a column is padded to at most; a longer cell moves what follows it
 _COLUMNS = ("key", "takes", "meaning")  # three, as more are cut on a terminal of 80 columns
 _PREFACE = f"""\
 # The keys of a workflow
@@ -41,34 +42,39 @@ def kind_page(kind: str) -> str:
     return "\n".join([_kind_section(kind), *_block_sections([kind_blocks()[kind]])])
 
 
-def algorithm_keys(name: str) -> str:
-    """The keys that go with an algorithm: its kind's own, and what it alone has."""
-    kind, _ = algorithms()[name]
-    own = [block for block in kind_blocks()[kind].all_blocks() if name in block.fixed.values()]
+def page_keys(page: str) -> str:
+    """The keys that go with the algorithms of a page: their kind's own, and what each alone has.
+
+    Args:
+        page: as they name it, from the root of the repository; several may share one.
+    """
+    names = [name for name, (_, algorithm) in algorithms().items() if algorithm.page == page]
+    kind, _ = algorithms()[names[0]]
+    own = [block for block in kind_blocks()[kind].all_blocks() if set(block.fixed.values()) & set(names)]
     shared = "the rest, which it shares with other kinds, and the blocks: [workflow_keys.md](../workflow_keys.md)"
     parts = [f"Of `kind: {kind}`; {shared}.\n", _table(own_keys(kind))]
     return "\n".join(parts + [_section(f"### `{block.title}`", block, ()) for block in own])
 
 
-def algorithm_page(name: str, page: str | None) -> str:
+def algorithm_page(name: str, text: str | None) -> str:
     """What there is to say of an algorithm.
 
     Args:
-        page: its page's text, whose keys are made anew; None where it has none, and what its class says must do.
+        text: of its page, whose keys are made anew; None where it has none, and what its class says must do.
     """
-    kind, algorithm = algorithms()[name]
-    if page is not None:
-        return with_keys(page, name)
+    _, algorithm = algorithms()[name]
+    if text is not None:
+        return with_keys(text, algorithm.page)
     metrics = [f"- `{metric}`: {meaning}\n" for metric, meaning in algorithm.metrics.items()]
     return "\n".join([f"# {name}\n", f"{algorithm.summary[:1].upper()}{algorithm.summary[1:]}.\n", "## Keys\n",
-                      algorithm_keys(name), "## Metrics\n", "".join(metrics)])  # fmt: skip
+                      page_keys(algorithm.page), "## Metrics\n", "".join(metrics)])  # fmt: skip
 
 
-def with_keys(page: str, name: str) -> str:
-    """An algorithm's page with the keys as they are now between the marks; as it is where it has no marks."""
-    before, start, rest = page.partition(START)
+def with_keys(text: str, page: str) -> str:
+    """A page's text with the keys as they are now between the marks; as it is where it has no marks."""
+    before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
-    return f"{before}{START}\n{algorithm_keys(name)}{END}{after}" if start and end else page
+    return f"{before}{START}\n{page_keys(page)}{END}{after}" if start and end else text
 
 
 def key_section(key: Key, block: Block, owners: Sequence[str]) -> str:
@@ -115,7 +121,8 @@ def _section(heading: str, block: Block, facts: Sequence[str]) -> str:
 def _table(keys: Iterable[Key]) -> str:
     """A table of keys; its columns but the last are padded, so that it can be read as it is."""
     rows = [[f"`{key.name}`", _escaped(_takes(key)), _escaped(key.meaning)] for key in keys]
-    widths = [max(len(row[place]) for row in [_COLUMNS, *rows]) for place in range(len(_COLUMNS) - 1)]
+    cells = [[row[place] for row in [_COLUMNS, *rows]] for place in range(len(_COLUMNS) - 1)]
+    widths = [max(len(cell) for cell in column if len(cell) <= _WIDEST) for column in cells]
     ruler = ["-" * width for width in widths] + ["---"]
     return "".join(
         f"| {' | '.join([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] + [row[-1]])} |\n"

@@ -6,7 +6,7 @@ A walk over the schema finds the keys of unions, lists and nested blocks alike, 
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipelines.schema.base import StageConfig
@@ -149,26 +149,35 @@ def _key(path: tuple[str, ...], schema: Mapping[str, Any], is_needed: bool) -> K
         if "properties" in option
     ]
     ranges = dict.fromkeys(text for option, _ in places for text in _limits(option))
-    types = dict.fromkeys(map(_type, options))
     roles = dict.fromkeys(_roles(schema))
     return Key(
-        path, " or ".join(types), _default(schema, is_needed), ", ".join(ranges), schema.get("description", ""),
+        path, _types(options), _default(schema, is_needed), ", ".join(ranges), schema.get("description", ""),
         tuple(roles), tuple(blocks),
     )  # fmt: skip
 
 
-def _type(option: Mapping[str, Any]) -> str:
-    if "const" in option:
-        return f"`{option['const']}`"
-    if "enum" in option:
-        *names, last = (f"`{name}`" for name in option["enum"])
-        return f"{', '.join(names)} or {last}" if names else last
-    if option.get("type") == "array":
-        items = dict.fromkeys(map(_type, _options(option["items"])))
-        return f"list of {' or '.join(f'{item}s' if item in _COUNTED else item for item in items)}"
-    if "properties" in option:
-        return f"`{_written(option)}`"
-    return _TYPES.get(option.get("type", ""), "mapping")
+def _types(options: Iterable[Mapping[str, Any]]) -> str:
+    """What may stand there: `a`, `b` or number. A block of a name that may stand there alone is a `{name: …}`."""
+    options = list(options)
+    values = [value for option in options for value in (*option.get("enum", ()), *_constant(option))]
+    found = [f"`{value}`" for value in values]
+    for option in options:
+        if "properties" in option:
+            fixed = _fixed(option)
+            is_option = bool(fixed) and set(fixed.values()) <= set(values)
+            found.append(f"`{{{next(iter(fixed))}: …}}`" if is_option else f"`{_written(option)}`")
+        elif option.get("type") == "array":
+            items = list(_options(option["items"]))
+            one = _types(items)
+            found.append(f"list of {one}s" if one in _COUNTED else f"list of {one}")
+        elif "enum" not in option and "const" not in option:
+            found.append(_TYPES.get(option.get("type", ""), "mapping"))
+    *others, last = dict.fromkeys(found)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _constant(option: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (option["const"],) if "const" in option else ()
 
 
 def _written(option: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ class Made(Settings):
     """Made for this test."""
 
     kind: Literal["made"]
-    way: Literal["short", "long"] | Annotated[Near | Far, Field(discriminator="name")] = Field(
+    way: Literal["short", "near", "long"] | Annotated[Near | Far, Field(discriminator="name")] = Field(
         "short", description="How."
     )
     parts: list[Part] = Field(min_length=1, description="Its parts.")
@@ -72,7 +72,7 @@ def test_types_defaults_and_ranges_in_words(made):
     found = {path: (key.type, key.default, key.range) for path, key in by_path(made)}
     assert found == {
         ">kind": ("`made`", "needed", ""),
-        ">way": ("`short` or `long` or `{name: near}` or `{name: far}`", "short", ""),
+        ">way": ("`short`, `near`, `long`, `{name: …}` or `{name: far}`", "short", ""),
         "way: {name: near}>way.name": ("`near`", "needed", ""),
         "way: {name: near}>way.radius": ("number", "0.28", "over 0, under 1000000000"),
         "way: {name: near}>way.rows": ("list of whole numbers", "", "3 items, at least 2"),
@@ -125,17 +125,24 @@ def test_an_algorithm_has_its_kind_s_own_keys_and_its_block(made, monkeypatch):
         page = "docs/algorithms/near.md"
         metrics = {"steps": "how many"}
 
-    monkeypatch.setattr(key_pages, "algorithms", lambda: {"near": ("made", Method)})
+    class Other(Method):
+        page = "docs/algorithms/far.md"
+
+    monkeypatch.setattr(key_pages, "algorithms", lambda: {"far": ("made", Other), "near": ("made", Method)})
     monkeypatch.setattr(key_pages, "kind_blocks", lambda: {"made": made})
     monkeypatch.setattr(key_pages, "own_keys", lambda kind: made.keys[1:])
-    keys = key_pages.algorithm_keys("near")
+    keys = key_pages.page_keys(Method.page)
     assert keys.startswith("Of `kind: made`; ") and "| `way` " in keys and "| `kind` " not in keys
     assert "### `way: {name: near}`\n\nStays near." in keys and "way: {name: far}`\n" not in keys
     page = "# near\n\n<!-- keys -->\nold\n<!-- /keys -->\n\nSources\n"
-    filled = key_pages.with_keys(page, "near")
+    filled = key_pages.with_keys(page, Method.page)
     assert filled == f"# near\n\n<!-- keys -->\n{keys}<!-- /keys -->\n\nSources\n"
-    assert key_pages.with_keys(filled, "near") == filled
-    assert key_pages.with_keys("# near\n", "near") == "# near\n"
+    assert key_pages.with_keys(filled, Method.page) == filled
+    assert key_pages.with_keys("# near\n", Method.page) == "# near\n"
+    monkeypatch.setattr(key_pages, "algorithms", lambda: {"far": ("made", Method), "near": ("made", Method)})
+    both = key_pages.page_keys(Method.page)
+    assert "### `way: {name: near}`\n" in both and "### `way: {name: far}`\n" in both, "of a page that they share"
+    monkeypatch.setattr(key_pages, "algorithms", lambda: {"near": ("made", Method)})
     assert key_pages.algorithm_page("near", None) == (
         f"# near\n\nNear by near.\n\n## Keys\n\n{keys}\n## Metrics\n\n- `steps`: how many\n"
     )
