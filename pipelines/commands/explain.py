@@ -11,7 +11,7 @@ from pipelines.commands.key_search import Found
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import documentation
 from pipelines.stages.registry import algorithms
-from pipelines.workflow.key_pages import algorithm_page, key_section, kind_page, plain
+from pipelines.workflow.key_pages import algorithm_page, choice_page, key_section, kind_page, plain
 from pipelines.workflow.key_table import kind_blocks
 
 USAGE = """\
@@ -48,12 +48,12 @@ def _overview() -> str:
 
 
 def _page(name: str) -> str | None:
-    """The page of a kind or an algorithm; None of anything else."""
+    """The page of a kind, an algorithm or another name with options of its own; None of anything else."""
     if name in algorithms():
         return algorithm_page(name, _read(algorithms()[name][1].page))
     if name in kind_blocks():
         return "\n".join(filter(None, [_read(f"docs/algorithms/{name}.md"), kind_page(name)]))
-    return None
+    return choice_page(name) or None
 
 
 def _read(page: str) -> str | None:

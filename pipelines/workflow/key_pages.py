@@ -77,6 +77,19 @@ def with_keys(text: str, page: str) -> str:
     return f"{before}{START}\n{page_keys(page)}{END}{after}" if start and end else text
 
 
+def choice_page(name: str) -> str:
+    """The blocks that a name tells from others in their place, `loss: {name: NAME}`; "" where it is no such name."""
+    titles: dict[str, tuple[Block, list[str]]] = {}
+    for kind, block in kind_blocks().items():
+        for below in block.all_blocks():
+            if name in below.fixed.values():
+                titles.setdefault(below.title, (below, []))[1].append(f"`{kind}`")
+    sections = [
+        _section(f"## `{title}`", block, [f"Of {', '.join(kinds)}."]) for title, (block, kinds) in titles.items()
+    ]
+    return "\n".join(sections)
+
+
 def key_section(key: Key, block: Block, owners: Sequence[str]) -> str:
     """One key.
 

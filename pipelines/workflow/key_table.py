@@ -134,7 +134,7 @@ def _block(schema: Mapping[str, Any], path: tuple[str, ...], title: str) -> Bloc
 
 
 def _fixed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: below["const"] for name, below in schema["properties"].items() if "const" in below}
+    return {name: below["const"] for name, below in schema.get("properties", {}).items() if "const" in below}
 
 
 def _key(path: tuple[str, ...], schema: Mapping[str, Any], is_needed: bool) -> Key:
@@ -146,7 +146,7 @@ def _key(path: tuple[str, ...], schema: Mapping[str, Any], is_needed: bool) -> K
     blocks = [
         _block(option, path, f"{'.'.join(path)}: {mark}{_written(option)}")
         for option, mark in places
-        if "properties" in option
+        if set(option.get("properties", ())) - set(_fixed(option))  # else it is a name that has no options
     ]
     ranges = dict.fromkeys(text for option, _ in places for text in _limits(option))
     roles = dict.fromkeys(_roles(schema))

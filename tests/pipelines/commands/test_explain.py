@@ -132,6 +132,12 @@ def test_what_a_kind_reads_follows_from_its_names(say):
     assert f"Reads: policy {said}" in say("evaluation")
 
 
+def test_a_name_that_tells_a_block_from_others_is_that_block(say):
+    text = say("small_world")
+    assert text.startswith("## `data: {task: small_world}`\n\nExamples of the built-in task, generated, never read.\n")
+    assert text.count("##") == 1 and "`evaluation`" in text.splitlines()[4] and "| `size` " in text
+
+
 @pytest.mark.parametrize("name", list(algorithms()))
 def test_an_algorithm_is_its_page(say, name, repository):
     page = (repository / algorithms()[name][1].page).read_text(encoding="utf-8")

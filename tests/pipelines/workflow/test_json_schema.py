@@ -131,13 +131,27 @@ def test_schema_and_types_agree_on_every_key_and_many_values(validator, kind):
     for key in [name for name, value in right.items() if value is None]:
         right[key] = next(value for value in VALUES if not _complains(model, right, key, value))
     assert passes(model, right) and judge.is_valid(right)
+    assert judge.is_valid(model.model_validate(right).model_dump(mode="json", by_alias=True)), "with its defaults"
     accepted = 0
-    for key in part["properties"]:
-        for value in VALUES:
+    for key, below in part["properties"].items():
+        for value in (*VALUES, *named_values(below)):
             data = {**right, key: value}
             accepted += passes(model, data)
             assert judge.is_valid(data) == passes(model, data), (key, value)
     assert len(part["properties"]) < accepted < len(part["properties"]) * len(VALUES) / 2
+
+
+def named_values(schema):
+    """The names that a schema has for a value, and blocks that such a name tells from others: right, and with a key too
+    many."""
+    if "$ref" in schema:
+        schema = workflow_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
+    yield from schema.get("enum", [schema["const"]] if "const" in schema else [])
+    fixed = {name: below["const"] for name, below in schema.get("properties", {}).items() if "const" in below}
+    if fixed:
+        yield from (fixed, {**fixed, "wrong": 1}, {next(iter(fixed)): "wrong"}, *fixed.values())
+    for branch in [*schema.get("anyOf", ()), *schema.get("oneOf", ())]:
+        yield from named_values(branch)
 
 
 def _complains(model, data, key, value):

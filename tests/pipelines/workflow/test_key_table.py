@@ -35,6 +35,12 @@ class Far(Settings):
     near: Near = Field(Near(name="near"), description="Not too far.")
 
 
+class Still(Settings):
+    """Has no options."""
+
+    name: Literal["still"] = "still"
+
+
 class Part(Settings):
     """A part."""
 
@@ -46,7 +52,7 @@ class Made(Settings):
     """Made for this test."""
 
     kind: Literal["made"]
-    way: Literal["short", "near", "long"] | Annotated[Near | Far, Field(discriminator="name")] = Field(
+    way: Literal["short", "near", "long"] | Annotated[Near | Far | Still, Field(discriminator="name")] = Field(
         "short", description="How."
     )
     parts: list[Part] = Field(min_length=1, description="Its parts.")
@@ -72,7 +78,7 @@ def test_types_defaults_and_ranges_in_words(made):
     found = {path: (key.type, key.default, key.range) for path, key in by_path(made)}
     assert found == {
         ">kind": ("`made`", "needed", ""),
-        ">way": ("`short`, `near`, `long`, `{name: …}` or `{name: far}`", "short", ""),
+        ">way": ("`short`, `near`, `long`, `{name: …}`, `{name: far}` or `{name: still}`", "short", ""),
         "way: {name: near}>way.name": ("`near`", "needed", ""),
         "way: {name: near}>way.radius": ("number", "0.28", "over 0, under 1000000000"),
         "way: {name: near}>way.rows": ("list of whole numbers", "", "3 items, at least 2"),
