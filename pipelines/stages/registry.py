@@ -29,14 +29,12 @@ FOLDERS = (
     "preference_collection",
     "reward_modeling",
     "policy_optimization",
+    "preference_optimization",
     "best_of_n",
     "evaluation",
 )
 
-_NOT_YET = ("dpo", "ipo", "kto", "orpo", "simpo", "cpo")
-"""Kinds that others have and people ask for: training on preferences without a reward model."""
-
-_CHOICES = {"methods": "METHODS"}
+_CHOICES = {"methods": "METHODS", "losses": "LOSSES"}
 """Folders within a kind's that hold algorithms, a file each → the mapping of their names in its `registry.py`."""
 
 StageFunction = Callable[[Any, StageContext], dict[str, Any]]
@@ -55,11 +53,6 @@ def hint_at_kind(name: str) -> str:
         if asked in config.elsewhere:
             also = config.elsewhere[asked]
             return f" Here that is `kind: {kind}`{also and f' with {also}'}."
-    if asked in _NOT_YET:
-        return (
-            f" There is no {asked} yet; what learns from preferences here is a reward model (`kind: reward_modeling`) "
-            "and a policy against it (`kind: policy_optimization` or `best_of_n`)."
-        )
     return ""
 
 
@@ -108,5 +101,5 @@ def algorithms() -> dict[str, tuple[str, type[Algorithm]]]:
     return found
 
 
-AIMS = ("policy_optimization",)
+AIMS = ("policy_optimization", "preference_optimization")
 """Kinds whose model a run is for, whatever is trained after it to compare with."""

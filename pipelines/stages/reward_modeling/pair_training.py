@@ -9,15 +9,13 @@ from keras import ops
 
 from gemma_keras.losses import bradley_terry_loss
 from gemma_keras.random import generator
-from pipelines.algorithms.preference import accuracy_ceiling, regrets
 from pipelines.data.batches import bucket
 from pipelines.data.encoding import EncodedPair
 from pipelines.data.shapes import alike_lengths, length_rungs
-from pipelines.measures.intervals import groups_of, score_interval
-from pipelines.measures.metrics import preference_metrics
 from pipelines.sampling.collected import Collected
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import Sampling
+from pipelines.scoring.pair_figures import figures_of_pairs
 from pipelines.scoring.reward_models import PACKED_INPUTS, SequenceScorer
 from pipelines.stages.reward_modeling.config import LONGEST_SAMPLE, SAMPLING_BATCH, RewardModeling
 from pipelines.stages.reward_modeling.pair_batches import longest_side, pair_batches
@@ -103,27 +101,11 @@ def count_pairs(batch: Batch) -> int:
 def measure_on_pairs(
     scorer: SequenceScorer, pairs: Sequence[EncodedPair], prompts: Sequence[str], rng: np.random.Generator
 ) -> dict:
-    """Accuracy of a reward model on held-out pairs, and how it comes about.
-
-    Args:
-        prompts: what names the prompt of each pair; intervals are over prompts. rng: as of `preference_metrics`.
-
-    Returns:
-        `preference_metrics`, `pairs`, `pair_prompts` (how many prompts they have), and where the labelling model's
-        probabilities are known, else None: `ceiling`, the expected accuracy of that model itself, `regret`, see
-        `regrets`, and `regret_ci95`.
-    """
+    """`figures_of_pairs` of a reward model."""
     length = bucket(longest_side(pairs))
     sides = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
     chosen, rejected = np.split(scorer.raw_scores(sides, length), 2)
-    groups = groups_of(prompts)
-    lengths = ([pair.chosen_length for pair in pairs], [pair.rejected_length for pair in pairs])
-    return {
-        **preference_metrics(chosen, rejected, *lengths, groups, rng),
-        **_by_the_labelling_model([pair.probability for pair in pairs], chosen - rejected, groups),
-        "pairs": len(pairs),
-        "pair_prompts": len(set(prompts)),
-    }
+    return figures_of_pairs(chosen, rejected, pairs, prompts, rng)
 
 
 def collected_samples(
@@ -192,18 +174,6 @@ def set_normalization(model: Any, scorer: SequenceScorer, samples: Sequence[Sequ
     scores = scorer.raw_scores(samples).astype(np.float64)
     model.reward_mean = float(scores.mean())
     model.reward_std = float(scores.std()) or 1.0
-
-
-def _by_the_labelling_model(probabilities: list[float | None], margins: np.ndarray, groups: np.ndarray) -> dict:
-    known = [p for p in probabilities if p is not None]
-    if len(known) < len(probabilities):
-        return {"ceiling": None, "regret": None, "regret_ci95": None}
-    given_away = regrets(known, margins)
-    return {
-        "ceiling": accuracy_ceiling(known),
-        "regret": float(given_away.mean()),
-        "regret_ci95": list(score_interval(given_away, groups=groups)),
-    }
 
 
 def _reward_range(arrays: dict[str, np.ndarray]) -> dict[str, float]:

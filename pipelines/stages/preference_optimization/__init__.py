@@ -1,0 +1,1 @@
+"""A policy from preferences, without a reward model and without sampling."""

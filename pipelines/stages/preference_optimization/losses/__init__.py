@@ -1,0 +1,1 @@
+"""The losses of preference optimization, a file each; `registry.py` lists them."""

@@ -1,0 +1,256 @@
+"""Preference optimization: the exact ids, the reference, the sums over answers, each loss as a stage."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from stage_fixture import collected_preferences, make_context, read_jsonl, stage_config, tiny_tuned_model, write_jsonl
+
+from gemma_keras import GemmaCausalLM
+from gemma_keras.backends import to_host
+from pipelines.data.columns import Preference
+from pipelines.data.encoding import encode_preferences
+from pipelines.stages.preference_optimization import learning
+from pipelines.stages.preference_optimization import run as preference_optimization
+from pipelines.stages.preference_optimization.answer_batches import answer_batches, sides
+from pipelines.stages.preference_optimization.learning import pair_loss, with_constants
+from pipelines.stages.preference_optimization.losses.registry import LOSSES
+from pipelines.stages.preference_optimization.references import Referenced, mismatched, referenced
+from pipelines.stages.preference_optimization.scoring import AnswerScorer
+from pipelines.training.loop import Trainer
+from pipelines.training.optimizers import OptimizerSettings
+
+SEED, TEMPERATURE = 11, 0.7
+OPTIONS = {
+    "from": "tuned",
+    "data": "collected",
+    "max_length": 16,
+    "batch_size": 8,
+    "micro_batch_size": 5,
+    "heldout_fraction": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    return tiny_tuned_model(tmp_path_factory.mktemp("tuned"))
+
+
+@pytest.fixture(scope="module")
+def policy(tuned):
+    return GemmaCausalLM.from_preset(tuned / "model")
+
+
+@pytest.fixture(scope="module")
+def pairs(policy, tmp_path_factory):
+    rows = read_jsonl(collected_preferences(tmp_path_factory.mktemp("data") / "rows") / "preferences.jsonl")
+    fields = ("prompt", "chosen", "rejected", "prompt_ids", "chosen_ids", "rejected_ids", "margin", "probability")
+    found = [Preference(origin=f"rows:{i}", **{name: row[name] for name in fields}) for i, row in enumerate(rows)]
+    return encode_preferences(policy.tokenizer, found, 16, "drop").examples
+
+
+@pytest.fixture(scope="module")
+def inputs(tuned, tmp_path_factory):
+    return {"tuned": tuned, "collected": collected_preferences(tmp_path_factory.mktemp("inputs") / "collected")}
+
+
+def log_prob(model, ids, length, temperature=TEMPERATURE):
+    """Of the last `length` ids given those before them: one row, from the model's logits, in float64."""
+    logits = to_host(model({"token_ids": np.array([ids]), "padding_mask": np.ones((1, len(ids)), bool)}))[0]
+    logits = logits.astype(np.float64) / temperature
+    log_softmax = (
+        logits
+        - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))
+        - logits.max(-1, keepdims=True)
+    )
+    return sum(log_softmax[place - 1, ids[place]] for place in range(len(ids) - length, len(ids)))
+
+
+def test_answers_have_the_log_probabilities_of_their_rows_alone(policy, pairs):
+    """A row an answer in micro-batches of 3, the last of them smaller; and several a row."""
+    items, scorer = list(map(sides, pairs)), AnswerScorer(policy, TEMPERATURE)
+    plain = scorer.of_items(items[:7], 3, 16)
+    packed = next(next(answer_batches(items, [[np.arange(40)]], 40, [64], policy.config)()))
+    assert "segment_ids" in packed and packed["target_mask"].sum() == sum(
+        pair.chosen_length + pair.rejected_length for pair in pairs[:40]
+    )
+    rows, of_packed = next(iter(scorer.of_batches([packed])))
+    assert sorted(rows.tolist()) == list(range(40))
+    of_packed = of_packed[np.argsort(rows)]
+    for found in (plain, of_packed[:7]):
+        for pair, (chosen, rejected) in zip(pairs[:7], found, strict=True):
+            assert chosen == pytest.approx(log_prob(policy, pair.chosen_ids, pair.chosen_length), abs=1e-4)
+            assert rejected == pytest.approx(log_prob(policy, pair.rejected_ids, pair.rejected_length), abs=1e-4)
+
+
+def gradient_of(policy, micro_batches, loss):
+    """What the optimizer is handed for one update."""
+    trainer = Trainer(
+        policy, pair_loss(loss, TEMPERATURE), OptimizerSettings(1e-3), 1, count_units=learning.count_pairs
+    )
+    gradients = []
+
+    def spy(found, scale, clip_norm):
+        gradients.extend(np.asarray(ops.convert_to_numpy(each)) * scale for each in found)
+        return 0.0
+
+    trainer._apply = spy
+    metrics = trainer.update(micro_batches)
+    return metrics, gradients
+
+
+def batches_of(policy, data, rows, size, kl=0.2, may_pack=False):
+    updates = [[np.array(rows[i : i + size]) for i in range(0, len(rows), size)]]
+    batches = next(answer_batches(data.items, updates, size, [16], policy.config, may_pack)())
+    return with_constants(list(batches), data.log_probs, kl)
+
+
+@pytest.mark.parametrize("name", ["dpo", "orpo", "kto"])
+def test_micro_batches_add_up_to_the_whole(policy, pairs, name):
+    data = Referenced(list(map(sides, pairs)), np.random.default_rng(3).normal(-20, 2, (len(pairs), 2)).astype("f4"))
+    loss, rows = LOSSES[name](name=name, nll_weight=0.3), [0, 9, 3, 12, 7, 20, 5]
+    whole, gradients = gradient_of(policy, batches_of(policy, data, rows, 7), loss)
+    parts, of_parts = gradient_of(policy, batches_of(policy, data, rows, 3), loss)
+    for key in ("loss", "rewards/chosen", "rewards/margins", "rewards/accuracies", "logps/rejected", "nll_loss"):
+        assert parts[key] == pytest.approx(whole[key], rel=1e-5, abs=1e-6), key
+    for one, other in zip(gradients, of_parts, strict=True):
+        assert np.abs(one - other).max() < 1e-5 * max(1, np.abs(one).max())
+    assert 0 < max(np.abs(one).max() for one in gradients)
+
+
+def test_a_batch_by_hand(policy, pairs):
+    """DPO with smoothing and a tuning term over two ragged pairs, from the model's logits."""
+    reference = np.float32([[-30.0, -31.0], [-45.0, -40.0]])
+    data, two = Referenced(list(map(sides, pairs[:2])), reference), pairs[:2]
+    loss = LOSSES["dpo"](name="dpo", beta=0.2, label_smoothing=0.1, nll_weight=0.5)
+    metrics, _ = gradient_of(policy, batches_of(policy, data, [0, 1], 3), loss)
+    chosen, rejected = (
+        np.array([log_prob(policy, getattr(p, f"{side}_ids"), getattr(p, f"{side}_length")) for p in two])
+        for side in ("chosen", "rejected")
+    )
+    rewards = 0.2 * (chosen - reference[:, 0]), 0.2 * (rejected - reference[:, 1])
+    x = rewards[0] - rewards[1]
+    nll = -chosen.sum() / sum(pair.chosen_length for pair in two)
+    expected = np.mean(0.9 * np.log1p(np.exp(-x)) + 0.1 * np.log1p(np.exp(x))) + 0.5 * nll
+    assert metrics["loss"] == pytest.approx(expected, rel=1e-4)
+    assert metrics["nll_loss"] == pytest.approx(nll, rel=1e-4)
+    assert metrics["rewards/chosen"] == pytest.approx(rewards[0].mean(), rel=1e-4)
+    assert metrics["rewards/margins"] == pytest.approx(x.mean(), rel=1e-3)
+    assert metrics["rewards/accuracies"] == np.mean(x > 0)
+    assert metrics["logps/chosen"] == pytest.approx(chosen.mean(), rel=1e-4)
+
+
+def test_mismatched_answers_belong_to_other_prompts(pairs):
+    items = list(map(sides, pairs))
+    found = mismatched(items, 8, (SEED, "dpo", "training"))
+    own = {tuple(pair.prompt_ids): (pair.chosen_ids, pair.rejected_ids) for pair in pairs}
+    taken = {"chosen": 0, "rejected": 0}
+    for pair, (answer,) in zip(pairs, found, strict=True):
+        prompt = len(pair.prompt_ids)
+        assert list(answer.token_ids[:prompt]) == pair.prompt_ids and 1 <= answer.length <= 8 - prompt
+        assert len(answer.token_ids) == prompt + answer.length
+        rest = list(answer.token_ids[prompt:])
+        givers = [other for other in pairs if other is not pair]
+        for side in taken:
+            taken[side] += any(
+                getattr(other, f"{side}_ids")[len(other.prompt_ids) :][:3] == rest[:3] for other in givers
+            )
+        assert tuple(pair.prompt_ids) in own
+    assert min(taken.values()) > 10
+    assert mismatched(items, 8, (SEED, "dpo", "training")) == found
+    assert mismatched(items, 8, (SEED, "dpo", "heldout")) != found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, inputs):
+    """A whole run of each loss: name → final figures, context."""
+    rates = {"simpo": 0.01, "orpo": 0.02, "cpo": 0.01}
+    found = {}
+    for name in LOSSES:
+        context = make_context(tmp_path_factory.mktemp(name), name, inputs=inputs, seed=SEED)
+        options = {**OPTIONS, "learning_rate": rates.get(name, 0.01), "temperature": TEMPERATURE, "loss": name}
+        config = stage_config("preference_optimization", epochs=3, eval_every=8, **options)
+        found[name] = preference_optimization.run(config, context), context
+    return found
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_each_loss_learns_what_is_preferred(finished, name):
+    figures, context = finished[name]
+    rows = read_jsonl(context.output / "metrics.jsonl")
+    before, after = (next(row for row in order if "eval_loss" in row) for order in (rows, rows[::-1]))
+    assert after["eval_rewards/accuracies"] > max(0.75, before["eval_rewards/accuracies"])
+    assert after["eval_loss"] < before["eval_loss"]
+    assert after["eval_rewards/margins"] > before["eval_rewards/margins"]
+    assert figures["accuracy"] == pytest.approx(after["eval_rewards/accuracies"], abs=1e-6)
+    assert figures["margin"] == pytest.approx(after["eval_rewards/margins"], abs=1e-4)
+    assert figures["loss"] == name and figures["pairs"] + figures["training_pairs"] == 60
+    assert figures["ceiling"] == pytest.approx(0.9) and 0 <= figures["regret"] < 0.15
+    assert ("kl" in rows[-1] or any("kl" in row for row in rows)) == (name == "kto")
+    assert GemmaCausalLM.from_preset(context.output / "model").tokenizer is not None
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo", "robust", "kto"])
+def test_a_policy_that_has_not_moved_has_log_ratios_of_zero(finished, name):
+    """The reference is the policy at its start, by another program: what is not rounding is a fault."""
+    rows = read_jsonl(finished[name][1].output / "metrics.jsonl")
+    first = next(row for row in rows if "rewards/chosen" in row)
+    expected = {"dpo": math.log(2), "ipo": 25.0, "robust": math.log(2), "kto": 0.5}[name]
+    assert first["loss"] == pytest.approx(expected, abs=2e-4 if name == "ipo" else 1e-5)
+    for key in ("rewards/chosen", "rewards/rejected", "rewards/margins", *(["kl"] if name == "kto" else [])):
+        assert abs(first[key]) < 1e-5, key
+
+
+def test_an_adapter_learns_against_its_own_base(tmp_path, inputs):
+    """The reference is the policy without its adapter, whose kernels are rounded to 8 bits here."""
+    lora = {"rank": 4, "dropout": 0.1, "quantize": "int8"}
+    config = stage_config(
+        "preference_optimization", lora=lora, learning_rate=0.02, epochs=2, loss={"name": "dpo", "beta": 0.3}, **OPTIONS
+    )
+    context = make_context(tmp_path, "dpo", inputs=inputs, seed=SEED)
+    figures = preference_optimization.run(config, context)
+    rows = read_jsonl(context.output / "metrics.jsonl")
+    first, last = ([row["loss"] for row in rows if "rewards/chosen" in row][i] for i in (0, -1))
+    assert first == pytest.approx(math.log(2), abs=1e-4) and last < first - 0.02
+    assert figures["trainable_parameters"] > 0 and (context.output / "adapter").exists()
+
+
+def test_another_reference(tmp_path, inputs, tmp_path_factory):
+    other = tiny_tuned_model(tmp_path_factory.mktemp("other"), seed=4)
+    options = {**OPTIONS, "reference": "other", "max_steps": 1, "epochs": 1, "loss": {"name": "dpo", "beta": 0.05}}
+    context = make_context(tmp_path, "dpo", inputs={**inputs, "other": other}, seed=SEED)
+    preference_optimization.run(stage_config("preference_optimization", **options), context)
+    first = next(row for row in read_jsonl(context.output / "metrics.jsonl") if "rewards/chosen" in row)
+    assert abs(first["rewards/chosen"]) > 1e-3 and abs(first["loss"] - math.log(2)) > 1e-4
+
+
+def test_without_held_out_pairs_nothing_is_measured(tmp_path, inputs):
+    options = {**OPTIONS, "heldout_fraction": 0.0, "max_steps": 1}
+    figures = preference_optimization.run(
+        stage_config("preference_optimization", **options), make_context(tmp_path, "dpo", inputs=inputs)
+    )
+    assert figures["eval_loss"] is None and "accuracy" not in figures and figures["training_pairs"] == 60
+
+
+def test_text_pairs_from_a_file(tmp_path, tuned):
+    rows = [{"prompt": f"red {i}", "chosen": "blue cat", "rejected": "dog" * (1 + i % 3)} for i in range(10)]
+    data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}
+    config = stage_config("preference_optimization", data=data, max_steps=1, batch_size=4, **{"from": "tuned"})
+    figures = preference_optimization.run(config, make_context(tmp_path, "dpo", inputs={"tuned": tuned}))
+    assert figures["training_pairs"] + figures["pairs"] == 10 and figures["ceiling"] is None
+
+
+def test_the_reference_is_not_asked_for_where_there_is_none(policy, pairs):
+    data = referenced(pairs[:4], None, 4, 16)
+    assert not data.log_probs.any() and data.mismatched is None
+    assert keras.backend.backend() and data.lengths.tolist() == [
+        max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs[:4]
+    ]
+
+
+def test_problems():
+    config = stage_config("preference_optimization", data="collected", loss="orpo", reference="tuned")
+    message = "orpo has no reference; expected none, or one of the losses dpo, ipo, robust, kto"
+    assert list(config.problems()) == [(("reference",), message)]
