@@ -83,10 +83,12 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
             style, pointer(path), json.dumps(value), text
         )
 
-    def section(one: Section) -> dict[str, Any]:
+    def section(one: Section) -> dict[str, Any] | None:
+        found = one.values(run, figures)
+        if found is None:
+            return None
         values = {
-            key: _markup(value) if key.endswith(("drawing", "drawings")) else value
-            for key, value in one.values(run, figures).items()
+            key: _markup(value) if key.endswith(("drawing", "drawings")) else value for key, value in found.items()
         }
         html = environment.get_template(str(one.template)).render(run=run, summary=figures, shown=shown, **values)
         return {"id": one.id, "title": one.title, "html": markupsafe.Markup(html)}
@@ -108,7 +110,7 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         tiles=[tile for tile in tiles if look_up(figures, tile.path) is not None and "seeds" not in figures],
         warnings=[(name, report_format.visible(text)) for name, stage in run.all_stages for text in _warnings(stage)],
         losses=[(stage, _markup(drawing)) for stage, drawing in losses if drawing],
-        sections=[section(one) for report in reports for one in report.sections],
+        sections=[found for report in reports for one in report.sections if (found := section(one)) is not None],
         short=report_format.short_names,
         workflow_text=run.workflow_text or _configs_as_yaml(run.stages),
         samples=_samples(run),

@@ -31,18 +31,19 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A section of the report, which stands there in every run and says so where it has nothing to show.
+    """A section of the report.
 
     Args:
         id: of the HTML element. title: above it and in the navigation.
         template: Jinja file. It sees `run`, `summary`, `shown`, the filters of `page.py`, and `values`.
-        values: from the run and its summary to what else the template names; drawings are SVG text or None.
+        values: from the run and its summary to what else the template names; drawings are SVG text or None. None leaves
+            the section out; one that every run should have says what it has not.
     """
 
     id: str
     title: str
     template: Path
-    values: Callable[[RunRecord, Figures], Mapping[str, Any]]
+    values: Callable[[RunRecord, Figures], Mapping[str, Any] | None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,6 +74,7 @@ LIGHT = (
     "pipelines.stages.*.memory",
     "pipelines.stages.*.report*",
     "pipelines.stages.policy_optimization.methods.*",
+    "pipelines.stages.preference_optimization.losses.*",
     "pipelines.data.jsonl",
     "pipelines.data.columns",
     "pipelines.data.hh_rlhf",
@@ -117,6 +118,10 @@ DOORS = {
         "the machine's peak, on the backend that the stage has loaded by then",
     ),
     "pipelines/stages/registry.py": ("pipelines.stages.*", "a stage in its process; the kinds' parts of the report"),
+    "pipelines/stages/preference_optimization/losses/*.py": (
+        "pipelines.algorithms.preference_losses",
+        "a loss's formula: naming it loads no Keras",
+    ),
     "pipelines/stages/policy_optimization/methods/*.py": (
         "pipelines.*",
         "an algorithm's formulas: naming it loads no Keras",

@@ -1,5 +1,6 @@
 """Preference optimization: the exact ids, the reference, the sums over answers, each loss as a stage."""
 
+import functools
 import math
 
 import keras
@@ -9,7 +10,7 @@ from keras import ops
 from stage_fixture import collected_preferences, make_context, read_jsonl, stage_config, tiny_tuned_model, write_jsonl
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.backends import to_host
+from gemma_keras.backends import IS_EAGER, to_host
 from pipelines.data.columns import Preference
 from pipelines.data.encoding import encode_preferences
 from pipelines.stages.preference_optimization import learning
@@ -23,6 +24,9 @@ from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
 SEED, TEMPERATURE = 11, 0.7
+# Where each loss is a program to compile, some of them speak for all in the quick tests.
+QUICK = tuple(LOSSES) if IS_EAGER else ("dpo", "kto")
+EACH_LOSS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LOSSES]
 OPTIONS = {
     "from": "tuned",
     "data": "collected",
@@ -107,7 +111,7 @@ def batches_of(policy, data, rows, size, kl=0.2, may_pack=False):
     return with_constants(list(batches), data.log_probs, kl)
 
 
-@pytest.mark.parametrize("name", ["dpo", "orpo", "kto"])
+@pytest.mark.parametrize("name", ["dpo", "orpo", "kto"] if IS_EAGER else ["kto"])
 def test_micro_batches_add_up_to_the_whole(policy, pairs, name):
     data = Referenced(list(map(sides, pairs)), np.random.default_rng(3).normal(-20, 2, (len(pairs), 2)).astype("f4"))
     loss, rows = LOSSES[name](name=name, nll_weight=0.3), [0, 9, 3, 12, 7, 20, 5]
@@ -165,20 +169,22 @@ def test_mismatched_answers_belong_to_other_prompts(pairs):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, inputs):
-    """A whole run of each loss: name → final figures, context."""
-    rates = {"simpo": 0.01, "orpo": 0.02, "cpo": 0.01}
-    found = {}
-    for name in LOSSES:
+    """`finished(name)`: a whole run of a loss, made once; final figures, context."""
+
+    @functools.cache
+    def run(name):
         context = make_context(tmp_path_factory.mktemp(name), name, inputs=inputs, seed=SEED)
-        options = {**OPTIONS, "learning_rate": rates.get(name, 0.01), "temperature": TEMPERATURE, "loss": name}
+        rate = 0.02 if name == "orpo" else 0.01
+        options = {**OPTIONS, "learning_rate": rate, "temperature": TEMPERATURE, "loss": name}
         config = stage_config("preference_optimization", epochs=3, eval_every=8, **options)
-        found[name] = preference_optimization.run(config, context), context
-    return found
+        return preference_optimization.run(config, context), context
+
+    return run
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("name", EACH_LOSS)
 def test_each_loss_learns_what_is_preferred(finished, name):
-    figures, context = finished[name]
+    figures, context = finished(name)
     rows = read_jsonl(context.output / "metrics.jsonl")
     before, after = (next(row for row in order if "eval_loss" in row) for order in (rows, rows[::-1]))
     assert after["eval_rewards/accuracies"] > max(0.75, before["eval_rewards/accuracies"])
@@ -192,10 +198,10 @@ def test_each_loss_learns_what_is_preferred(finished, name):
     assert GemmaCausalLM.from_preset(context.output / "model").tokenizer is not None
 
 
-@pytest.mark.parametrize("name", ["dpo", "ipo", "robust", "kto"])
+@pytest.mark.parametrize("name", [one for one in QUICK if LOSSES[one].has_reference])
 def test_a_policy_that_has_not_moved_has_log_ratios_of_zero(finished, name):
     """The reference is the policy at its start, by another program: what is not rounding is a fault."""
-    rows = read_jsonl(finished[name][1].output / "metrics.jsonl")
+    rows = read_jsonl(finished(name)[1].output / "metrics.jsonl")
     first = next(row for row in rows if "rewards/chosen" in row)
     expected = {"dpo": math.log(2), "ipo": 25.0, "robust": math.log(2), "kto": 0.5}[name]
     assert first["loss"] == pytest.approx(expected, abs=2e-4 if name == "ipo" else 1e-5)
@@ -217,6 +223,7 @@ def test_an_adapter_learns_against_its_own_base(tmp_path, inputs):
     assert figures["trainable_parameters"] > 0 and (context.output / "adapter").exists()
 
 
+@pytest.mark.once
 def test_another_reference(tmp_path, inputs, tmp_path_factory):
     other = tiny_tuned_model(tmp_path_factory.mktemp("other"), seed=4)
     options = {**OPTIONS, "reference": "other", "max_steps": 1, "epochs": 1, "loss": {"name": "dpo", "beta": 0.05}}
@@ -226,6 +233,7 @@ def test_another_reference(tmp_path, inputs, tmp_path_factory):
     assert abs(first["rewards/chosen"]) > 1e-3 and abs(first["loss"] - math.log(2)) > 1e-4
 
 
+@pytest.mark.once
 def test_without_held_out_pairs_nothing_is_measured(tmp_path, inputs):
     options = {**OPTIONS, "heldout_fraction": 0.0, "max_steps": 1}
     figures = preference_optimization.run(
@@ -234,6 +242,7 @@ def test_without_held_out_pairs_nothing_is_measured(tmp_path, inputs):
     assert figures["eval_loss"] is None and "accuracy" not in figures and figures["training_pairs"] == 60
 
 
+@pytest.mark.once
 def test_text_pairs_from_a_file(tmp_path, tuned):
     rows = [{"prompt": f"red {i}", "chosen": "blue cat", "rejected": "dog" * (1 + i % 3)} for i in range(10)]
     data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}

@@ -24,6 +24,9 @@ def resolved(workflow: pathlib.Path) -> str:
             model = folder / "runs/quickstart/stages" / stage / "model"
             model.mkdir(parents=True)
             (model / "config.json").write_text("{}")
+        pairs = folder / "runs/quickstart/stages/preferences"
+        pairs.mkdir()
+        (pairs / "preferences.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
         before = pathlib.Path.cwd()
         os.chdir(folder)
         try:
