@@ -49,12 +49,8 @@ def test_the_page_has_a_section_only_where_there_is_such_a_stage(tmp_path):
     (folder / "workflow.yaml").write_text(workflow.replace("  evaluation:\n", entry, 1))
     report.write(folder, reports())
     text = (folder / "report.html").read_text(encoding="utf-8")
-    for part in (
-        "Direct preferences</h2>",
-        'id="sides-dpo"',
-        'id="sides-accuracy"',
-        "prefers what was preferred in 75.0 %",
-    ):
+    drawings = "Implicit rewards of chosen and rejected answers under dpo by update", "Held-out accuracy by update"
+    for part in ("Direct preferences</h2>", *drawings, "prefers what was preferred in 75.0 %"):
         assert text.count(part) == 1, part
     identifiers = [part.split('"')[0] for part in text.split(' id="')[1:]]
     assert len(identifiers) == len(set(identifiers))
