@@ -145,7 +145,7 @@ def test_an_algorithm_is_its_page(say, name, repository):
     for line in page.splitlines():
         if not line.startswith(("|", "<!--")):
             assert line in text
-    assert "<!--" not in text and "| `kl_weight` " in text
+    assert "<!--" not in text and "| `data` " in text
 
 
 def test_a_kind_with_a_page_has_it_before_its_keys(say, repository):

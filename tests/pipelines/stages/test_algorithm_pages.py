@@ -41,8 +41,9 @@ def test_each_metric_that_it_adds_stands_there_with_what_it_means(name, page):
         assert any(meaning in row for pattern, row in metric_rows(page).items() if re.fullmatch(pattern, metric))
 
 
-def test_a_metric_that_does_not_stand_there_is_found(page):
+def test_a_metric_that_does_not_stand_there_is_found(repository):
     """The test of the test above."""
+    page = repository / algorithms()["reinforce"][1].page
     assert undocumented(page, {"reward", "rewards/x/mean", "eval_gold_ci95_low"}) == set()
     assert undocumented(page, {"rewards/x/y/mean", "regret", "kl_ci95"}) == {"rewards/x/y/mean", "regret", "kl_ci95"}
 

@@ -6,11 +6,23 @@ A loss is one file here and one line in `registry.py`: its options as a workflow
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from pipelines.schema.base import Settings
+
+METRICS = {
+    "rewards/chosen": "what the policy says that a chosen answer is worth",
+    "rewards/rejected": "the same of a rejected one",
+    "rewards/margins": "their difference",
+    "rewards/accuracies": "share of pairs whose chosen answer is worth more; a tie is wrong",
+    "logps/chosen": "log-probability of a chosen answer",
+    "logps/rejected": "the same of a rejected one",
+    "nll_loss": "loss of the chosen answers, nats a token, whatever its weight",
+}
+"""Name → meaning of what every loss logs, means over pairs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +63,14 @@ class PairLoss(Settings, abc.ABC):
         page: what documents it, from the root of the repository: its formula, papers and figures.
         has_reference: whether the policy is measured against a reference.
         has_kl: whether it needs an estimate of the policy's KL, see `learning.py`.
+        metrics: name → meaning of what training logs beside the loss; the same on held-out pairs behind `eval_`.
     """
 
     summary: ClassVar[str]
     page: ClassVar[str] = "docs/algorithms/preference_optimization.md"
     has_reference: ClassVar[bool] = True
     has_kl: ClassVar[bool] = False
+    metrics: ClassVar[Mapping[str, str]] = METRICS
 
     name: str
     beta: float = Field(0.1, gt=0, description="Weight of the log-ratios; the smaller, the farther a policy may go.")

@@ -6,11 +6,12 @@ z being the mean log-ratio of answers under prompts that they do not belong to, 
 Source: Ethayarajh et al. 2024, arXiv:2402.01306, section 4.1.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.stages.preference_optimization.losses.base import Answers, PairLoss
+from pipelines.stages.preference_optimization.losses.base import METRICS, Answers, PairLoss
 
 
 class KTO(PairLoss):
@@ -18,6 +19,7 @@ class KTO(PairLoss):
 
     summary = "each answer by itself, wanted or not"
     has_kl: ClassVar[bool] = True
+    metrics: ClassVar[Mapping[str, str]] = {**METRICS, "kl": "mean log-ratio of the mismatched answers, at least 0"}
 
     name: Literal["kto"]
     desirable_weight: float = Field(1.0, ge=0, description="Weight of the chosen answers.")
