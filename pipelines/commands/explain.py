@@ -11,8 +11,9 @@ from pipelines.commands.key_search import Found
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import documentation
 from pipelines.stages.registry import algorithms
-from pipelines.workflow.key_pages import algorithm_page, choice_page, key_section, kind_page, plain
+from pipelines.workflow.key_pages import algorithm_page, choice_page, key_section, kind_page, loop_page, plain
 from pipelines.workflow.key_table import kind_blocks
+from pipelines.workflow.schema import REPEAT
 
 USAGE = """\
 Further: `gemma-keras explain KIND`, `gemma-keras explain ALGORITHM`, and of a key `gemma-keras explain learning_rate`,
@@ -44,7 +45,8 @@ def explain(options: argparse.Namespace) -> int:
 def _overview() -> str:
     kinds = [f"- `{kind}`: {block.meaning.partition('. ')[0].rstrip('.')}\n" for kind, block in kind_blocks().items()]
     methods = [f"- `{name}`, of `{kind}`: {method.summary}\n" for name, (kind, method) in algorithms().items()]
-    return "\n".join(["## Kinds of stages\n", "".join(kinds), "## Algorithms\n", "".join(methods), USAGE])
+    return "\n".join(["## Kinds of stages\n", "".join(kinds), "## Algorithms\n", "".join(methods),
+                      f"Stages are repeated by `kind: {REPEAT}`.\n", USAGE])  # fmt: skip
 
 
 def _page(name: str) -> str | None:
@@ -53,7 +55,7 @@ def _page(name: str) -> str | None:
         return algorithm_page(name, _read(algorithms()[name][1].page))
     if name in kind_blocks():
         return "\n".join(filter(None, [_read(f"docs/algorithms/{name}.md"), kind_page(name)]))
-    return choice_page(name) or None
+    return loop_page() if name == REPEAT else choice_page(name) or None
 
 
 def _read(page: str) -> str | None:

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pipelines.host.spelling import describe, did_you_mean
 from pipelines.schema.roles import KeyPath, is_settings, leaves
 from pipelines.stages.registry import KINDS, hint_at_kind
-from pipelines.workflow.schema import Workflow
+from pipelines.workflow.schema import REPEAT, WorkflowFile
 
 _TYPES = {
     "float_type": "a number", "int_type": "a whole number", "int_from_float": "a whole number", "string_type": "a text",
@@ -47,6 +47,8 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
         return path, False, f"expected a mapping with `kind`, got {describe(received)}"
     if kind == "union_tag_invalid":
         name = context.get("tag", "")
+        if name == REPEAT:  # which stands in no list of kinds
+            return (*path, "kind"), False, f"a loop cannot hold another one; expected one of {', '.join(KINDS)}"
         hint = hint_at_kind(str(name)) or did_you_mean(name, KINDS)
         return (*path, "kind"), False, f"unknown kind {name!r}.{hint} Known: {', '.join(KINDS)}"
     if kind == "literal_error":
@@ -90,7 +92,7 @@ def _fields_below(location: Location) -> dict[str, FieldInfo]:
 
 def _descend(location: Location) -> tuple[KeyPath, list[Any], list[FieldInfo]]:
     path: list[str | int] = []
-    here: list[Any] = [Workflow]
+    here: list[Any] = [WorkflowFile]
     fields: list[FieldInfo] = []
     for part in location:
         options = [leaf for annotation in here for leaf in leaves(annotation)]

@@ -8,7 +8,7 @@ import functools
 import json
 from typing import Any
 
-from pipelines.workflow.schema import Workflow
+from pipelines.workflow.schema import WorkflowFile
 
 FILE = "workflow.schema.json"
 """The schema's file beside a workflow, as the first line of the shipped ones names it."""
@@ -24,7 +24,7 @@ _NOISE = ("discriminator", "not_yet", "title")
 @functools.cache
 def workflow_schema() -> dict[str, Any]:
     """The schema as plain data; callers leave it as it is."""
-    return {"$schema": _DIALECT, "$comment": _MADE_BY, **_tidy(Workflow.model_json_schema())}
+    return {"$schema": _DIALECT, "$comment": _MADE_BY, **_tidy(WorkflowFile.model_json_schema())}
 
 
 def schema_text() -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pipelines.schema.roles import ROLES
 from pipelines.stages.registry import KINDS, algorithms
 from pipelines.workflow.json_schema import FILE
-from pipelines.workflow.key_table import NEEDED, Block, Key, kind_blocks, own_keys, workflow_block
+from pipelines.workflow.key_table import NEEDED, Block, Key, kind_blocks, loop_block, own_keys, workflow_block
+from pipelines.workflow.schema import REPEAT
 
 START, END = "<!-- keys -->", "<!-- /keys -->"
 """What stands between these in an algorithm's page is made here."""
@@ -27,14 +28,28 @@ of stages, no schema says.
 A key without a default may be left out; what that means is said with its meaning.
 """
 
+_LOOPS = """\
+    loop: {kind: repeat, times: 2, from: sft, stages: {pairs: {...}, dpo: {...}}}
+
+becomes the stages `loop_1_pairs`, `loop_1_dpo`, `loop_2_pairs`, `loop_2_dpo`. A round starts from the last model of the
+one before, the first one from `from`: that is the `from` of each stage in it that has none. Within the loop its stages
+are called as they are written and mean those of the same round. Outside, `loop` is the last model of the last round,
+and every other stage has its whole name."""
+
 
 def keys_page() -> str:
     """All keys: of the workflow, of each kind, and of the blocks that stand in them, each once."""
     workflow, kinds = workflow_block(), kind_blocks()
     parts = [_PREFACE, _section("## The workflow", workflow, ())]
     parts += [_kind_section(kind) for kind in kinds]
+    parts.append(loop_page())
     parts.append("## Blocks\n\nWhat may stand in a key that takes a mapping, or a list of mappings.\n")
     return "\n".join(parts + _block_sections([workflow, *kinds.values()]))
+
+
+def loop_page() -> str:
+    """Stages that are repeated."""
+    return _section(f"## Loops: `kind: {REPEAT}`", loop_block(), [_LOOPS])
 
 
 def kind_page(kind: str) -> str:

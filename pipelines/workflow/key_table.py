@@ -13,6 +13,7 @@ from pipelines.schema.base import StageConfig
 from pipelines.schema.roles import NAMES
 from pipelines.stages.registry import KINDS
 from pipelines.workflow.json_schema import workflow_schema
+from pipelines.workflow.schema import REPEAT
 
 NEEDED = "needed"
 """In the place of a default: the key must be given."""
@@ -87,14 +88,26 @@ def workflow_block() -> Block:
 @functools.cache
 def kind_blocks() -> dict[str, Block]:
     """Kind → the keys of its stages, the kind's own before those that it shares with others."""
-    (any_stage,) = workflow_schema()["properties"]["stages"]["patternProperties"].values()
     found = {}
-    for option in _options(any_stage):
-        block = _block(option, (), "")
-        kind = block.fixed["kind"]
+    for kind, block in _entries().items():
+        if kind == REPEAT:
+            continue
         order = {name: place for place, name in enumerate(_own_first(KINDS[kind]))}
         found[kind] = dataclasses.replace(block, keys=tuple(sorted(block.keys, key=lambda key: order[key.name])))
     return found
+
+
+@functools.cache
+def loop_block() -> Block:
+    """The keys of a loop; `stages` without what stands in them."""
+    return _entries()[REPEAT]
+
+
+def _entries() -> dict[str, Block]:
+    """Kind → what may stand as an entry of `stages`, a loop among them."""
+    (entry,) = workflow_schema()["properties"]["stages"]["patternProperties"].values()
+    blocks = (_block(option, (), "") for option in _options(entry))
+    return {block.fixed["kind"]: block for block in blocks}
 
 
 def own_keys(kind: str) -> tuple[Key, ...]:

@@ -2,7 +2,7 @@
 place."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from pipelines.host.spelling import describe
 from pipelines.schema.base import StageConfig
 from pipelines.schema.roles import KeyPath, LocalFile, marked, plain, references
 from pipelines.stages.registry import KINDS
-from pipelines.workflow import checks, complaints, yaml_reader
+from pipelines.workflow import checks, complaints, loops, yaml_reader
 from pipelines.workflow.complaints import Complaint
 from pipelines.workflow.overrides import override, override_backend, override_seeds
-from pipelines.workflow.schema import Stage, Workflow
+from pipelines.workflow.schema import Stage, Workflow, WorkflowFile
 from pipelines.workflow.yaml_reader import Document
 
 _STAGE: pydantic.TypeAdapter[StageConfig] = pydantic.TypeAdapter(Stage)
@@ -29,19 +29,21 @@ class LoadedWorkflow:
     """A workflow that passed all checks.
 
     Args:
-        workflow: with defaults filled in and local paths made absolute.
+        workflow: with loops written out, defaults filled in and local paths made absolute.
         base_folder: folder of the YAML file.
         document: the file, for places in messages. overrides: key path → `--set` text that set it.
+        in_file: from the path of a setting of `workflow` to that in the file, which has loops.
     """
 
     workflow: Workflow
     base_folder: Path
     document: Document
     overrides: dict[KeyPath, str] = dataclasses.field(default_factory=dict)
+    in_file: Callable[[KeyPath], KeyPath] = tuple
 
     def where(self, path: KeyPath) -> str:
         """`file:line:column` of a setting, or the `--set` that made it."""
-        return _where(self.document, self.overrides, path, of_key=False)
+        return _where(self.document, self.overrides, self.in_file(path), of_key=False)
 
     def as_data(self) -> dict[str, Any]:
         """Plain values; `yaml_reader.dump` of it, loaded again, is the same workflow."""
@@ -87,27 +89,33 @@ def load(
         override_backend(document.value, backend, applied)
     override_seeds(document.value, seeds, seeds_from, applied)
     base_folder = path.resolve().parent
-    workflow, problems = _validate(document.value, base_folder)
+    expanded = loops.expand(document.value)
+    workflow, problems = _validate(document.value, expanded, base_folder)
     if problems or workflow is None:
         # In the order of the file; what has no place there, such as --set, comes last.
         places = sorted((_sort_key(document, applied, problem), problem) for problem in problems)
         lines = [f"{_where(document, applied, path, of_key)}: {message}" for _, (path, of_key, message) in places]
         raise ConfigError("\n".join(dict.fromkeys(lines)))
-    return LoadedWorkflow(_with_absolute_paths(workflow, base_folder), base_folder, document, applied)
+    absolute = _with_absolute_paths(workflow, base_folder)
+    return LoadedWorkflow(absolute, base_folder, document, applied, expanded.in_file)
 
 
-def _validate(data: dict[str, Any], base_folder: Path) -> tuple[Workflow | None, list[Complaint]]:
-    problems: list[Complaint] = []
+def _validate(
+    data: dict[str, Any], expanded: loops.Expanded, base_folder: Path
+) -> tuple[Workflow | None, list[Complaint]]:
+    """The workflow without loops, or None; and all complaints, with their paths in the file."""
+    problems: list[Complaint] = list(expanded.problems)
     workflow = None
     stages: dict[str, StageConfig]
+    raw: Any = expanded.data.get("stages")
+    raw = raw if isinstance(raw, dict) else {}
     try:
-        workflow = Workflow.model_validate(data)
+        WorkflowFile.model_validate(data)
+        workflow = Workflow.model_validate(expanded.data)
         stages = {**workflow.stages}
     except pydantic.ValidationError as error:
-        problems = complaints.problems(error)
-        stages = _valid_stages(data.get("stages"))
-    raw: Any = data.get("stages")
-    raw = raw if isinstance(raw, dict) else {}
+        problems += complaints.problems(error)
+        stages = _valid_stages(raw)
     kinds = {name: str(stage.get("kind")) if isinstance(stage, dict) else "" for name, stage in raw.items()}
     for name, kind in kinds.items():
         if kind in KINDS:
@@ -115,7 +123,7 @@ def _validate(data: dict[str, Any], base_folder: Path) -> tuple[Workflow | None,
             found = checks.reference_problems(name, kind, written, kinds, base_folder)
             found += checks.settings_problems(stages[name]) if name in stages else []
             problems += [(("stages", name, *path), False, message) for path, message in found]
-    found = checks.seeds_problems(data.get("seeds"), kinds)
+    found = checks.seeds_problems(expanded.data.get("seeds"), kinds)
     if workflow is not None and workflow.seeds is not None:
         found += checks.settings_problems(workflow.seeds)
     problems += [(("seeds", *path), False, message) for path, message in found]
@@ -124,7 +132,7 @@ def _validate(data: dict[str, Any], base_folder: Path) -> tuple[Workflow | None,
             (path, path[:1] == ("stages",), message) for path, message in checks.model_problems(workflow, base_folder)
         ]
         problems += _backend_problems(workflow)
-    return workflow, problems
+    return workflow, [(expanded.in_file(path), of_key, message) for path, of_key, message in problems]
 
 
 def _valid_stages(raw: Any) -> dict[str, StageConfig]:

@@ -1,21 +1,48 @@
-"""The workflow file as a type: a model and the stages, of the kinds that `stages/registry.py` lists."""
+"""The workflow file as a type: a model and stages, of the kinds that `stages/registry.py` lists, and loops of them."""
 
 import functools
 import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from pipelines.host.run_folder import stages_before
 from pipelines.schema.base import Backend, Problem, Settings, StageConfig, StageName
 from pipelines.schema.model import Model
+from pipelines.schema.roles import Names
 from pipelines.stages.registry import KINDS
 
 if TYPE_CHECKING:
     Stage = StageConfig
 else:
     Stage = Annotated[functools.reduce(operator.or_, KINDS.values()), Field(discriminator="kind")]
+
+REPEAT = "repeat"
+MOST_ROUNDS = 100
+
+
+class Repeat(Settings):
+    """Repeats stages, each round from the last model of the one before."""
+
+    kind: Literal["repeat"]
+    times: int = Field(ge=1, le=MOST_ROUNDS, description="Rounds.")
+    from_: Annotated[str | None, Names("policy", else_model=True)] = Field(
+        None,
+        alias="from",
+        min_length=1,
+        description="What the first round starts from: stage, model folder or file; default the `model`.",
+    )
+    stages: dict[StageName, Stage] = Field(
+        min_length=1,
+        description="Stages of a round by name; one without `from` starts from the round's first model.",
+    )
+
+
+if TYPE_CHECKING:
+    Entry = StageConfig | Repeat
+else:
+    Entry = Annotated[functools.reduce(operator.or_, (*KINDS.values(), Repeat)), Field(discriminator="kind")]
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -40,7 +67,7 @@ class Seeds(Settings):
 
 
 class Workflow(Settings):
-    """A workflow file: a model and the stages, run in the order written."""
+    """A workflow: a model and the stages, run in the order written."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="Names the run's folder.")
     seed: Seed = Field(0, description="Keys every random draw.")
@@ -52,3 +79,9 @@ class Workflow(Settings):
     def stages_run_once(self) -> list[str]:
         """The stages that run once, under `seed`; the others run once for each of `seeds`."""
         return list(self.stages) if self.seeds is None else stages_before(self.stages, self.seeds.from_)
+
+
+class WorkflowFile(Workflow):
+    """A workflow as a file has it, with loops that are not written out."""
+
+    stages: dict[StageName, Entry] = Field(min_length=1, description="Stages by name.")  # type: ignore[assignment]
