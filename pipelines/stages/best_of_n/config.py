@@ -12,8 +12,8 @@ from pipelines.schema.scoring import gold_problems, scorer_problems
 
 
 class BestOfN(ModelStage):
-    """Samples several answers to each prompt and keeps the one with the highest reward: what a reward is worth without
-    training, and demonstrations for more tuning."""
+    """Samples several answers to each prompt and keeps the one with the highest reward, or the best few: what a reward
+    is worth without training, and demonstrations for more tuning (rejection sampling)."""
 
     produces: ClassVar[Product] = "demonstrations"
     elsewhere = dict.fromkeys(("rejection_sampling", "raft", "bon"), "")
@@ -25,6 +25,8 @@ class BestOfN(ModelStage):
     )
     data: Data = Field(description="Prompts, with answers where a function needs them.")
     samples_per_prompt: int = Field(8, ge=2, description="Responses sampled for each prompt, n.")
+    keep: int = Field(1, ge=1, description="Best answers of a prompt that are kept; equal ones once.")
+    least_reward: float | None = Field(None, description="Answers of a lower reward are not kept; default all may be.")
     max_new_tokens: int = Field(64, ge=1, description="Tokens a response.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     batch_size: int = Field(64, ge=1, description="Sequences sampled at once.")
@@ -44,5 +46,7 @@ class BestOfN(ModelStage):
         """A reward that cannot score these data."""
         yield from scorer_problems(self, self.data)
         yield from response_room_problems(self.max_new_tokens, self.max_length)
+        if self.keep > self.samples_per_prompt:
+            yield ("keep",), f"{self.keep} is over samples_per_prompt {self.samples_per_prompt}; expected at most that"
         if self.gold == "task":
             yield from gold_problems(("gold",), self.data, "leave `gold` out")

@@ -1,4 +1,4 @@
-"""Best of n: the tuned model answers each prompt several times, and a reward keeps one of the answers.
+"""Best of n: the tuned model answers each prompt several times, and a reward keeps one of the answers, or the best few.
 
 It is what a reward can do without any training, at a distance from the model that is known beforehand: the control that
 policy optimization has to beat at equal KL. What it keeps is data for more instruction tuning, with the ids as sampled.
@@ -65,14 +65,10 @@ def run(config: BestOfN, context: StageContext) -> dict:
     if config.gold is not None:
         gold = gold_rater(built_in)
         values["gold"] = Values(gold.score(examples, rollout).total.reshape(groups), gold.bounds)
-    # Of equal rewards the last sample, as `expected_best` counts.
-    best = np.argsort(rewards, axis=1, kind="stable")[:, -1] + np.arange(len(prompts)) * config.samples_per_prompt
+    best = chosen_rows(rewards, rollout, config.keep, config.least_reward)
     rows = [_demonstration(rollout, prompts, row, float(rewards.flat[row])) for row in best if rollout.finished[row]]
     if not rows:
-        raise DataError(
-            f"stage {context.name!r}: none of {len(best)} chosen answers came to an end within {config.max_new_tokens} "
-            "tokens. Raise max_new_tokens."
-        )
+        raise DataError(_why_nothing(config, context.name, rewards, len(best)))
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(context.output / DEMONSTRATIONS_FILE, "".join(lines))
     hashes = [prompt_hashes(example) for example in prompts.examples]
@@ -88,6 +84,36 @@ def run(config: BestOfN, context: StageContext) -> dict:
         "demonstrations": len(rows),
         "unfinished": len(best) - len(rows),
     }
+
+
+def chosen_rows(rewards: np.ndarray, rollout: Rollout, keep: int, least_reward: float | None) -> list[int]:
+    """The answers that are kept: rows of the rollout, prompt by prompt, the best first.
+
+    Args:
+        rewards: float (p, k). rollout: of the p * k responses.
+        keep: at most so many of a prompt; of those with equal ids one. least_reward: of an answer that is kept.
+    """
+    found, k = [], rewards.shape[1]
+    # Of equal rewards the last sample, as `expected_best` counts.
+    for prompt, order in enumerate(np.argsort(rewards, axis=1, kind="stable")[:, ::-1]):
+        kept: dict[tuple[int, ...], int] = {}
+        for sample in order.tolist():
+            if len(kept) < keep and (least_reward is None or rewards[prompt, sample] >= least_reward):
+                kept.setdefault(tuple(rollout.response_list(prompt * k + sample)), prompt * k + sample)
+        found += kept.values()
+    return found
+
+
+def _why_nothing(config: BestOfN, stage: str, rewards: np.ndarray, chosen: int) -> str:
+    if not chosen:
+        return (
+            f"stage {stage!r}: no answer has a reward of least_reward {config.least_reward:g} or more; the highest of "
+            f"{rewards.size} is {rewards.max():.4g}. Lower least_reward."
+        )
+    return (
+        f"stage {stage!r}: none of {chosen} chosen answers came to an end within {config.max_new_tokens} tokens. Raise "
+        "max_new_tokens."
+    )
 
 
 def curve_of(values: Mapping[str, Values], groups: np.ndarray) -> list[dict]:

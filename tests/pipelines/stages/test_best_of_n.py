@@ -13,7 +13,7 @@ from pipelines.data.encoding import encode_instructions
 from pipelines.data.examples import load_examples
 from pipelines.host.errors import DataError
 from pipelines.sampling.prompts import encode_prompts
-from pipelines.sampling.rollout import Sampling
+from pipelines.sampling.rollout import Rollout, Sampling
 from pipelines.stages.best_of_n import run as best_of_n
 from pipelines.tasks import task
 
@@ -71,6 +71,36 @@ def test_the_best_of_each_prompt_is_kept_as_it_was_sampled(chosen, sft):
     assert all(row["prompt_ids"] == encode_prompt(model.tokenizer, row["prompt"]) for row in rows)
     assert final["demonstrations"] == len(rows) == 8 and final["unfinished"] == 2
     assert final["responses"] == SIZE * SAMPLES and final["tokens"] == rollout.lengths.sum()
+
+
+def rollout_with(answers):
+    """Finished answers by their ids, as `chosen_rows` reads them."""
+    ids = np.zeros((len(answers), max(map(len, answers))), np.int32)
+    for row, answer in enumerate(answers):
+        ids[row, : len(answer)] = answer
+    none = np.zeros((len(answers), 1), np.int32)
+    return Rollout(none[:, 0], none, none > 0, ids, ids > 0, ids[:, 0] > 0, [""] * len(answers), none)
+
+
+def test_the_best_few_are_kept_equal_answers_once_and_none_below_the_least_reward():
+    rewards = np.array([[0.2, 0.9, 0.9, 0.5], [0.1, 0.3, 0.2, 0.3]])
+    rollout = rollout_with([[5], [6], [7], [8], [5, 6], [9], [7], [9]])
+    assert best_of_n.chosen_rows(rewards, rollout, 1, None) == [2, 7]
+    assert best_of_n.chosen_rows(rewards, rollout, 3, None) == [2, 1, 3, 7, 6, 4]
+    assert best_of_n.chosen_rows(rewards, rollout, 3, 0.3) == [2, 1, 3, 7]
+    assert best_of_n.chosen_rows(rewards, rollout, 1, 0.95) == []
+
+
+def test_a_least_reward_that_nothing_reaches_is_said(tmp_path, sft, monkeypatch):
+    with pytest.raises(
+        DataError, match=r"no answer has a reward of least_reward 2 or more; the highest of 40 is \d\S*\. L"
+    ):
+        choose(tmp_path, sft, monkeypatch, least_reward=2.0)
+
+
+def test_more_than_there_are_cannot_be_kept():
+    config = stage_config("best_of_n", reward="r", data=DATA, samples_per_prompt=4, keep=5, **{"from": "sft"})
+    assert (("keep",), "5 is over samples_per_prompt 4; expected at most that") in list(config.problems())
 
 
 def test_the_curve_rises_from_the_mean_to_the_maximum(chosen):
