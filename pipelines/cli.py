@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="KEY=VALUE",
             help="override, e.g. stages.sft.learning_rate=1e-5",
         )
+        _add_plugin(command)
         command.add_argument("--backend", default=None, help="jax, tensorflow or torch, for all stages")
         command.add_argument("--seeds", default=None, metavar="N,N,...", help="run under several seeds, e.g. 17,18,19")
         command.add_argument(
@@ -137,6 +138,7 @@ def _add_show(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("stage", metavar="STAGE", help="name of a stage in it")
     command.add_argument("--rows", type=int, default=3, metavar="N", help="rows shown, default 3")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as of `run`")
+    _add_plugin(command)
     command.add_argument("--out", type=Path, default=None, metavar="DIR", help="run folder, default runs/NAME")
 
 
@@ -149,6 +151,13 @@ def _add_explain(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "words", nargs="*", metavar="WORD",
         help="such as learning_rate, lora.rank, stages.sft.learning_rate; a workflow before it shows its values there",
+    )  # fmt: skip
+
+
+def _add_plugin(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--plugin", action="append", type=Path, default=[], metavar="FILE.py",
+        help="Python file with reward functions of your own, which stages then name; may be repeated",
     )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def show(options: argparse.Namespace) -> int:
     """
     if options.rows < 1:
         raise ConfigError(f"--rows {options.rows}: expected 1 or more")
-    loaded = load(options.file, options.set)
+    loaded = load(options.file, options.set, plugins=options.plugin)
     stages = loaded.workflow.stages
     if options.stage not in stages:
         hint = did_you_mean(options.stage, stages)

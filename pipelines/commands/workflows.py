@@ -61,7 +61,7 @@ def plan(options: argparse.Namespace) -> int:
         return ConfigError.exit_code if misfits else 0
     check_data(loaded)
     folder = run_folder(options, loaded)
-    planned = planning.plan(loaded.workflow, loaded.base_folder, folder)
+    planned = planning.plan(loaded.workflow, loaded.base_folder, folder, loaded.user_functions)
     width = max(len(stage.label) for stage in planned)
     for stage in planned:
         reason = "; ".join(stage.reasons) or "finished"
@@ -161,7 +161,7 @@ def model_of(folder: Path, summary: dict[str, Any]) -> Path | None:
 
 
 def _load(options: argparse.Namespace) -> LoadedWorkflow:
-    return load(options.file, options.set, options.backend, options.seeds, options.seeds_from)
+    return load(options.file, options.set, options.backend, options.seeds, options.seeds_from, options.plugin)
 
 
 def _description(path: Path) -> str:

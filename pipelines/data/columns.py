@@ -8,6 +8,7 @@ row of each shape.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.data.hh_rlhf import Message, is_hh_dialogue, parse_dialogue, shared_prompt
@@ -55,12 +56,18 @@ class PromptCompletion:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A prompt to answer. `answer`: the known answer; `item`: the built-in task's instruction, for its gold reward."""
+    """A prompt to answer.
+
+    Args:
+        answer: the known answer. item: the built-in task's instruction, for its gold reward.
+        columns: the whole row, for rewards of a user's own.
+    """
 
     prompt: str | list[Message]
     answer: str | None
     origin: str
     item: TaskItem | None = None
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
     def content(self) -> str | None:
@@ -146,11 +153,14 @@ def read_prompt(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Promp
         messages = parse_dialogue(_value(row, names.get("prompt", names.get("chosen", "chosen"))))
         while messages and messages[-1]["role"] != "user":
             messages = messages[:-1]
-        return Prompt(check_roles(messages, "the dialogue", ends_with_model=False), None, row.origin)
+        asked = check_roles(messages, "the dialogue", ends_with_model=False)
+        return Prompt(asked, None, row.origin, columns=row.values)
     answer = None
     if "answer" in names or row.values.get("answer") is not None:
         answer = _answer(row, _column(row, names, "answer"))
-    return Prompt(_asked(row, names), answer, row.origin, _item(row))
+    item = _item(row)
+    columns = row.values if item is None else {name: value for name, value in row.values.items() if name != "item"}
+    return Prompt(_asked(row, names), answer, row.origin, item, columns)
 
 
 def read_preference(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Preference:

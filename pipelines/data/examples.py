@@ -69,7 +69,8 @@ def load_examples(
 
 def _note_marks(example: Any, origin: str, rejects: Rejects) -> None:
     """Say it where a control piece is written out in a text: it stays text, and a chat written so is no chat."""
-    mark = next(filter(None, map(mark_in, texts_in(vars(example)))), None)
+    read = {name: value for name, value in vars(example).items() if name != "columns"}  # which no model reads
+    mark = next(filter(None, map(mark_in, texts_in(read))), None)
     if mark is not None:
         rejects.notices.setdefault(
             f"{mark} is written out in the text, where it is plain text and no control piece. Give such rows as "

@@ -9,14 +9,17 @@ import hashlib
 import importlib.metadata
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.host.errors import DataError
 from pipelines.host.paths import PACKAGE, find_model, find_path
+from pipelines.plugins.sources import UserFunction
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import (
     LocalFile,
+    functions_of,
     input_stages,
     marked,
     plain,
@@ -46,16 +49,24 @@ def key_of(parts: KeyParts) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def key_parts(workflow: Workflow, name: str, backend: str, input_keys: dict[str, str], base_folder: Path) -> KeyParts:
+def key_parts(
+    workflow: Workflow,
+    name: str,
+    backend: str,
+    input_keys: dict[str, str],
+    base_folder: Path,
+    user_functions: Mapping[str, UserFunction],
+) -> KeyParts:
     """What a stage's result depends on, part by part, so that a change can be named.
 
     Args:
         workflow: resolved. name: the stage. backend: the one it will run on.
         input_keys: key of every earlier stage. base_folder: where relative paths start.
+        user_functions: reward functions of the user's own, of which those count that the stage names.
 
     Returns:
         Plain JSON: stage, kind, seed, backend, config (dotted key → value), inputs (stage → key), data (dotted
-        key → digest), code (digest), versions (package → version).
+        key → digest), functions (name → digest), code (digest), versions (package → version).
 
     Raises:
         DataError: a file can not be read.
@@ -77,6 +88,7 @@ def key_parts(workflow: Workflow, name: str, backend: str, input_keys: dict[str,
         "config": flat(settings),
         "inputs": {stage: input_keys[stage] for stage in input_stages(config, set(workflow.stages))},
         "data": digests,
+        "functions": {one: user_functions[one].version for one in functions_of(config) if one in user_functions},
         "code": code_digest(),
         "versions": versions(backend),
     }
@@ -91,6 +103,7 @@ def changes(old: KeyParts, new: KeyParts) -> list[str]:
     found += [f"config changed: {change}" for change in _dict_changes(old.get("config", {}), new["config"])]
     found += [f"input changed: {name}" for name in _changed_names(old.get("inputs", {}), new["inputs"])]
     found += [f"data changed: {name}" for name in _changed_names(old.get("data", {}), new["data"])]
+    found += [f"function changed: {name}" for name in _changed_names(old.get("functions", {}), new["functions"])]
     if old.get("code") != new["code"]:
         found.append("code changed")
     return found + [f"versions changed: {change}" for change in _dict_changes(old.get("versions", {}), new["versions"])]

@@ -1,11 +1,14 @@
 """What a run would do: each stage, where it lies, its key, and why it runs or is skipped."""
 
 import dataclasses
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.host.files import read_json
 from pipelines.host.run_folder import stage_folder
+from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
 from pipelines.schema.roles import input_stages
 from pipelines.workflow.loading import stage_backend
@@ -41,7 +44,12 @@ class PlannedStage:
         return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
 
 
-def plan(workflow: Workflow, base_folder: Path, run_folder: Path) -> list[PlannedStage]:
+def plan(
+    workflow: Workflow,
+    base_folder: Path,
+    run_folder: Path,
+    user_functions: Mapping[str, UserFunction] = types.MappingProxyType({}),
+) -> list[PlannedStage]:
     """What `run` would do in this folder, in its order: the stages that run once, then seed after seed the others.
 
     A stage of a seed is the stage of a workflow with that `seed`, its name the same, so that it draws the same. It
@@ -52,13 +60,13 @@ def plan(workflow: Workflow, base_folder: Path, run_folder: Path) -> list[Planne
     """
     once: dict[str, PlannedStage] = {}
     for name in workflow.stages_run_once():
-        once[name] = _planned(workflow, name, None, once, base_folder, run_folder)
+        once[name] = _planned(workflow, name, None, once, base_folder, run_folder, user_functions)
     planned = list(once.values())
     for seed in workflow.seeds.values if workflow.seeds else ():
         of_seed, stages = workflow.model_copy(update={"seed": seed}), {**once}
         for name in workflow.stages:
             if name not in once:
-                stages[name] = _planned(of_seed, name, seed, stages, base_folder, run_folder)
+                stages[name] = _planned(of_seed, name, seed, stages, base_folder, run_folder, user_functions)
                 planned.append(stages[name])
     return planned
 
@@ -70,9 +78,11 @@ def _planned(
     earlier: dict[str, PlannedStage],
     base_folder: Path,
     run_folder: Path,
+    user_functions: Mapping[str, UserFunction],
 ) -> PlannedStage:
     config, backend, folder = workflow.stages[name], stage_backend(workflow, name), stage_folder(Path(), name, seed)
-    parts = keys.key_parts(workflow, name, backend, {one.name: one.key for one in earlier.values()}, base_folder)
+    input_keys = {one.name: one.key for one in earlier.values()}
+    parts = keys.key_parts(workflow, name, backend, input_keys, base_folder, user_functions)
     key = keys.key_of(parts)
     reasons = _reasons(run_folder / folder, key, parts)
     inputs = {stage: earlier[stage].folder for stage in input_stages(config, set(workflow.stages))}

@@ -5,6 +5,7 @@ The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were
 `stages/.<name>.partial/`, which gets its name when all of it is on disk.
 """
 
+import dataclasses
 import itertools
 import os
 import platform
@@ -85,7 +86,7 @@ def _run_locked(
 ) -> dict[str, Any]:
     workflow = loaded.workflow
     _clean(run_folder)
-    planned = plan(workflow, loaded.base_folder, run_folder)
+    planned = plan(workflow, loaded.base_folder, run_folder, loaded.user_functions)
     write_text(run_folder / WORKFLOW_FILE, yaml_reader.dump(loaded.as_data()))
     write_json(run_folder / "workflow.lock", _lock_record(workflow, planned))
 
@@ -153,6 +154,9 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
             "seed": stage.parts["seed"],
             "model": loaded.workflow.model_dump(mode="json", exclude_none=True).get("model"),
             "base_folder": str(loaded.base_folder),
+            "user_functions": {
+                name: dataclasses.asdict(loaded.user_functions[name]) for name in stage.parts["functions"]
+            },
             "key_parts": stage.parts,
         },
     )

@@ -25,6 +25,7 @@ from pipelines.host.errors import InternalError, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.process_memory import peak_memory_gib
 from pipelines.measures.throughput import Throughput
+from pipelines.plugins.sources import UserFunction
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
 from pipelines.schema.model import Model, ScratchModel
 from pipelines.stages import registry
@@ -52,6 +53,7 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
             name=about["name"], output=output, seed=about["seed"], model=_MODEL.validate_python(about["model"]),
             inputs={stage: Path(os.path.normpath(output.parent / folder)) for stage, folder in about["inputs"].items()},
             base_folder=Path(about["base_folder"]), quiet=quiet, activity=activity,
+            user_functions={name: UserFunction(**one) for name, one in about["user_functions"].items()},
         )  # fmt: skip
         with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
             function = registry.stage_function(about["kind"])

@@ -36,7 +36,7 @@ class Role:
     Args:
         product: what a stage of that name must produce; None for anything.
         is_model: True where a folder or file with a model will do as well.
-        functions: names that mean a function, which no stage makes; bare or behind `function:`.
+        functions: shipped functions that may be named, which no stage makes; behind `function:` any other as well.
         is_prefixed: True where a stage or folder stands behind `reward_model:`, and anything else means a function.
     """
 
@@ -49,7 +49,7 @@ class Role:
         """True where `name` is a function, known or not, and no stage."""
         if self.is_prefixed:
             return not name.startswith(REWARD_MODEL_PREFIX)
-        return name.removeprefix(FUNCTION_PREFIX) in self.functions
+        return name in self.functions or bool(self.functions) and name.startswith(FUNCTION_PREFIX)
 
 
 ROLES: dict[str, Role] = {
@@ -147,6 +147,20 @@ def references(settings: type[pydantic.BaseModel], data: Mapping[str, Any]) -> l
         for found in marked(settings, data)
         if isinstance(found.mark, Names) and found.value is not None
     ]
+
+
+def functions_of(settings: pydantic.BaseModel) -> list[str]:
+    """The functions that checked settings name, each once, without `function:`."""
+    named = [one.name.removeprefix(FUNCTION_PREFIX) for one in references_of(settings) if one.is_function]
+    return list(dict.fromkeys(named))
+
+
+def put(data: Any, path: KeyPath, value: str) -> None:
+    """Write a value into nested mappings and lists."""
+    *parents, last = path
+    for key in parents:
+        data = data[key]
+    data[last] = value
 
 
 def plain(settings: pydantic.BaseModel) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from pipelines.graders.answers import REWARD_FUNCTIONS
-from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Problem, Settings
 from pipelines.schema.data import FileData, TaskData
-from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX, Reference, references_of
+from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, Reference, references_of
 
 
 def scorer_problems(config: Settings, data: object) -> Iterator[Problem]:
@@ -29,11 +27,6 @@ def gold_problems(path: tuple[str, ...], data: object, instead: str) -> Iterator
 def _function_problems(reference: Reference, data: object) -> Iterator[Problem]:
     if reference.name == GOLD and GOLD in reference.role.functions:
         yield from gold_problems(reference.path, data, "another rater")  # type: ignore[arg-type]
-        return
-    function = reference.name.removeprefix(FUNCTION_PREFIX)
-    if function not in REWARD_FUNCTIONS:
-        known = [*reference.role.functions, f"{REWARD_MODEL_PREFIX}<stage>"]
-        hint = did_you_mean(function, known)
-        yield reference.path, f"unknown rater {reference.name!r}.{hint} Known: {', '.join(known)}"
-    elif function == "exact_answer" and isinstance(data, FileData) and data.answer is None:
-        yield reference.path, "exact_answer needs the known answers; name their column: data: {..., answer: COLUMN}"
+    elif reference.name.removeprefix(FUNCTION_PREFIX) == "exact_answer":
+        if isinstance(data, FileData) and data.answer is None:
+            yield reference.path, "exact_answer needs the known answers; name their column: data: {..., answer: COLUMN}"

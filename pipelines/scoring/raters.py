@@ -1,13 +1,12 @@
-"""What scores responses: the built-in task's gold reward, named functions, reward models, and weighted sums of these.
+"""What scores responses: the built-in task's gold reward, named functions, a user's own, reward models, and weighted
+sums of these.
 
 The same objects are the raters of preference collection, the rewards of policy optimization and the judges of
 evaluation.
 """
 
-import abc
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,20 +17,25 @@ from gemma_keras.checkpoints.hugging_face_reader import read_reward
 from pipelines.data.columns import Prompt
 from pipelines.graders.answers import REWARD_FUNCTIONS, reward_function
 from pipelines.host.errors import ConfigError, DataError
+from pipelines.plugins.loading import load
+from pipelines.plugins.sources import UserFunction
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import prompt_text
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.base import Bits
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
+from pipelines.scoring.base import Rater, Scores, checked
 from pipelines.scoring.reward_models import SequenceScorer
+from pipelines.scoring.user_rewards import Samples, UserReward
 from pipelines.tasks import Task, task
 
 
 class Models(Protocol):
-    """Where reward models are found; a stage's context is one."""
+    """Where reward models and a user's own functions are found; a stage's context is one."""
 
     inputs: dict[str, Path]
+    user_functions: Mapping[str, UserFunction]
 
     def model_source(self, from_: str | None) -> str | Path:
         """A folder or file for a stage's name or a path."""
@@ -47,36 +51,6 @@ class Part(Protocol):
     @property
     def weight(self) -> float:
         """Its factor."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Scores of n responses.
-
-    Attributes:
-        total: float64 (n,).
-        parts: named components of it, float64 (n,) each; may be empty.
-    """
-
-    total: np.ndarray
-    parts: dict[str, np.ndarray]
-
-
-class Rater(abc.ABC):
-    """Scores responses; higher is better. `name`: as in metric names. `source`: as a workflow would name it, kind
-    included. `bounds`: lowest and highest score that is possible, None where there are none; intervals need them."""
-
-    name: str
-    source: str
-    bounds: tuple[float, float] | None = None
-
-    @abc.abstractmethod
-    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
-        """Args: the prompt of each response (n entries), and the rollout of n responses.
-
-        Raises:
-            DataError: a score that is not finite, naming the prompt; or an answer that is missing.
-        """
 
 
 class GoldRater(Rater):
@@ -119,7 +93,24 @@ class FunctionRater(Rater):
                 total.append(self._function(text, prompt.answer))
             except ValueError as error:
                 raise DataError(f"{prompt.origin}: {error}") from error
-        return _checked(self.name, np.array(total, np.float64), prompts)
+        return checked(self.name, np.array(total, np.float64), prompts)
+
+
+class UserRater(Rater):
+    """A function of a user's own."""
+
+    def __init__(self, about: UserFunction) -> None:
+        self.name, self.source = about.name, FUNCTION_PREFIX + about.name
+        self._reward = UserReward(about, load(about))
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        total = self.score_part(prompts, rollout)
+        _need_one(f"{self.name!r} ({self._reward.about.origin})", {self.name: total}, prompts)
+        return Scores(total, {})
+
+    def score_part(self, prompts: Sequence[Prompt], rollout: Rollout) -> np.ndarray:
+        ids = [rollout.response_list(row) for row in range(len(rollout))]
+        return self._reward(Samples(prompts, rollout.texts, ids))
 
 
 class RewardModelRater(Rater):
@@ -133,11 +124,12 @@ class RewardModelRater(Rater):
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
         length = rollout.prompt_ids.shape[1] + rollout.response_ids.shape[1]
         raw = self._scorer.raw_scores(rollout.sequences(), length).astype(np.float64)
-        return _checked(self.name, self._model.normalized(raw), prompts)
+        return checked(self.name, self._model.normalized(raw), prompts)
 
 
 class WeightedRater(Rater):
-    """A weighted sum of raters; its parts are theirs, unweighted."""
+    """A weighted sum of raters; its parts are theirs, unweighted. One that does not apply to a response counts 0 for
+    it."""
 
     def __init__(self, raters: Sequence[Rater], weights: Sequence[float]) -> None:
         names = [rater.name for rater in raters]
@@ -152,8 +144,9 @@ class WeightedRater(Rater):
         self._weights = list(weights)
 
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
-        parts = {rater.name: rater.score(prompts, rollout).total for rater in self._raters}
-        total = sum(weight * part for weight, part in zip(self._weights, parts.values(), strict=True))
+        parts = {rater.name: rater.score_part(prompts, rollout) for rater in self._raters}
+        _need_one(repr(self.source), parts, prompts)
+        total = sum(weight * np.nan_to_num(part) for weight, part in zip(self._weights, parts.values(), strict=True))
         return Scores(np.asarray(total), parts)
 
 
@@ -193,7 +186,9 @@ def make_rater(name: str | Sequence[Part], models: Models, settings: RaterSettin
     if name == GOLD:
         return gold_rater(settings.task)
     if name.startswith(FUNCTION_PREFIX) or name in REWARD_FUNCTIONS:
-        return FunctionRater(name.removeprefix(FUNCTION_PREFIX))
+        function = name.removeprefix(FUNCTION_PREFIX)
+        own = models.user_functions.get(function)
+        return FunctionRater(function) if own is None else UserRater(own)
     return _reward_model_rater(name.removeprefix(REWARD_MODEL_PREFIX), models, settings)
 
 
@@ -233,6 +228,17 @@ def task_of(data: str | FileData | TaskData) -> Task | None:
     return task(data.task) if isinstance(data, TaskData) else None
 
 
+def _need_one(source: str, parts: Mapping[str, np.ndarray], prompts: Sequence[Prompt]) -> None:
+    """Raise for a response to which no part applies."""
+    nowhere = np.isnan(np.array(list(parts.values()))).all(axis=0)
+    if nowhere.any():
+        prompt = prompts[int(np.argmax(nowhere))]
+        raise DataError(
+            f"{prompt.origin}: the reward {source} is None for a response to the prompt {prompt_text(prompt)[:200]!r}, "
+            "so nothing scores it. Expected a number, or in a sum another part that applies."
+        )
+
+
 def _bounds_of_sum(
     bounds: Sequence[tuple[float, float] | None], weights: Sequence[float]
 ) -> tuple[float, float] | None:
@@ -242,14 +248,3 @@ def _bounds_of_sum(
         if one is not None
     ]
     return None if len(ends) < len(bounds) else (sum(low for low, _ in ends), sum(high for _, high in ends))
-
-
-def _checked(name: str, total: np.ndarray, prompts: Sequence[Prompt]) -> Scores:
-    for prompt, value in zip(prompts, total, strict=True):
-        if not math.isfinite(value):
-            raise DataError(
-                f"{prompt.origin}: the reward {name!r} is {value} for a response to the prompt "
-                f"{prompt_text(prompt)[:200]!r}. Expected a finite number: one that is not would poison every response "
-                "to this prompt. Look at the reward model."
-            )
-    return Scores(total, {})

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_model, find_path
 from pipelines.host.progress import Progress
 from pipelines.measures.throughput import Throughput
+from pipelines.plugins.sources import UserFunction
 from pipelines.schema.base import StageConfig
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.model import ScratchModel
@@ -38,6 +39,7 @@ class StageContext:
         warnings: what has been said to `warn`; the runner adds it to the stage's final figures, for the report.
         activity: shows what is being done where no progress is; None shows nothing.
         throughput: adds up how fast the stage trains and samples.
+        user_functions: reward functions of the user's own that the stage names.
     """
 
     name: str
@@ -50,6 +52,7 @@ class StageContext:
     warnings: list[str] = dataclasses.field(default_factory=list)
     activity: Activity | None = dataclasses.field(default=None, repr=False)
     throughput: Throughput = dataclasses.field(default_factory=Throughput, repr=False)
+    user_functions: Mapping[str, UserFunction] = dataclasses.field(default_factory=dict)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 
     def model_source(self, from_: str | None) -> str | Path:

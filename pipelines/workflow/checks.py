@@ -12,13 +12,28 @@ from pipelines.host.paths import adapter_problem, find_model, find_path
 from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Problem, Settings, StageConfig
 from pipelines.schema.model import ScratchModel
-from pipelines.schema.roles import Reference, blocks, references, uses_workflow_model
+from pipelines.schema.roles import (
+    FUNCTION_PREFIX,
+    GOLD,
+    REWARD_MODEL_PREFIX,
+    Reference,
+    blocks,
+    references,
+    uses_workflow_model,
+)
 from pipelines.stages.registry import KINDS, producers
 from pipelines.workflow.schema import Workflow
 
+OWN_FUNCTION = "one of your own by --plugin FILE.py"
+
 
 def reference_problems(
-    stage: str, kind: str, data: Mapping[str, Any], kinds: Mapping[str, str], base_folder: Path
+    stage: str,
+    kind: str,
+    data: Mapping[str, Any],
+    kinds: Mapping[str, str],
+    base_folder: Path,
+    functions: Collection[str] = (),
 ) -> list[Problem]:
     """What is wrong with the names of stages, models and functions in a stage.
 
@@ -27,13 +42,16 @@ def reference_problems(
         data: its settings as written; others of them may be wrong.
         kinds: kind of every stage of the workflow, in order.
         base_folder: where relative paths start.
+        functions: names of a user's own.
     """
     names = list(kinds)
     earlier = names[: names.index(stage)]
     found: list[Problem] = []
     for reference in references(KINDS[kind], data):
-        if not reference.is_function:
-            found += _reference_problems(reference, stage, kinds, earlier, base_folder)
+        if reference.is_function:
+            found += _function_problems(reference, functions)
+        else:
+            found += _reference_problems(reference, stage, kinds, earlier, base_folder, functions)
     return found
 
 
@@ -47,8 +65,24 @@ def settings_problems(config: Settings) -> list[Problem]:
     ]
 
 
+def _function_problems(reference: Reference, own: Collection[str]) -> Iterator[Problem]:
+    name, shipped = reference.name.removeprefix(FUNCTION_PREFIX), reference.role.functions
+    if reference.name in shipped or name in own or (name in shipped and name != GOLD):
+        return
+    known = [*shipped, *own, f"{REWARD_MODEL_PREFIX}<stage>"]
+    known = known if reference.role.is_prefixed else known[:-1]
+    what = "rater" if reference.role.is_prefixed else "reward function"
+    hint = did_you_mean(name, known)
+    yield reference.path, f"unknown {what} {reference.name!r}.{hint} Known: {', '.join(known)}; {OWN_FUNCTION}"
+
+
 def _reference_problems(
-    reference: Reference, stage: str, kinds: Mapping[str, str], earlier: Sequence[str], base_folder: Path
+    reference: Reference,
+    stage: str,
+    kinds: Mapping[str, str],
+    earlier: Sequence[str],
+    base_folder: Path,
+    own: Collection[str],
 ) -> Iterator[Problem]:
     target, path, role = reference.target, reference.path, reference.role
     makers = producers(role.product)
@@ -72,8 +106,8 @@ def _reference_problems(
         problem = f"{target!r} has no model: expected config.json, or model/config.json, in {found}"
         yield path, adapter_problem(target, found) or problem
         return
-    functions = () if role.is_prefixed else role.functions
-    also = f", or a function: {', '.join(functions)}" if functions else ""
+    functions = () if role.is_prefixed or not role.functions else (*role.functions, *own)
+    also = f", or a function: {', '.join(functions)}; {OWN_FUNCTION}" if functions else ""
     hint = did_you_mean(target, [*choices, *functions])
     # `runs/quickstart/stages/sft`, `runs/quickstart/seeds/17/stages/policy`: what another workflow leaves behind.
     parts = Path(target).parts

@@ -2,7 +2,7 @@
 place."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from gemma_keras import backend_choice
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import find_path, shipped_workflows
 from pipelines.host.spelling import describe
+from pipelines.plugins.sources import UserFunction
 from pipelines.schema.base import StageConfig
-from pipelines.schema.roles import KeyPath, LocalFile, marked, plain, references
+from pipelines.schema.roles import KeyPath, LocalFile, marked, plain, put, references
 from pipelines.stages.registry import KINDS
-from pipelines.workflow import checks, complaints, loops, yaml_reader
+from pipelines.workflow import checks, complaints, functions, loops, yaml_reader
 from pipelines.workflow.complaints import Complaint
 from pipelines.workflow.overrides import override, override_backend, override_seeds
 from pipelines.workflow.schema import Stage, Workflow, WorkflowFile
@@ -33,6 +34,7 @@ class LoadedWorkflow:
         base_folder: folder of the YAML file.
         document: the file, for places in messages. overrides: key path → `--set` text that set it.
         in_file: from the path of a setting of `workflow` to that in the file, which has loops.
+        user_functions: reward functions of the user's own that it names.
     """
 
     workflow: Workflow
@@ -40,6 +42,7 @@ class LoadedWorkflow:
     document: Document
     overrides: dict[KeyPath, str] = dataclasses.field(default_factory=dict)
     in_file: Callable[[KeyPath], KeyPath] = tuple
+    user_functions: dict[str, UserFunction] = dataclasses.field(default_factory=dict)
 
     def where(self, path: KeyPath) -> str:
         """`file:line:column` of a setting, or the `--set` that made it."""
@@ -56,6 +59,7 @@ def load(
     backend: str | None = None,
     seeds: str | None = None,
     seeds_from: str | None = None,
+    plugins: Sequence[Path] = (),
 ) -> LoadedWorkflow:
     """Read and check a workflow file.
 
@@ -64,6 +68,7 @@ def load(
         overrides: `dotted.key=value` texts, the value in YAML, applied in order.
         backend: backend for all stages, over what the file says.
         seeds: such as "17,18,19", over the file's `seeds.values`. seeds_from: a stage, over its `seeds.from`.
+        plugins: Python files with reward functions, which are read and not run.
 
     Raises:
         ConfigError: one line for each problem, `file:line:column: what is wrong`.
@@ -90,18 +95,21 @@ def load(
     override_seeds(document.value, seeds, seeds_from, applied)
     base_folder = path.resolve().parent
     expanded = loops.expand(document.value)
-    workflow, problems = _validate(document.value, expanded, base_folder)
+    user_functions, found = functions.resolve(document.value, expanded.data, plugins)
+    problems = [(expanded.in_file(path), of_key, message) for path, of_key, message in found]
+    workflow, found = _validate(document.value, expanded, base_folder, user_functions.known)
+    problems += found
     if problems or workflow is None:
         # In the order of the file; what has no place there, such as --set, comes last.
         places = sorted((_sort_key(document, applied, problem), problem) for problem in problems)
         lines = [f"{_where(document, applied, path, of_key)}: {message}" for _, (path, of_key, message) in places]
         raise ConfigError("\n".join(dict.fromkeys(lines)))
     absolute = _with_absolute_paths(workflow, base_folder)
-    return LoadedWorkflow(absolute, base_folder, document, applied, expanded.in_file)
+    return LoadedWorkflow(absolute, base_folder, document, applied, expanded.in_file, user_functions.used)
 
 
 def _validate(
-    data: dict[str, Any], expanded: loops.Expanded, base_folder: Path
+    data: dict[str, Any], expanded: loops.Expanded, base_folder: Path, own_functions: Collection[str]
 ) -> tuple[Workflow | None, list[Complaint]]:
     """The workflow without loops, or None; and all complaints, with their paths in the file."""
     problems: list[Complaint] = list(expanded.problems)
@@ -120,7 +128,7 @@ def _validate(
     for name, kind in kinds.items():
         if kind in KINDS:
             written = plain(stages[name]) if name in stages else raw[name]
-            found = checks.reference_problems(name, kind, written, kinds, base_folder)
+            found = checks.reference_problems(name, kind, written, kinds, base_folder, own_functions)
             found += checks.settings_problems(stages[name]) if name in stages else []
             problems += [(("stages", name, *path), False, message) for path, message in found]
     found = checks.seeds_problems(expanded.data.get("seeds"), kinds)
@@ -199,15 +207,8 @@ def _with_absolute_paths(workflow: Workflow, base_folder: Path) -> Workflow:
         for reference in references(type(config), data["stages"][name]):
             if not reference.is_function and reference.role.is_model and reference.target not in workflow.stages:
                 prefix = reference.name.removesuffix(reference.target)
-                _put(data["stages"][name], reference.path, prefix + absolute(reference.target))
+                put(data["stages"][name], reference.path, prefix + absolute(reference.target))
         for found in list(marked(type(config), data["stages"][name])):
             if isinstance(found.mark, LocalFile) and found.value is not None:
-                _put(data["stages"][name], found.path, absolute(found.value))
+                put(data["stages"][name], found.path, absolute(found.value))
     return Workflow.model_validate(data)
-
-
-def _put(data: Any, path: KeyPath, value: str) -> None:
-    *parents, last = path
-    for key in parents:
-        data = data[key]
-    data[last] = value

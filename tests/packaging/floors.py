@@ -28,7 +28,7 @@ GEMMA_KERAS = {
 }
 PIPELINES = {
     "host": 0,
-    **dict.fromkeys(("graders", "measures", "algorithms"), 1),
+    **dict.fromkeys(("graders", "measures", "algorithms", "plugins"), 1),
     **dict.fromkeys(("schema", "tasks", "report"), 2),
     **dict.fromkeys(("data", "memory"), 3),
     **dict.fromkeys(("sampling", "training"), 4),
@@ -66,6 +66,7 @@ LIGHT = (
     "pipelines.host.*",
     "pipelines.measures.*",
     "pipelines.graders.*",
+    "pipelines.plugins.*",
     "pipelines.memory.*",
     "pipelines.tasks*",
     "pipelines.stages.registry",
@@ -88,6 +89,7 @@ LIGHT = (
     "pipelines.data.packing",
     "pipelines.data.batches",
     "pipelines.sampling.prompts",
+    "pipelines.scoring.user_rewards",
     "gemma_keras.config",
     "gemma_keras.limits",
     "gemma_keras.program_shapes",

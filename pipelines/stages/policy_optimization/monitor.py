@@ -12,7 +12,7 @@ from pipelines.measures.statistics import spearman
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.prompts import Prompts, prompt_text
 from pipelines.sampling.rollout import Rollout, Sampling
-from pipelines.scoring.raters import Rater
+from pipelines.scoring.base import Rater, part_means
 from pipelines.stages.policy_optimization.updates import completion_figures
 
 SAMPLES_KEPT = 8
@@ -47,7 +47,7 @@ class PolicyEvaluation:
         token_kl = self.exact_kl(rollout)
         figures = {
             **_with_interval("reward", scores.total, self.rater.bounds),
-            **{f"rewards/{name}/mean": float(values.mean()) for name, values in scores.parts.items()},
+            **part_means(scores.parts),
             "kl": float(token_kl.sum() / rollout.lengths.sum()),
             "kl_sequence": float(token_kl.sum(axis=1).mean()),
             **completion_figures(rollout),

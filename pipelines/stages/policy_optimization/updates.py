@@ -12,6 +12,7 @@ from pipelines.algorithms.kl import k1, k3
 from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_weights
 from pipelines.sampling.parts import Arrays, scoring_parts
 from pipelines.sampling.rollout import Rollout
+from pipelines.scoring.base import part_means
 from pipelines.stages.policy_optimization.config import Correction
 from pipelines.stages.policy_optimization.methods.base import LossFunction
 
@@ -177,7 +178,8 @@ def rollout_figures(
 
     Args:
         rollout: p * k responses.
-        rewards: float (p, k), before the KL charge and the penalty. parts: named rewards, float (p * k,) each.
+        rewards: float (p, k), before the KL charge and the penalty.
+        parts: named rewards, float (p * k,) each, NaN where one does not apply.
         sequence_kl: float (p * k,), sum of log-ratios. entropy: float (p * k, r), 0 where nothing was sampled.
     """
     tokens = int(rollout.lengths.sum())
@@ -185,7 +187,7 @@ def rollout_figures(
         "reward": float(rewards.mean()),
         "reward_std": float(rewards.std(ddof=1)) if rewards.size > 1 else 0.0,
         "frac_reward_zero_std": float(np.mean(np.ptp(rewards, axis=1) == 0)),
-        **{f"rewards/{name}/mean": float(values.mean()) for name, values in parts.items()},
+        **part_means(parts),
         "kl": float(sequence_kl.sum() / tokens),
         "kl_sequence": float(sequence_kl.mean()),
         "entropy": float(entropy.sum(dtype=np.float64) / tokens),

@@ -13,7 +13,7 @@ from pipelines.data.columns import Conversation, Preference, Prompt, PromptCompl
 from pipelines.data.examples import load_examples
 from pipelines.data.rejects import Rejects
 from pipelines.host.errors import DataError
-from pipelines.schema.data import FileData
+from pipelines.schema.data import FileData, TaskData
 
 pytestmark = pytest.mark.no_backend
 USER, REPLY = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}
@@ -140,6 +140,20 @@ def test_every_column_form(tmp_path):
         Prompt("two?", "2", f"{place}:1")
     ]
     assert load(tmp_path, [{"prompt": "p", "answer": None}], "prompt") == [Prompt("p", None, f"{place}:1")]
+
+
+def test_a_prompt_keeps_its_row_for_rewards_and_no_mark_in_it_is_a_notice(tmp_path):
+    """Columns that no model reads may say what they like."""
+    rows = [{"prompt": "p", "answer": 2, "solution": "<start_of_turn>", "steps": [1, 2]}]
+    rejects = Rejects()
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (found,) = load_examples(FileData(path="rows.jsonl"), "prompt", tmp_path, rejects=rejects)
+    assert found.columns == rows[0] and found.answer == "2" and rejects.notices == {}
+    (item,) = load_examples(TaskData(task="small_world", split="rl", size=1), "prompt", tmp_path)
+    assert set(item.columns) == {"prompt", "completion", "answer", "kind", "must_refuse"}
+    dialogue = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c", "level": 3}
+    (one,) = load(tmp_path, [dialogue], "prompt", format="hh_rlhf")
+    assert one.columns == dialogue
 
 
 def test_every_preference_form(tmp_path):
