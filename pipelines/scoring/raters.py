@@ -17,6 +17,7 @@ from gemma_keras.checkpoints.hugging_face_reader import read_reward
 from pipelines.data.columns import Prompt
 from pipelines.graders.answers import REWARD_FUNCTIONS, reward_function
 from pipelines.host.errors import ConfigError, DataError
+from pipelines.host.time_limit import TimeIsUp, time_limit
 from pipelines.plugins.loading import load
 from pipelines.plugins.sources import UserFunction
 from pipelines.sampling.frozen import frozen_dtype
@@ -24,11 +25,15 @@ from pipelines.sampling.prompts import prompt_text
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.base import Bits
 from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.functions import ScoringFunction, as_said
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
 from pipelines.scoring.base import Rater, Scores, checked
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.scoring.user_rewards import Samples, UserReward
 from pipelines.tasks import Task, task
+
+TEXT_SECONDS = 10.0
+"""What a shipped function may take for one response."""
 
 
 class Models(Protocol):
@@ -45,7 +50,7 @@ class Part(Protocol):
     """One part of a summed reward, as a workflow says it."""
 
     @property
-    def reward(self) -> str:
+    def reward(self) -> str | ScoringFunction:
         """What `make_rater` takes."""
 
     @property
@@ -94,6 +99,31 @@ class FunctionRater(Rater):
             except ValueError as error:
                 raise DataError(f"{prompt.origin}: {error}") from error
         return checked(self.name, np.array(total, np.float64), prompts)
+
+
+class SettingsRater(Rater):
+    """A shipped function with settings."""
+
+    bounds = (0.0, 1.0)
+
+    def __init__(self, settings: ScoringFunction) -> None:
+        self.name, self.source = settings.label, as_said(settings)
+        self._scorer = settings.scorer()
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        total = []
+        for row, (prompt, text) in enumerate(zip(prompts, rollout.texts, strict=True)):
+            tokens = rollout.response_list(row)
+            try:
+                with time_limit(TEXT_SECONDS):
+                    total.append(self._scorer(text, tokens[:-1] if rollout.finished[row] else tokens))
+            except TimeIsUp as error:
+                raise DataError(
+                    f"{prompt.origin}: the reward {self.name!r} took over {TEXT_SECONDS:g} s for the response "
+                    f"{text[:200]!r}. A pattern that repeats what repeats, such as (a+)+, can take years; write it "
+                    "without."
+                ) from error
+        return Scores(np.array(total, np.float64), {})
 
 
 class UserRater(Rater):
@@ -168,17 +198,19 @@ class RaterSettings:
     vocabulary_size: int
 
 
-def make_rater(name: str | Sequence[Part], models: Models, settings: RaterSettings) -> Rater:
+def make_rater(name: str | ScoringFunction | Sequence[Part], models: Models, settings: RaterSettings) -> Rater:
     """The rater that a workflow names.
 
     Args:
         name: `gold`, a function (bare or behind `function:`), a stage or model folder (bare or behind `reward_model:`),
-            or a list of weighted ones.
+            a function with its settings, or a list of weighted ones.
 
     Raises:
         ConfigError: an unknown name, gold without the built-in task, or a model that is no reward model of this
             vocabulary.
     """
+    if isinstance(name, ScoringFunction):
+        return SettingsRater(name)
     if not isinstance(name, str):
         return WeightedRater(
             [make_rater(part.reward, models, settings) for part in name], [part.weight for part in name]

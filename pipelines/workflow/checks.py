@@ -11,6 +11,7 @@ from gemma_keras.checkpoints.resolve import check_name
 from pipelines.host.paths import adapter_problem, find_model, find_path
 from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Problem, Settings, StageConfig
+from pipelines.schema.functions import FUNCTIONS
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import (
     FUNCTION_PREFIX,
@@ -24,7 +25,7 @@ from pipelines.schema.roles import (
 from pipelines.stages.registry import KINDS, producers
 from pipelines.workflow.schema import Workflow
 
-OWN_FUNCTION = "one of your own by --plugin FILE.py"
+MORE_FUNCTIONS = f"with settings, {{function: NAME, ...}}: {', '.join(FUNCTIONS)}; one of your own by --plugin FILE.py"
 
 
 def reference_problems(
@@ -73,7 +74,7 @@ def _function_problems(reference: Reference, own: Collection[str]) -> Iterator[P
     known = known if reference.role.is_prefixed else known[:-1]
     what = "rater" if reference.role.is_prefixed else "reward function"
     hint = did_you_mean(name, known)
-    yield reference.path, f"unknown {what} {reference.name!r}.{hint} Known: {', '.join(known)}; {OWN_FUNCTION}"
+    yield reference.path, f"unknown {what} {reference.name!r}.{hint} Known: {', '.join(known)}; {MORE_FUNCTIONS}"
 
 
 def _reference_problems(
@@ -107,7 +108,7 @@ def _reference_problems(
         yield path, adapter_problem(target, found) or problem
         return
     functions = () if role.is_prefixed or not role.functions else (*role.functions, *own)
-    also = f", or a function: {', '.join(functions)}; {OWN_FUNCTION}" if functions else ""
+    also = f", or a function: {', '.join(functions)}; {MORE_FUNCTIONS}" if functions else ""
     hint = did_you_mean(target, [*choices, *functions])
     # `runs/quickstart/stages/sft`, `runs/quickstart/seeds/17/stages/policy`: what another workflow leaves behind.
     parts = Path(target).parts

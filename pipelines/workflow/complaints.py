@@ -8,7 +8,9 @@ from typing import Any
 import pydantic
 from pydantic.fields import FieldInfo
 
+from pipelines.graders.answers import REWARD_FUNCTIONS
 from pipelines.host.spelling import describe, did_you_mean
+from pipelines.schema.functions import FUNCTIONS, NO_FUNCTION
 from pipelines.schema.roles import KeyPath, is_settings, leaves
 from pipelines.stages.registry import KINDS, hint_at_kind
 from pipelines.workflow.schema import REPEAT, WorkflowFile
@@ -51,6 +53,8 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
             return (*path, "kind"), False, f"a loop cannot hold another one; expected one of {', '.join(KINDS)}"
         hint = hint_at_kind(str(name)) or did_you_mean(name, KINDS)
         return (*path, "kind"), False, f"unknown kind {name!r}.{hint} Known: {', '.join(KINDS)}"
+    if kind == NO_FUNCTION:
+        return _no_function(path, received)
     if kind == "literal_error":
         return path, False, _literal(path, fields, received, context["expected"])
     if kind in _TYPES:
@@ -63,6 +67,17 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
         return path, False, f"`{_dotted(path)}`: expected at least {least} {items}, got {context['actual_length']}"
     message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return path, False, f"`{_dotted(path)}`: expected {message}, got {describe(received)}"
+
+
+def _no_function(path: KeyPath, received: Mapping[str, Any]) -> Complaint:
+    known = f"Known: {', '.join(FUNCTIONS)}"
+    if "function" not in received:
+        return path, True, f"missing key 'function': which one these are the settings of. {known}"
+    name = received["function"]
+    hint = did_you_mean(str(name), FUNCTIONS)
+    if str(name) in REWARD_FUNCTIONS:
+        hint = f" {name} takes no settings: write its name alone."
+    return (*path, "function"), False, f"unknown function {name!r}.{hint} {known}"
 
 
 def _literal(path: KeyPath, fields: list[FieldInfo], received: Any, expected: str) -> str:

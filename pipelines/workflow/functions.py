@@ -12,11 +12,12 @@ from typing import Any
 
 from pipelines.graders.answers import REWARD_FUNCTIONS
 from pipelines.plugins.sources import UserFunction, functions_in, installed, installed_function
+from pipelines.schema.functions import FUNCTIONS
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, KeyPath, Reference, put, references
 from pipelines.stages.registry import KINDS
 from pipelines.workflow.complaints import Complaint
 
-SHIPPED = (GOLD, *REWARD_FUNCTIONS)
+SHIPPED = (GOLD, *REWARD_FUNCTIONS, *FUNCTIONS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -114,6 +114,7 @@ DOORS = {
     "pipelines/commands/explain.py": ("rich.markdown*", "a thirtieth of a second, which only a terminal needs"),
     "pipelines/commands/models.py": ("pipelines.commands.talk", "chat and generate build a model"),
     "pipelines/data/sources.py": ("pipelines.data.tables", "tables and hub data sets need `datasets`"),
+    "pipelines/graders/json_text.py": ("jsonschema*", "an optional package"),
     "pipelines/run/runner.py": ("pipelines.report.page", "drawing takes half a second, and only a report pays"),
     "pipelines/run/stage_main.py": (
         "gemma_keras.backends.product_peak",

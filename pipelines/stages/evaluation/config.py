@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pipelines.schema.base import Bits, DtypePolicy, Encoding, Problem, StageConfig, Use, response_room_problems
 from pipelines.schema.data import Data, FileData
+from pipelines.schema.functions import RaterName
 from pipelines.schema.roles import Names
 from pipelines.schema.scoring import scorer_problems
 
@@ -21,8 +22,9 @@ class Evaluation(StageConfig):
         min_length=1, description="Stages or model folders; the first is the baseline."
     )
     data: Data = Field(description="Held-out prompts.")
-    judge: Annotated[str, Names("rater")] = Field(
-        "gold", description="gold, exact_answer, function:<name> or reward_model:<stage>."
+    judge: RaterName = Field(
+        "gold",
+        description="gold, exact_answer, function:<name>, reward_model:<stage>, or {function: ...}.",
     )
     quantize_reward_model: Bits | None = Field(
         None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."

@@ -15,6 +15,7 @@ from pipelines.measures.intervals import groups_of
 from pipelines.measures.judges import compare
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts, prompt_text
+from pipelines.schema.functions import as_said
 from pipelines.schema.roles import references_of
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
@@ -47,7 +48,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
     results = _measure_all(reference_name, reference, prompts, groups, config, context)
     pairs = _compare_all(results, groups, config, context)
     evaluation = {
-        "judge": config.judge,
+        "judge": as_said(config.judge),
         "prompts": len(prompts),
         "dropped_prompts": prompts.dropped,
         "baseline": config.compare[0],

@@ -1,13 +1,14 @@
 """What a policy optimization stage is asked for."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
 from pipelines.schema.base import Bits, Encoding, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
-from pipelines.schema.roles import Names, Product
+from pipelines.schema.functions import RewardName, ScoringFunction, named_or_function
+from pipelines.schema.roles import FUNCTION_PREFIX, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 
@@ -29,18 +30,23 @@ else:
 class WeightedReward(Settings):
     """One part of a summed reward."""
 
-    reward: Annotated[str, Names("reward")] = Field(min_length=1, description="Stage, model folder or function.")
+    reward: RewardName = Field(description="Stage, model folder, function, or {function: ...} with its settings.")
     weight: float = Field(1.0, description="Its factor.")
 
+    @property
+    def label(self) -> str:
+        """What metrics call it, unless it is a folder."""
+        return self.reward.removeprefix(FUNCTION_PREFIX) if isinstance(self.reward, str) else self.reward.label
 
-def _reward_tag(value: Any) -> str:
-    return "<sum>" if isinstance(value, list) else "<one>"
 
-
-Reward = Annotated[
-    Annotated[str, Tag("<one>"), Names("reward")] | Annotated[list[WeightedReward], Field(min_length=1), Tag("<sum>")],
-    Discriminator(_reward_tag),
-]
+if TYPE_CHECKING:
+    Reward = str | ScoringFunction | list[WeightedReward]
+else:
+    Reward = named_or_function(
+        "reward",
+        Annotated[list[WeightedReward], Field(min_length=1), Tag("<sum>")],
+        tag=lambda value: "<sum>" if isinstance(value, list) else None,
+    )
 
 
 class PolicyOptimization(OptimizerOptions):
@@ -55,7 +61,9 @@ class PolicyOptimization(OptimizerOptions):
     }
 
     kind: Literal["policy_optimization"]
-    reward: Reward = Field(description="Stage, model folder, function, or a list of {reward, weight}.")
+    reward: Reward = Field(
+        description="Stage, model folder, function, {function: ...} with its settings, or a list of {reward, weight}."
+    )
     quantize_reward_model: Bits | None = Field(
         None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."
     )
@@ -115,6 +123,7 @@ class PolicyOptimization(OptimizerOptions):
         yield from scorer_problems(self, self.data)
         yield from response_room_problems(self.max_new_tokens, self.max_length)
         yield from METHODS[self.algorithm].problems(self.samples_per_prompt, self.inner_updates)
+        yield from self._sum_problems()
         if self.gold == "task":
             yield from gold_problems(("gold",), self.data, "leave `gold` out")
         if self.rollout_dtype is not None and self.lora is not None and self.lora.quantize is not None:
@@ -123,3 +132,11 @@ class PolicyOptimization(OptimizerOptions):
         if self.lora is not None and self.lora.dropout > 0:
             advice = "expected 0: responses must be scored with the probabilities they were sampled with"
             yield ("lora", "dropout"), f"{self.lora.dropout:g} in policy optimization; {advice}"
+
+    def _sum_problems(self) -> Iterator[Problem]:
+        """Two parts of one name, under which only one could be logged."""
+        labels = [part.label for part in self.reward] if isinstance(self.reward, list) else []
+        for index, label in enumerate(labels):
+            if label in labels[:index]:
+                advice = "add their weights up, or give a function with settings another `name`"
+                yield ("reward", index, "reward"), f"the reward {label!r} stands in the sum twice; {advice}"

@@ -8,6 +8,10 @@ from pipelines.workflow import loading, yaml_reader
 
 pytestmark = pytest.mark.no_backend
 
+MORE = (
+    "with settings, {function: NAME, ...}: regular_expression, length, repetition, json_schema; one of your own by "
+    "--plugin FILE.py"
+)
 WORKFLOW = """\
 name: own
 model: google/gemma-3-270m
@@ -91,7 +95,7 @@ def test_the_run_folder_s_copy_is_the_same_workflow_and_asks_for_the_file_too(lo
     assert load(copy).workflow == loaded.workflow
     lines = errors(load, copy, plugin=None)
     assert len(lines) == 5
-    ending = "Known: gold, exact_answer, answer_format; one of your own by --plugin FILE.py"
+    ending = f"Known: gold, exact_answer, answer_format; {MORE}"
     assert lines[1].endswith(f": unknown reward function 'function:polite'. {ending}")
 
 
@@ -99,20 +103,18 @@ def test_without_the_file_each_name_is_told_and_how_to_bring_it_along(load):
     lines = errors(load, plugin=None)
     assert len(lines) == 5
     assert lines[0].endswith(
-        "w.yaml:11:12: unknown rater 'polite'. Known: gold, exact_answer, answer_format, reward_model:<stage>; "
-        "one of your own by --plugin FILE.py"
+        f"w.yaml:11:12: unknown rater 'polite'. Known: gold, exact_answer, answer_format, reward_model:<stage>; {MORE}"
     )
     assert lines[2].endswith(
         "w.yaml:20:23: 'polite' is neither an earlier stage nor a model folder. Stages: none, or a function: gold, "
-        "exact_answer, answer_format; one of your own by --plugin FILE.py"
+        f"exact_answer, answer_format; {MORE}"
     )
 
 
 def test_a_slip_of_the_pen_finds_them(load):
     lines = errors(load, WORKFLOW.replace("judge: brief", "judge: breif").replace("reward: brief", "reward: breif"))
     assert "'breif' is neither an earlier stage nor a model folder. Did you mean 'brief'?" in lines[0]
-    assert lines[0].endswith("gold, exact_answer, answer_format, polite, brief, unused; one of your own by "
-                             "--plugin FILE.py")  # fmt: skip
+    assert lines[0].endswith("gold, exact_answer, answer_format, polite, brief, unused; " + MORE)
     assert "unknown rater 'breif'. Did you mean 'brief'?" in lines[1]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pipelines.graders.answers import JUDGES_OF_RIGHT
 from pipelines.report import format as report_format
 from pipelines.report.records import StageRecord
+from pipelines.schema.functions import functions_with_settings
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX, ROLES, references
 from pipelines.stages.registry import KINDS
 
@@ -27,7 +28,8 @@ def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord
         if stage is None or stage.kind not in KINDS:
             return None
         named = references(KINDS[stage.kind], stage.config)
-        if any(one.role is ROLES["reward"] and _bare(one.name) == _bare(judge) for one in named):
+        rewards = [_bare(one.name) for one in named if one.role is ROLES["reward"]]
+        if _bare(judge) in (*rewards, *functions_with_settings(stage.config)):
             return True
         sources = [is_trained(one.target) for one in named if one.role is ROLES["policy"]]
         return True if True in sources else None if None in sources or is_folder else False
@@ -49,8 +51,9 @@ def judge_words(judge: str | None, is_trained: bool | None, *policies: str) -> s
     learned = f"{' and '.join(policies)} {'were' if len(policies) > 1 else 'was'} trained on"
     if not judge:
         return "an unnamed judge"
-    name = report_format.short_names([_bare(judge)])[_bare(judge)]
+    name = _bare(judge)
     if judge.startswith(REWARD_MODEL_PREFIX):
+        name = report_format.short_names([name])[name]
         if is_trained:
             return f"the reward model “{name}” that {learned}"
         return f"the reward model “{name}”" if is_trained is None else f"another reward model, “{name}”"
