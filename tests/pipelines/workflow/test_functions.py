@@ -169,3 +169,34 @@ def test_a_package_s_name_that_means_two_things_is_refused_where_it_is_used(load
         "it there, or remove the package"
     )
     assert load(WORKFLOW.replace(", {reward: answer_format}", "")).workflow.name == "own"
+
+
+LOOP = """\
+name: own
+model: google/gemma-3-270m
+stages:
+  loop:
+    kind: repeat
+    times: 2
+    stages:
+      pairs:
+        kind: preference_collection
+        data: {path: a/b}
+        rater: polite
+      tuned:
+        kind: instruction_tuning
+        data: {path: a/b, completion: answer}
+"""
+
+
+def test_stages_of_a_loop_name_them_too(load, tmp_path):
+    stages = load(LOOP).workflow.stages
+    assert [stages[f"loop_{round}_pairs"].rater for round in (1, 2)] == ["function:polite"] * 2
+    assert errors(load, LOOP, plugin=None)[0].startswith(
+        f"{tmp_path / 'w.yaml'}:11:16: unknown rater 'polite'. Known: "
+    )
+    (line,) = errors(load, LOOP, PLUGIN + "\ndef tuned(completions): pass\n")
+    assert line == (
+        f"{tmp_path / 'w.yaml'}:12:7: stage 'tuned' has the name of the reward at {tmp_path / 'mine.py'}:7; rename one "
+        "of them"
+    )
