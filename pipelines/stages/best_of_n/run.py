@@ -93,7 +93,8 @@ def chosen_rows(rewards: np.ndarray, rollout: Rollout, keep: int, least_reward: 
         rewards: float (p, k). rollout: of the p * k responses.
         keep: at most so many of a prompt; of those with equal ids one. least_reward: of an answer that is kept.
     """
-    found, k = [], rewards.shape[1]
+    found: list[int] = []
+    k = rewards.shape[1]
     # Of equal rewards the last sample, as `expected_best` counts.
     for prompt, order in enumerate(np.argsort(rewards, axis=1, kind="stable")[:, ::-1]):
         kept: dict[tuple[int, ...], int] = {}

@@ -41,7 +41,7 @@ def train_policy(
     options = size, rungs, model.config, config.lora is None or config.lora.dropout == 0
     scorer = AnswerScorer(model, config.temperature) if loss.has_kl else None
     training_batches = _update_batches(
-        training, list(batch_rows(context.seed, context.name, training.lengths, config)), options, scorer
+        training, list(batch_rows(context.seed, context.name, training.lengths.tolist(), config)), options, scorer
     )
     heldout_batches = None
     if heldout is not None:
@@ -148,7 +148,7 @@ def with_constants(batches: Sequence[Batch], reference: np.ndarray, kl: float) -
         "kl": np.array(kl, np.float32),
         "pairs_per_token": np.array(sum(map(count_pairs, batches)) / chosen, np.float32),
     }
-    completed = []
+    completed: list[Batch] = []
     for batch in batches:
         of_batch = np.where(batch["is_item"][:, None], reference[batch[ROW_INDEX]], np.float32(0))
         completed.append({**batch, **constants, "reference_log_probs": of_batch.T.ravel()})

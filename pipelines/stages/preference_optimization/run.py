@@ -11,6 +11,8 @@ ids that were sampled.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from gemma_keras import GemmaCausalLM
 from gemma_keras.random import generator
 from pipelines.data.contents import SeenPrompts, prompt_hashes
@@ -54,7 +56,7 @@ def run(config: PreferenceOptimization, context: StageContext) -> dict:
     context.doing("computing the log-probabilities of the reference")
     scorer = _reference_scorer(config, context, policy)
     learned = _referenced(training, scorer, config, context, "training")
-    measured = _referenced(heldout, scorer, config, context, "heldout")
+    measured = _referenced(heldout, scorer, config, context, "heldout") if heldout else None
     del scorer  # and with it a reference of its own
     context.doing("compiling")
     figures = train_policy(policy, learned, measured, config, context)
@@ -89,9 +91,7 @@ def _reference_scorer(
 def _referenced(
     pairs: Sequence[EncodedPair], scorer: AnswerScorer | None, config: PreferenceOptimization, context: StageContext,
     part: str,
-) -> Referenced | None:  # fmt: skip
-    if not pairs:
-        return None
+) -> Referenced:  # fmt: skip
     key = (context.seed, context.name, part) if config.pair_loss.has_kl else None
     return referenced(pairs, scorer, micro_batch_size(config), config.max_length, key)
 
@@ -101,8 +101,8 @@ def _measure(
     context: StageContext,
 ) -> dict:  # fmt: skip
     scored = AnswerScorer(policy, config.temperature).of_items(data.items, micro_batch_size(config), config.max_length)
-    lengths = [[pair.chosen_length for pair in pairs], [pair.rejected_length for pair in pairs]]
-    rewards = [
-        config.pair_loss.rewards(Answers(scored[:, side], data.log_probs[:, side], lengths[side])) for side in (0, 1)
-    ]
-    return figures_of_pairs(*rewards, pairs, groups, generator(context.seed, context.name, "calibration"))
+    lengths = np.array([(pair.chosen_length, pair.rejected_length) for pair in pairs])
+    chosen, rejected = (
+        config.pair_loss.rewards(Answers(scored[:, side], data.log_probs[:, side], lengths[:, side])) for side in (0, 1)
+    )
+    return figures_of_pairs(chosen, rejected, pairs, groups, generator(context.seed, context.name, "calibration"))
