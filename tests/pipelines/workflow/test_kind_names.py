@@ -23,7 +23,7 @@ POLICY = "Here that is `kind: policy_optimization`"
         ("rl", f"{POLICY}."),
         ("rloo", f"{POLICY} with `algorithm: rloo`."),
         ("reinforce", f"{POLICY} with `algorithm: reinforce`."),
-        ("grpo", f"{POLICY} with `algorithm: {' or '.join(METHODS)}`, as there is no grpo yet."),
+        ("grpo", f"{POLICY} with `algorithm: grpo`."),
         ("ppo", f"{POLICY} with `algorithm: {' or '.join(METHODS)}`, as there is no ppo yet."),
         ("dpo", "There is no dpo yet; what learns from preferences here is a reward model (`kind: reward_modeling`)"),
         ("kto", "There is no kto yet;"),

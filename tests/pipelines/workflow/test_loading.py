@@ -107,6 +107,13 @@ def test_an_algorithm_is_a_name_or_a_mapping_with_it(load):
     assert [one.workflow.stages["policy"].algorithm.name for one in written] == ["reinforce"] * 4
     assert [one.as_data()["stages"]["policy"]["algorithm"] for one in written] == ["reinforce"] * 4
     assert load().as_data()["stages"]["policy"]["algorithm"] == "rloo"
+    text = GSM8K.replace("reward: reward\n", "reward: reward\n    algorithm: grpo\n")
+    loaded = load(text, "stages.policy.algorithm.ratio=sequence")
+    assert loaded.where(("stages", "policy", "algorithm", "ratio")) == "--set stages.policy.algorithm.ratio=sequence"
+    assert loaded.as_data()["stages"]["policy"]["algorithm"] == {
+        "name": "grpo", "standard_deviation": True, "aggregation": "tokens", "ratio": "sequence", "kl_in": "reward",
+        "drop_equal_groups": False, "redraws": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -168,17 +175,27 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
         ("answer: answer}\n    rater", "text: answer}\n    rater", "13:12", "exact_answer needs the known answers"),
         ("reward: reward", "reward: reward\n    algorithm: ppo", "22:16",
          "'ppo' is not available in this version; use rloo"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, aggregate: tokens}", "22:29",
+         "unknown key 'aggregate'. Did you mean 'aggregation'? Known here: name, standard_deviation, aggregation,"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, ratio: tokens}", "22:36",
+         "`stages.policy.algorithm.ratio`: expected token or sequence, got the text 'tokens'. Did you mean 'token'?"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, redraws: 2}", "22:38",
+         "2, but no prompt is dropped; expected drop_equal_groups: true beside it, or 0"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, overlong_penalty: 65}", "22:47",
+         "65 is over max_new_tokens 64; expected at most that"),
+        ("reward: reward", "reward: reward\n    algorithm: grpo\n    samples_per_prompt: 1", "23:25",
+         "grpo compares the samples of a prompt; expected at least 2"),
         ("reward: reward", "reward: reward\n    algorithm: rlo", "22:16",
-         "`stages.policy.algorithm`: expected rloo or reinforce, got the text 'rlo'. Did you mean 'rloo'?"),
+         "`stages.policy.algorithm`: expected rloo or reinforce or grpo, got the text 'rlo'. Did you mean 'rloo'?"),
         ("reward: reward", "reward: reward\n    algorithm: {name: rlo}", "22:23",
-         "algorithm.name`: expected rloo or reinforce, got the text 'rlo'. Did you mean 'rloo'?"),
+         "algorithm.name`: expected rloo or reinforce or grpo, got the text 'rlo'. Did you mean 'rloo'?"),
         ("reward: reward", "reward: reward\n    algorithm: {name: ppo}", "22:23",
          "'ppo' is not available in this version; use rloo"),
         ("reward: reward", "reward: reward\n    algorithm: {nme: rloo}", "22:5",
-         "missing key 'name'; expected one of rloo, reinforce"),
+         "missing key 'name'; expected one of rloo, reinforce, grpo"),
         ("reward: reward", "reward: reward\n    algorithm: {name: rloo, decay: 0.9}", "22:29",
          "unknown key 'decay'. Known here: name"),
-        ("reward: reward", "reward: reward\n    algorithm: 4", "22:16", "expected rloo or reinforce, got 4"),
+        ("reward: reward", "reward: reward\n    algorithm: 4", "22:16", "expected rloo or reinforce or grpo, got 4"),
         ("reward: reward", "reward: reward\n    samples_per_prompt: 1", "22:25", "expected at least 2"),
         ("reward: reward", "reward: [{reward: reward}, {reward: nope, weight: 2}]", "21:41", "'nope' is neither"),
         ("reward: reward\n", "reward: []\n", "21:13", "at least 1 item"),

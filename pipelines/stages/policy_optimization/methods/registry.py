@@ -9,6 +9,7 @@ from pipelines.stages.policy_optimization.methods.base import Method
 FILES = (
     "rloo",
     "reinforce",
+    "grpo",
 )
 
 
