@@ -31,6 +31,12 @@ class WeightedReward(Settings):
     weight: float = Field(1.0, description="Its factor.")
 
 
+class StopWhen(Settings):
+    """What ends a stage before its last step."""
+
+    kl_sequence: float = Field(gt=0, description="A rollout further from the starting model, nats a response.")
+
+
 def _reward_tag(value: Any) -> str:
     return "<sum>" if isinstance(value, list) else "<one>"
 
@@ -84,6 +90,9 @@ class PolicyOptimization(OptimizerOptions):
     inner_updates: int = Field(1, ge=1, description="Updates on each rollout.")
     clip_range: float = Field(0.2, gt=0, description="Half-width of the trusted ratio, where inner_updates > 1.")
     missing_stop_penalty: float = Field(0.0, ge=0, description="Subtracted where a response has no stop token.")
+    stop_when: StopWhen | None = Field(
+        None, description="End before the last step, {kl_sequence: 10}; default after `steps`."
+    )
     eval_every: int = Field(10, ge=0, description="Steps between evaluations.")
     eval_prompts: int = Field(64, ge=1, description="Prompts of an evaluation.")
     gold: Literal["task"] | None = Field(

@@ -13,7 +13,7 @@ Departures from the paper, which gives no details:
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,8 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
 
     Returns:
         `reward_start` and `reward_end` (mean of the first and last evaluation); where gold is known `gold_start`,
-        `gold_end` and `gold_peak`, the highest; `kl` and `kl_sequence` (exact, at the last evaluation), `steps`,
+        `gold_end` and `gold_peak`, the highest; `kl` and `kl_sequence` (exact, at the last evaluation), `steps` (those
+        that were made) and, where `stop_when` ended it before the last one, why (`stopped`),
         `reward_source`, counts, `ratio_deviation_token` (of the step where it was largest), `adapter_figures`; with
         `rollout_dtype` or a correction `sampling_kl` and `importance_truncated`, means over the steps, and with the
         former itself.
@@ -119,7 +120,6 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         **gold,
         "kl": last["eval_kl"],
         "kl_sequence": last["eval_kl_sequence"],
-        "steps": config.steps,
         "reward_source": players.drawing.rater.source,
         "prompts": len(training_rows),
         "eval_prompts": len(evaluation_rows),
@@ -138,7 +138,7 @@ def _train(
     """The loop. Returns the figures of each evaluation, and final ones of the steps."""
     context.doing("measuring the policy before it learns")
     evaluations = [evaluation.measure(0)]
-    largest, steps = 0.0, []
+    largest, steps, stopped = 0.0, [], dict[str, str]()
     context.log(0, **evaluations[0], **context.throughput.row(SAMPLING))
     players.method.start(evaluations[0]["eval_reward"])
     batches = prompt_batches(rows, config.prompts_per_step, context)
@@ -158,11 +158,29 @@ def _train(
                     "different log-probabilities. Set dtype: float32; if it stays, it is a fault and no rounding."
                 )
             largest = max(largest, deviation)
-            if step == config.steps or (config.eval_every and step % config.eval_every == 0):
+            reason = _reason_to_stop(metrics, config) if step < config.steps else None
+            if reason or step == config.steps or (config.eval_every and step % config.eval_every == 0):
                 evaluations.append(evaluation.measure(step))
                 context.log(step, **evaluations[-1], **context.throughput.row(SAMPLING))
             progress.advance(work=int(drawn.rollout.lengths.sum()))
-    return evaluations, {"ratio_deviation_token": largest, **_sampler_figures(steps, config)}
+            if reason:
+                context.warn(f"stopped after step {step} of {config.steps}: {reason}")
+                stopped = {"stopped": reason}
+                break
+    return evaluations, {
+        "steps": len(steps),
+        **stopped,
+        "ratio_deviation_token": largest,
+        **_sampler_figures(steps, config),
+    }
+
+
+def _reason_to_stop(metrics: Mapping[str, float], config: PolicyOptimization) -> str | None:
+    """Why a stage ends before its last step; None where it goes on."""
+    limit = config.stop_when
+    if limit is None or metrics["kl_sequence"] <= limit.kl_sequence:
+        return None
+    return f"kl_sequence of the rollout is {metrics['kl_sequence']:.4g}, over stop_when's {limit.kl_sequence:g}"
 
 
 def _sampler_figures(steps: list[dict[str, float]], config: PolicyOptimization) -> dict[str, Any]:
