@@ -35,9 +35,7 @@ class Named(Settings):
 def named(name: str, options: type[Named]) -> type[Named]:
     """The class of a choice of that name: `options` that know their `name`."""
     fields: dict[str, Any] = {NAME: (Literal[name], Field(name, description=Named.model_fields[NAME].description))}
-    return pydantic.create_model(
-        options.__name__, __base__=options, __doc__=options.__doc__, __module__=options.__module__, **fields
-    )
+    return pydantic.create_model(options.__name__, __base__=options, **fields)
 
 
 def one_of(choices: Mapping[str, type[Named]]) -> Any:

@@ -107,6 +107,14 @@ def test_clipped_shares_by_hand(ratio, expected):
     assert figures["ratio_deviation"] == pytest.approx(1.5 * 1.45 * 0.92 - 1, abs=1e-5)
 
 
+def test_clipped_shares_of_many_tokens():
+    """More digits than float32 has."""
+    arrays = {"ratio": np.ones(2), "farthest_deviation": np.ones(2), "token_deviation": np.ones(2)}
+    counts = {"clipped_low": [2**24, 1], "clipped_high": [0, 0], "clippable": [2**25, 1]}
+    arrays |= {"tokens": np.array([1, 1])} | {name: np.float32(found) for name, found in counts.items()}
+    assert token_figures(arrays)["clip_ratio/low_mean"] == (2**24 + 1) / (2**25 + 1)
+
+
 def test_a_first_update_has_the_value_of_the_formula():
     """A third of 1 + 1 - 2 at ratio 1, over its three tokens, and k3 of a half nat each, in the gradient's own way."""
     mask = np.array([[True, True], [True, False]])

@@ -108,7 +108,7 @@ class GroupRelative(Method):
         from pipelines.stages.policy_optimization.updates import on_device
 
         formula = group_normalized if self.options.standard_deviation else group_mean
-        return on_device(formula, rewards).reshape(-1)
+        return on_device(formula, rewards).ravel()
 
     def batch_arrays(self, scored: Scored, config: "PolicyOptimization") -> dict[str, np.ndarray]:
         """See `Method.batch_arrays`."""
