@@ -66,5 +66,5 @@ for step in range(STEPS):
     kl = to_host(sequence_kl(log_probs, reference_log_probs, rollout.response_mask))
     charged = (rewards - KL_WEIGHT * kl).astype(np.float32).reshape(len(prompts), SAMPLES)
     advantages = to_host(leave_one_out(keras.ops.convert_to_tensor(charged))).reshape(-1)
-    trainer.update(list(update_batches(rollout, log_probs, advantages, batch)))
+    trainer.update(list(update_batches(rollout, {"old_log_probs": log_probs, "advantages": advantages}, batch)))
     print(f"step {step:2}  reward {rewards.mean():.3f}  kl {kl.mean():.3f}  e.g. {rollout.texts[0]!r}")

@@ -13,7 +13,13 @@ from pipelines.sampling.rollout import ResponseScorer, Sampling
 from pipelines.sampling.rollout_copy import RolloutCopy
 from pipelines.stages.policy_optimization.behaviour import BehaviourScorer
 from pipelines.stages.policy_optimization.methods.registry import METHODS
-from pipelines.stages.policy_optimization.updates import count_responses, importance, ratio_figures, update_batches
+from pipelines.stages.policy_optimization.updates import (
+    count_responses,
+    importance,
+    policy_loss,
+    ratio_figures,
+    update_batches,
+)
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
@@ -45,7 +51,7 @@ def step(case, policy, stopwatch):
     method = METHODS["rloo"]()
     settings = OptimizerSettings(learning_rate=1e-5, schedule="constant", warmup_fraction=0.0)
     trainer = Trainer(
-        policy, method.loss(1.0, None), settings, 1_000_000, count_units=count_responses, summarize=ratio_figures
+        policy, policy_loss(1.0, None), settings, 1_000_000, count_units=count_responses, summarize=ratio_figures
     )
     prompts = Prompts([], token_ids(case, case.batch_size, case.prompt_length).tolist(), case.prompt_length, 0)
     numbers = itertools.count()
@@ -60,7 +66,9 @@ def step(case, policy, stopwatch):
         kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
         rewards = np.array(even_share(rollout.response_ids.tolist())) - KL_WEIGHT * kl
         advantages = method.advantages(rewards.reshape(case.batch_size, case.samples_per_prompt))
-        weights = None if rollout_copy is None else importance(rollout, old_log_probs, "token", 2.0)[0]
-        trainer.update(list(update_batches(rollout, old_log_probs, advantages, case.micro_batch_size, weights)))
+        arrays = {"old_log_probs": old_log_probs, "advantages": advantages}
+        if rollout_copy is not None:
+            arrays["importance_weights"] = importance(rollout, old_log_probs, "token", 2.0)[0]
+        trainer.update(list(update_batches(rollout, arrays, case.micro_batch_size)))
 
     return sample

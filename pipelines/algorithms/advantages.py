@@ -12,6 +12,9 @@ from keras import ops
 
 from gemma_keras.shapes import Array, Float, Scalar
 
+LEAST_DEVIATION = 1e-4
+"""Added to a group's standard deviation: rewards that differ by rounding alone do not become advantages of 1."""
+
 
 def leave_one_out(rewards: Float[Array, "p k"]) -> Float[Array, "p k"]:
     """Reward minus the mean reward of the **other** responses to the same prompt. Unbiased.
@@ -49,6 +52,26 @@ def group_mean(rewards: Float[Array, "p k"]) -> Float[Array, "p k"]:
     """
     relative, k = _relative_to_first(rewards)
     return relative - ops.sum(relative, axis=1, keepdims=True) / k
+
+
+def group_normalized(rewards: Float[Array, "p k"]) -> Float[Array, "p k"]:
+    """Reward minus the mean of its group, over the standard deviation of its group: `(r - mean) / (std + 1e-4)`.
+
+    Args:
+        rewards: float (p, k), k >= 2. A constant added to a row changes nothing, nor, but for the 1e-4, does a factor.
+
+    Returns:
+        float (p, k). The standard deviation is the sample's, with k - 1 below the sum of squares, as in TRL. Exactly 0
+        where all rewards of a row are equal.
+
+    Raises:
+        ValueError: fewer than two responses a prompt.
+
+    Source: Shao et al. 2024, arXiv:2402.03300, section 4.1.2; the 1e-4 is TRL's.
+    """
+    centered = group_mean(rewards)
+    variance = ops.sum(ops.square(centered), axis=1, keepdims=True) / (centered.shape[1] - 1)
+    return centered / (ops.sqrt(variance) + LEAST_DEVIATION)
 
 
 def moving_average(

@@ -48,3 +48,16 @@ def truncated_importance_weights(
     ratio = ops.exp(log_ratio)
     is_truncated = ops.logical_and(response_mask, ratio > most)
     return ops.where(response_mask, ops.clip(ratio, 0, most), 0), is_truncated
+
+
+def with_weighted_gradients(
+    log_probs: Float[Array, "b t"], importance_weights: Float[Array, "b t"]
+) -> Float[Array, "b t"]:
+    """The same numbers, whose gradients are multiplied by the weights: whatever loss is made of them, each token's part
+    of its gradient counts for so much.
+
+    Args:
+        log_probs: float (b, t), finite. importance_weights: float (b, t), constant to the gradient.
+    """
+    constant = ops.stop_gradient(ops.convert_to_tensor(log_probs))
+    return constant + ops.stop_gradient(ops.convert_to_tensor(importance_weights)) * (log_probs - constant)

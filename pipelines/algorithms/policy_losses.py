@@ -8,6 +8,7 @@ gradients of its parts sum to those of the whole.
 from keras import ops
 
 from gemma_keras.shapes import Array, Bool, Float, Scalar
+from pipelines.algorithms.importance import with_weighted_gradients
 
 
 def sequence_log_probs(log_probs: Float[Array, "b t"], response_mask: Bool[Array, "b t"]) -> Float[Array, "b"]:
@@ -101,8 +102,7 @@ def clipped_sequence_loss(
     """
     log_ratio = ops.where(response_mask, log_probs - _constant(old_log_probs), 0)
     if importance_weights is not None:
-        # Equal in value; the gradient of each token's logarithm is weighted.
-        log_ratio = _constant(log_ratio) + _constant(importance_weights) * (log_ratio - _constant(log_ratio))
+        log_ratio = with_weighted_gradients(log_ratio, importance_weights)
     ratio = ops.exp(ops.sum(log_ratio, axis=-1))
     advantages = _constant(advantages)
     trusted = ops.clip(ratio, 1 - clip_range, 1 + clip_range)

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pipelines.graders.answers import REWARD_FUNCTIONS
 from pipelines.host.spelling import describe, did_you_mean
 from pipelines.schema.functions import FUNCTIONS, NO_FUNCTION
+from pipelines.schema.named import NAME
 from pipelines.schema.roles import KeyPath, is_settings, leaves
 from pipelines.stages.registry import KINDS, hint_at_kind
 from pipelines.workflow.schema import REPEAT, WorkflowFile
@@ -43,20 +44,13 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
     if kind == "missing":
         meaning = next((f": {field.description}" for field in fields if field.description), "")
         return path[:-1], True, f"missing key {path[-1]!r}{meaning}"
-    if kind == "union_tag_not_found":
-        if isinstance(received, dict):
-            return path, True, f"missing key 'kind'; expected one of {', '.join(KINDS)}"
-        return path, False, f"expected a mapping with `kind`, got {describe(received)}"
-    if kind == "union_tag_invalid":
-        name = context.get("tag", "")
-        if name == REPEAT:  # which stands in no list of kinds
-            return (*path, "kind"), False, f"a loop cannot hold another one; expected one of {', '.join(KINDS)}"
-        hint = hint_at_kind(str(name)) or did_you_mean(name, KINDS)
-        return (*path, "kind"), False, f"unknown kind {name!r}.{hint} Known: {', '.join(KINDS)}"
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return (_kind if context["discriminator"] == "'kind'" else _name)(path, fields, received, context.get("tag"))
     if kind == NO_FUNCTION:
         return _no_function(path, received)
     if kind == "literal_error":
-        return path, False, _literal(path, fields, received, context["expected"])
+        known = [name.strip("' ") for name in context["expected"].replace(" or ", ", ").split(", ")]
+        return path, False, _literal(path, fields, received, known)
     if kind in _TYPES:
         hint = "; remove the quotes" if kind in ("float_type", "int_type") and _is_number(received) else ""
         return path, False, f"`{_dotted(path)}`: expected {_TYPES[kind]}, got {describe(received)}{hint}"
@@ -80,8 +74,29 @@ def _no_function(path: KeyPath, received: Mapping[str, Any]) -> Complaint:
     return (*path, "function"), False, f"unknown function {name!r}.{hint} {known}"
 
 
-def _literal(path: KeyPath, fields: list[FieldInfo], received: Any, expected: str) -> str:
-    known = [name.strip("' ") for name in expected.replace(" or ", ", ").split(", ")]
+def _kind(path: KeyPath, fields: list[FieldInfo], received: Any, tag: Any) -> Complaint:
+    """A stage without a kind that there is."""
+    if tag == REPEAT:  # which stands in no list of kinds
+        return (*path, "kind"), False, f"a loop cannot hold another one; expected one of {', '.join(KINDS)}"
+    if tag is not None:
+        hint = hint_at_kind(str(tag)) or did_you_mean(tag, KINDS)
+        return (*path, "kind"), False, f"unknown kind {tag!r}.{hint} Known: {', '.join(KINDS)}"
+    if isinstance(received, dict):
+        return path, True, f"missing key 'kind'; expected one of {', '.join(KINDS)}"
+    return path, False, f"expected a mapping with `kind`, got {describe(received)}"
+
+
+def _name(path: KeyPath, fields: list[FieldInfo], received: Any, tag: Any) -> Complaint:
+    """A choice, by name or as a mapping with its `name` (`pipelines.schema.named`), that there is not."""
+    known = [name for field in fields for name, _ in leaves(field.annotation) if name is not None]
+    if isinstance(received, dict) and NAME not in received:
+        return path, True, f"missing key {NAME!r}; expected one of {', '.join(known)}"
+    place = (*path, NAME) if isinstance(received, dict) else path
+    named = received[NAME] if isinstance(received, dict) else received
+    return place, False, _literal(place, fields, named, known)
+
+
+def _literal(path: KeyPath, fields: list[FieldInfo], received: Any, known: list[str]) -> str:
     extras = [field.json_schema_extra for field in fields if isinstance(field.json_schema_extra, dict)]
     if any(received in extra.get("not_yet", ()) for extra in extras):  # type: ignore[operator]
         return f"`{_dotted(path)}`: {received!r} is not available in this version; use {' or '.join(known)}"

@@ -4,7 +4,9 @@ from typing import Any
 
 from pipelines.host.errors import ConfigError
 from pipelines.host.spelling import describe, did_you_mean
+from pipelines.schema.named import NAME, named_fields
 from pipelines.schema.roles import KeyPath
+from pipelines.stages.registry import KINDS
 from pipelines.workflow import yaml_reader
 
 
@@ -32,7 +34,9 @@ def override(data: dict[str, Any], text: str) -> KeyPath:
 
 def _step_into(target: Any, key: str, path: list[str | int], text: str) -> Any:
     child = _child_key(target, key, path, text)
-    if isinstance(target, dict) and child not in target:
+    if isinstance(target, dict) and (name := _name_at(target, key)) is not None:
+        target[child] = {NAME: name}
+    elif isinstance(target, dict) and child not in target:
         if path == ["stages"] or not path:
             raise ConfigError(
                 f"--set {text}: there is no {'stage' if path else 'key'} {key!r}.{did_you_mean(key, target)}"
@@ -40,6 +44,15 @@ def _step_into(target: Any, key: str, path: list[str | int], text: str) -> Any:
         target[child] = {}
     path.append(child)
     return target[child]
+
+
+def _name_at(stage: dict[str, Any], key: str) -> str | None:
+    """What stands at a key of a stage, or by default, where it is a name for which a mapping may stand, such as that of
+    an algorithm."""
+    config = KINDS.get(str(stage.get("kind")))
+    names = {} if config is None else named_fields(config)
+    found = stage.get(key, names.get(key))
+    return found if key in names and isinstance(found, str) else None
 
 
 def _child_key(target: Any, key: str, path: list[str | int], text: str) -> str | int:

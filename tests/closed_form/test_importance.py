@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from pipelines.algorithms import importance, policy_losses
+from pipelines.stages.policy_optimization.token_loss import TokenLoss
 from pipelines.stages.policy_optimization.updates import policy_loss
 
 NUMBERS = np.random.default_rng(1)
@@ -134,7 +135,8 @@ def test_a_weighted_loss_keeps_the_values_of_the_clip(gradient):
 
 
 @pytest.mark.parametrize("clip_range", [None, 0.2])
-def test_the_loss_of_the_stage_weighs_each_token(gradient, clip_range):
+@pytest.mark.parametrize("loss_of", [policy_loss, lambda *settings: TokenLoss(*settings, most_tokens=2)])
+def test_the_losses_of_the_stage_weigh_each_token(gradient, clip_range, loss_of):
     """Gradient by hand: minus advantage times weight."""
     start, mask = np.array([[-1.0, -2.0], [-3.0, -4.0]]), np.array([[True, True], [True, False]])
     batch = {"response_mask": mask, "advantages": np.array([2.0, -0.5]), "old_log_probs": start}
@@ -149,6 +151,6 @@ def test_the_loss_of_the_stage_weighs_each_token(gradient, clip_range):
             def weighted_score(self, batch, weights, temperature):
                 return ops.sum(log_probs * weights), log_probs
 
-        return policy_loss(1.0, clip_range)(Model(), batch)[0]
+        return loss_of(1.0, clip_range)(Model(), batch)[0]
 
     assert np.abs(gradient(loss, start) - [[-1, -3], [1, 0]]).max() < 1e-12

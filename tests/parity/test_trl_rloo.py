@@ -15,6 +15,7 @@ from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import ResponseScorer, Sampling
 from pipelines.scoring.raters import Rater, Scores
 from pipelines.stages.policy_optimization import run as policy_optimization
+from pipelines.stages.policy_optimization.drawing import Drawing, Drawn
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.stages.policy_optimization.updates import count_responses, policy_loss, ratio_figures
 from pipelines.tasks import task
@@ -80,20 +81,19 @@ def ours(folders):
     judge = method.advantages
     method.advantages = lambda rewards: advantages.append(judge(rewards)) or advantages[-1]
     players = policy_optimization.Players(
-        prompts,
-        None,
+        Drawing(None, prompts, IdsRater(), method, K),
         ResponseScorer(policy, TEMPERATURE, 4),
         ReferencePolicy(reference),
         ResponseScorer(reference, TEMPERATURE, 4),
-        IdsRater(),
         method,
         trainer,
     )
+    drawn = Drawn(rollout, IdsRater().score([], rollout), np.ones(len(rollout), bool), {})
     config = stage_config(
         "policy_optimization", reward="exact_answer", data={"task": "small_world", "split": "rl", "size": 1},
         kl_weight=KL_WEIGHT, samples_per_prompt=K, prompts_per_step=2, micro_batch_size=4, temperature=TEMPERATURE,
     )  # fmt: skip
-    metrics = policy_optimization._update(players, rollout, config)
+    metrics = policy_optimization._update(players, drawn, config)
     named = {name: gradients[id(variable)] for name, variable in policy.backbone.named_variables().items()}
     return rollout, metrics, advantages[0], named
 

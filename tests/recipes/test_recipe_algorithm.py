@@ -15,7 +15,7 @@ stages:
     from: {MODEL}
     reward: answer_format
     data: {{task: small_world, split: rl, size: 12}}
-    algorithm: group_mean
+    algorithm: {{name: group_mean, unbiased: true}}
     samples_per_prompt: 2
     prompts_per_step: 2
     steps: 2
@@ -45,8 +45,11 @@ def test_one_file_one_page_and_one_line(recipe):
          "group_mean compares the samples of a prompt; expected at least 2"),
         ("inner_updates: 2", "inner_updates: 5", "13:20",
          "group_mean cannot learn from a rollout more often; expected at most 4"),
-        ("group_mean", "group_men", "9:16",
-         "expected rloo or reinforce or group_mean, got the text 'group_men'. Did you mean 'group_mean'?"),
+        ("{name: group_mean, unbiased: true}", "group_men", "9:16",
+         "expected rloo or reinforce or group_mean or grpo, got the text 'group_men'. Did you mean 'group_mean'?"),
+        ("unbiased: true", "unbiasd: true", "9:35",
+         "unknown key 'unbiasd'. Did you mean 'unbiased'? Known here: name, unbiased"),
+        ("unbiased: true", "unbiased: 2", "9:45", "`stages.policy.algorithm.unbiased`: expected true or false, got 2"),
     ],
 )  # fmt: skip
 def test_validate_knows_what_it_needs(recipe, tmp_path, old, new, place, message):
@@ -62,7 +65,7 @@ def test_it_is_explained_by_its_page_with_the_keys_as_they_are(recipe, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# group_mean\n") and "\n    A_i = R_i - mean of R_j over all j\n" in done.stdout
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("| `algorithm` ")]
-    assert "`rloo`, `reinforce` or `group_mean`; default rloo" in row
+    assert "`rloo`, `reinforce`, `group_mean`, " in row
     assert "- `group_mean`, of `policy_optimization`: the baseline" in recipe.command("explain", cwd=tmp_path).stdout
 
 

@@ -8,23 +8,21 @@ from pydantic import Field, Tag
 from pipelines.schema.base import Bits, Encoding, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
 from pipelines.schema.functions import RewardName, ScoringFunction, named_or_function
+from pipelines.schema.named import Named, one_of
 from pipelines.schema.roles import FUNCTION_PREFIX, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
-from pipelines.stages.policy_optimization.methods.registry import METHODS
+from pipelines.stages.policy_optimization.methods.registry import METHODS, NOT_YET, OPTIONS
 
 MOST_TOKEN_DEVIATION = 0.02
 """How far from 1 the ratio of a token may lie, in the mean, before anything was learned from its rollout. Over a
 hundred tokens such noise adds up to the default `clip_range` of a whole response."""
 
-_NOT_YET = [name for name in ("grpo", "ppo") if name not in METHODS]
-"""Algorithms that others have and people ask for."""
-
 Correction = Literal["token", "sequence", "none"]
 
 if TYPE_CHECKING:
-    Algorithm = str
+    Algorithm = Named
 else:
-    Algorithm = Literal[tuple(METHODS)]
+    Algorithm = one_of(OPTIONS)
 
 
 class WeightedReward(Settings):
@@ -37,6 +35,12 @@ class WeightedReward(Settings):
     def label(self) -> str:
         """What metrics call it, unless it is a folder."""
         return self.reward.removeprefix(FUNCTION_PREFIX) if isinstance(self.reward, str) else self.reward.label
+
+
+class StopWhen(Settings):
+    """What ends a stage before its last step."""
+
+    kl_sequence: float = Field(gt=0, description="A rollout further from the starting model, nats a response.")
 
 
 if TYPE_CHECKING:
@@ -57,7 +61,7 @@ class PolicyOptimization(OptimizerOptions):
     elsewhere = {
         **dict.fromkeys(("rl", "rlhf", "rlvr"), ""),
         **{name: f"`algorithm: {name}`" for name in METHODS},
-        **{name: f"`algorithm: {' or '.join(METHODS)}`, as there is no {name} yet" for name in _NOT_YET},
+        **{name: f"`algorithm: {' or '.join(METHODS)}`, as there is no {name} yet" for name in NOT_YET},
     }
 
     kind: Literal["policy_optimization"]
@@ -69,9 +73,10 @@ class PolicyOptimization(OptimizerOptions):
     )
     data: Data = Field(description="Prompts, with answers where a function needs them.")
     algorithm: Algorithm = Field(
-        next(iter(METHODS)),
-        description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()) + ".",
-        json_schema_extra={"not_yet": list(_NOT_YET)},
+        next(iter(OPTIONS.values()))(),
+        description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items())
+        + ". With options: {name: ...}.",
+        json_schema_extra={"not_yet": list(NOT_YET)},
     )
     kl_weight: float = Field(0.05, ge=0, description="Weight of the KL to the starting model.")
     steps: int = Field(100, ge=1, description="Rollout steps.")
@@ -93,6 +98,9 @@ class PolicyOptimization(OptimizerOptions):
     inner_updates: int = Field(1, ge=1, description="Updates on each rollout.")
     clip_range: float = Field(0.2, gt=0, description="Half-width of the trusted ratio, where inner_updates > 1.")
     missing_stop_penalty: float = Field(0.0, ge=0, description="Subtracted where a response has no stop token.")
+    stop_when: StopWhen | None = Field(
+        None, description="End before the last step, {kl_sequence: 10}; default after `steps`."
+    )
     eval_every: int = Field(10, ge=0, description="Steps between evaluations.")
     eval_prompts: int = Field(64, ge=1, description="Prompts of an evaluation.")
     gold: Literal["task"] | None = Field(
@@ -103,6 +111,11 @@ class PolicyOptimization(OptimizerOptions):
     def correction(self) -> Correction:
         """`importance_correction`, or its default."""
         return self.importance_correction or ("none" if self.rollout_dtype is None else "token")
+
+    @property
+    def trusted_range(self) -> float | None:
+        """`clip_range`, or None where each rollout is learned from once: there every ratio is 1."""
+        return self.clip_range if self.inner_updates > 1 else None
 
     @property
     def measures_sampler(self) -> bool:
@@ -122,7 +135,7 @@ class PolicyOptimization(OptimizerOptions):
         yield from super().problems()
         yield from scorer_problems(self, self.data)
         yield from response_room_problems(self.max_new_tokens, self.max_length)
-        yield from METHODS[self.algorithm].problems(self.samples_per_prompt, self.inner_updates)
+        yield from METHODS[self.algorithm.name].problems(self)
         yield from self._sum_problems()
         if self.gold == "task":
             yield from gold_problems(("gold",), self.data, "leave `gold` out")

@@ -1,11 +1,11 @@
-"""REINFORCE with a KL to the tuned model, as in the Gemma paper (arXiv:2403.08295, section 4).
+"""Policy gradients with a KL to the tuned model, as in the Gemma paper (arXiv:2403.08295, section 4).
 
-The reward of a response is R = r - kl_weight * sum_t (log pi_old - log pi_ref), without a gradient through the KL; its
-advantage is R minus the baseline of the algorithm, a file of `methods/`; the loss is -mean(advantage * log
-pi(response)).
+The algorithm, a file of `methods/`, says what is charged to a reward, how rewards become advantages and which loss is
+minimized. Where it says nothing else the reward of a response is R = r - kl_weight * sum_t (log pi_old - log pi_ref),
+without a gradient through the KL, and with REINFORCE the loss is -mean((R - baseline) * log pi(response)).
 
 Departures from the paper, which gives no details:
-1. With several updates a rollout the ratio of whole responses is clipped, arXiv:2402.14740.
+1. With several updates a rollout ratios to the policy that sampled are clipped; whose and how says the algorithm.
 2. A response without a stop token may be charged `missing_stop_penalty`. The metric `reward` is free of this charge and
    of the KL.
 3. With `rollout_dtype` a rounded copy of the policy draws the responses that are learned from. pi_old is still the
@@ -13,7 +13,7 @@ Departures from the paper, which gives no details:
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,25 +28,23 @@ from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
-from pipelines.sampling.rollout import ResponseScorer, Rollout, Sampling
+from pipelines.sampling.rollout import ResponseScorer, Sampling
 from pipelines.sampling.rollout_copy import RolloutCopy
-from pipelines.scoring.raters import Rater, RaterSettings, gold_rater, make_rater, task_of
+from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
 from pipelines.stages.policy_optimization.behaviour import BehaviourScorer, Scorer
 from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION, PolicyOptimization
-from pipelines.stages.policy_optimization.methods.base import Method
-from pipelines.stages.policy_optimization.methods.registry import METHODS
+from pipelines.stages.policy_optimization.drawing import Drawing, Drawn, prompt_batches
+from pipelines.stages.policy_optimization.methods.base import Method, Scored
+from pipelines.stages.policy_optimization.methods.registry import method_of
 from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
 from pipelines.stages.policy_optimization.updates import (
-    count_responses,
     importance,
-    ratio_figures,
     rollout_figures,
     sampling_figures,
     update_batches,
 )
 from pipelines.training.adapters import adapter_figures, attach, save_trained
-from pipelines.training.batch_order import epoch_order
 from pipelines.training.flops import training_flops
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
@@ -59,15 +57,13 @@ class Players:
     """The parts of the loop: who samples, who scores, what is learned, who learns.
 
     Attributes:
-        rollout_copy: what `sampling` draws from, or None where that is the policy itself.
+        rollout_copy: what `drawing` samples from, or None where that is the policy itself.
     """
 
-    prompts: Prompts
-    sampling: Sampling
+    drawing: Drawing
     policy_scorer: Scorer
     reference: ReferencePolicy
     reference_scorer: ResponseScorer
-    rater: Rater
     method: Method
     trainer: Trainer
     rollout_copy: RolloutCopy | None = None
@@ -82,7 +78,8 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
 
     Returns:
         `reward_start` and `reward_end` (mean of the first and last evaluation); where gold is known `gold_start`,
-        `gold_end` and `gold_peak`, the highest; `kl` and `kl_sequence` (exact, at the last evaluation), `steps`,
+        `gold_end` and `gold_peak`, the highest; `kl` and `kl_sequence` (exact, at the last evaluation), `steps` (those
+        that were made) and, where `stop_when` ended it before the last one, why (`stopped`),
         `reward_source`, counts, `ratio_deviation_token` (of the step where it was largest), `adapter_figures`; with
         `rollout_dtype` or a correction `sampling_kl` and `importance_truncated`, means over the steps, and with the
         former itself.
@@ -105,7 +102,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         _sampling(policy, config, context),
         prompts,
         evaluation_rows,
-        players.rater,
+        players.drawing.rater,
         gold_rater(task_of(config.data)) if config.gold == "task" else None,
         ExactKL(policy, reference, config.temperature, _micro_batch_size(config)),
         context.output / "samples.jsonl",
@@ -123,8 +120,7 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         **gold,
         "kl": last["eval_kl"],
         "kl_sequence": last["eval_kl_sequence"],
-        "steps": config.steps,
-        "reward_source": players.rater.source,
+        "reward_source": players.drawing.rater.source,
         "prompts": len(training_rows),
         "eval_prompts": len(evaluation_rows),
         "heldout_seen_before": seen_before,
@@ -142,15 +138,16 @@ def _train(
     """The loop. Returns the figures of each evaluation, and final ones of the steps."""
     context.doing("measuring the policy before it learns")
     evaluations = [evaluation.measure(0)]
-    largest, steps = 0.0, []
+    largest, steps, stopped = 0.0, [], dict[str, str]()
     context.log(0, **evaluations[0], **context.throughput.row(SAMPLING))
     players.method.start(evaluations[0]["eval_reward"])
+    batches = prompt_batches(rows, config.prompts_per_step, context)
     with context.progress(config.steps, "optimizing the policy") as progress:
-        for step, batch in enumerate(_prompt_batches(rows, config, context), start=1):
+        for step in range(1, config.steps + 1):
             if players.rollout_copy is not None:
                 players.rollout_copy.refresh()
-            rollout = players.sampling.sample(players.prompts, batch, config.samples_per_prompt, step)
-            metrics = _update(players, rollout, config)
+            drawn = players.drawing.draw(batches, step)
+            metrics = _update(players, drawn, config)
             steps.append(metrics)
             context.log(step, **metrics, **context.throughput.row(TRAINING), **context.throughput.row(SAMPLING))
             deviation = metrics["ratio_deviation_token"]
@@ -161,11 +158,29 @@ def _train(
                     "different log-probabilities. Set dtype: float32; if it stays, it is a fault and no rounding."
                 )
             largest = max(largest, deviation)
-            if step == config.steps or (config.eval_every and step % config.eval_every == 0):
+            reason = _reason_to_stop(metrics, config) if step < config.steps else None
+            if reason or step == config.steps or (config.eval_every and step % config.eval_every == 0):
                 evaluations.append(evaluation.measure(step))
                 context.log(step, **evaluations[-1], **context.throughput.row(SAMPLING))
-            progress.advance(work=int(rollout.lengths.sum()))
-    return evaluations, {"ratio_deviation_token": largest, **_sampler_figures(steps, config)}
+            progress.advance(work=int(drawn.rollout.lengths.sum()))
+            if reason:
+                context.warn(f"stopped after step {step} of {config.steps}: {reason}")
+                stopped = {"stopped": reason}
+                break
+    return evaluations, {
+        "steps": len(steps),
+        **stopped,
+        "ratio_deviation_token": largest,
+        **_sampler_figures(steps, config),
+    }
+
+
+def _reason_to_stop(metrics: Mapping[str, float], config: PolicyOptimization) -> str | None:
+    """Why a stage ends before its last step; None where it goes on."""
+    limit = config.stop_when
+    if limit is None or metrics["kl_sequence"] <= limit.kl_sequence:
+        return None
+    return f"kl_sequence of the rollout is {metrics['kl_sequence']:.4g}, over stop_when's {limit.kl_sequence:g}"
 
 
 def _sampler_figures(steps: list[dict[str, float]], config: PolicyOptimization) -> dict[str, Any]:
@@ -179,29 +194,31 @@ def _sampler_figures(steps: list[dict[str, float]], config: PolicyOptimization) 
     return means if config.rollout_dtype is None else {"rollout_dtype": config.rollout_dtype, **means}
 
 
-def _update(players: Players, rollout: Rollout, config: PolicyOptimization) -> dict[str, float]:
-    """Score a rollout and learn from it. Returns the step's metrics."""
-    scores = players.rater.score([players.prompts.examples[i] for i in rollout.prompt_index], rollout)
+def _update(players: Players, drawn: Drawn, config: PolicyOptimization) -> dict[str, float]:
+    """Learn from a rollout. Returns the step's metrics."""
+    rollout, scores = drawn.rollout, drawn.scores
     old_log_probs, entropy = players.policy_scorer(rollout)
     with players.reference.computing():
         reference_log_probs, _ = players.reference_scorer(rollout)
     kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
-    charged = scores.total - config.kl_weight * kl - config.missing_stop_penalty * ~rollout.finished
-    groups = (-1, config.samples_per_prompt)
-    advantages = players.method.advantages(charged.reshape(groups))
-    weights, sampler = None, dict[str, float]()
+    scored = Scored(rollout, scores.total, old_log_probs, reference_log_probs, kl)
+    arrays = {"old_log_probs": old_log_probs, **players.method.batch_arrays(scored, config)}
+    sampler = dict[str, float]()
     if config.measures_sampler:
         weights, sampler = importance(rollout, old_log_probs, config.correction, config.importance_limit)
-    updates = []
-    for _ in range(config.inner_updates):
-        batches = list(update_batches(rollout, old_log_probs, advantages, _micro_batch_size(config), weights))
-        updates.append(players.trainer.update(batches))
+        arrays |= {} if weights is None else {"importance_weights": weights}
+    updates = [
+        players.trainer.update(list(update_batches(rollout, arrays, _micro_batch_size(config), drawn.counts)))
+        for _ in range(config.inner_updates)
+    ]
+    rewards = scores.total.reshape(-1, config.samples_per_prompt)
     return {
-        **rollout_figures(rollout, scores.total.reshape(groups), scores.parts, kl, entropy),
+        **rollout_figures(rollout, rewards, scores.parts, kl, entropy),
         **sampling_figures(rollout, old_log_probs, updates[0]),
         **sampler,
         "policy_loss": float(np.mean([metrics["loss"] for metrics in updates])),
         **{name: float(np.mean([metrics.get(name, 0.0) for metrics in updates])) for name in players.method.metrics},
+        **{name: value for name, value in drawn.figures.items() if name in players.method.metrics},
         # Of the first update: the policy has not moved yet, so anything but rounding is a fault.
         **{name: updates[0][name] for name in ("ratio_deviation", "ratio_deviation_token")},
         **{name: updates[-1][name] for name in ("learning_rate", "grad_norm", "num_tokens", "skipped_updates")},
@@ -217,7 +234,7 @@ def _players(
     prompts: Prompts,
 ) -> Players:
     micro_batch_size = _micro_batch_size(config)
-    method = METHODS[config.algorithm]()
+    method = method_of(config.algorithm)
     settings = RaterSettings(
         config.dtype,
         config.quantize_reward_model,
@@ -228,20 +245,24 @@ def _players(
     rollout_copy = None if config.rollout_dtype is None else RolloutCopy(policy, config.rollout_dtype)
     scorer = ResponseScorer(policy, config.temperature, micro_batch_size)
     return Players(
-        prompts=prompts,
-        sampling=_sampling(policy if rollout_copy is None else rollout_copy.model, config, context),
+        drawing=Drawing(
+            _sampling(policy if rollout_copy is None else rollout_copy.model, config, context),
+            prompts,
+            make_rater(config.reward, context, settings),
+            method,
+            config.samples_per_prompt,
+        ),
         policy_scorer=scorer if config.measures_sampler else BehaviourScorer(scorer, compare_every=config.eval_every),
         reference=reference,
         reference_scorer=ResponseScorer(reference.model, config.temperature, micro_batch_size),
-        rater=make_rater(config.reward, context, settings),
         method=method,
         trainer=Trainer(
             policy,
-            method.loss(config.temperature, config.clip_range if config.inner_updates > 1 else None),
+            method.loss(config),
             OptimizerSettings.of(config),
             config.steps * config.inner_updates,
-            count_units=count_responses,
-            summarize=ratio_figures,
+            count_units=method.count_units,
+            summarize=method.figures,
             throughput=context.throughput,
             count_flops=training_flops(policy),
         ),
@@ -275,17 +296,6 @@ def _split_prompts(
         )
     first_rows = {hashes[row].group: int(row) for row in split.heldout[::-1]}
     return split.training, np.sort(np.array(list(first_rows.values()), np.int64)), split.seen_before
-
-
-def _prompt_batches(rows: np.ndarray, config: PolicyOptimization, context: StageContext) -> Iterator[np.ndarray]:
-    """The prompts of each step: epoch after epoch, each in its own order, without a gap."""
-    size, waiting, epoch = config.prompts_per_step, np.zeros(0, np.int64), 0
-    for _ in range(config.steps):
-        while len(waiting) < size:
-            waiting = np.concatenate([waiting, rows[epoch_order(context.seed, context.name, epoch, len(rows))]])
-            epoch += 1
-        yield waiting[:size]
-        waiting = waiting[size:]
 
 
 def _micro_batch_size(config: PolicyOptimization) -> int:

@@ -33,9 +33,8 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
             first update.
 
     Returns:
-        (model, batch) -> (loss (), aux). aux: `clip_ratio` (), responses whose gradient the clip took away; `ratio`
-        (b,), of whole responses to the policy that sampled; `token_deviation` and `farthest_deviation` (b,), sum and
-        maximum of `|ratio - 1|` over its sampled tokens; `tokens` (b,), how many were sampled.
+        (model, batch) -> (loss (), aux). aux: `clip_ratio` (), responses whose gradient the clip took away; what
+        `ratio_arrays` gives.
     """
 
     def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -46,21 +45,35 @@ def policy_loss(temperature: float, clip_range: float | None) -> LossFunction:
             total, log_probs = model.weighted_score(batch, reinforce_weights(advantages, mask, importance), temperature)
         else:
             log_probs = model.score(batch, temperature)
-        clipped, ratio, is_clipped = clipped_sequence_loss(
-            log_probs, old, advantages, mask, clip_range or 1.0, response_count=1, importance_weights=importance
-        )
-        deviation = ops.where(mask, ops.abs(ops.expm1(log_probs - old)), 0)
-        aux = {
-            "ratio": ratio,
-            "token_deviation": ops.sum(deviation, axis=-1),
-            "farthest_deviation": ops.max(deviation, axis=-1),
-            "tokens": ops.sum(ops.cast(mask, "int32"), axis=-1),
-        }
+        aux = ratio_arrays(log_probs, old, mask)
         if clip_range is None:
             return -total, aux
+        clipped, _, is_clipped = clipped_sequence_loss(
+            log_probs, old, advantages, mask, clip_range, response_count=1, importance_weights=importance
+        )
         return clipped, {**aux, "clip_ratio": ops.sum(ops.cast(is_clipped, "float32"))}
 
     return loss_function
+
+
+def ratio_arrays(log_probs: Any, old_log_probs: Any, response_mask: Any) -> dict[str, Any]:
+    """How far the policy has moved on some responses: what `ratio_figures` reads.
+
+    Args:
+        log_probs, old_log_probs: float (b, t), under the policy now and when it sampled. response_mask: bool (b, t).
+
+    Returns:
+        `ratio` (b,), of whole responses to the policy that sampled; `token_deviation` and `farthest_deviation` (b,),
+        sum and maximum of `|ratio - 1|` over its sampled tokens; `tokens` (b,), how many were sampled.
+    """
+    log_ratio = ops.where(response_mask, log_probs - old_log_probs, 0)
+    deviation = ops.abs(ops.expm1(log_ratio))
+    return {
+        "ratio": ops.exp(ops.sum(log_ratio, axis=-1)),
+        "token_deviation": ops.sum(deviation, axis=-1),
+        "farthest_deviation": ops.max(deviation, axis=-1),
+        "tokens": ops.sum(ops.cast(response_mask, "int32"), axis=-1),
+    }
 
 
 def count_responses(batch: Mapping[str, np.ndarray]) -> int:
@@ -136,30 +149,25 @@ def importance(
 
 
 def update_batches(
-    rollout: Rollout,
-    old_log_probs: np.ndarray,
-    advantages: np.ndarray,
-    micro_batch_size: int,
-    importance_weights: np.ndarray | None = None,
-) -> Iterator[Arrays]:
+    rollout: Rollout, arrays: Mapping[str, np.ndarray], micro_batch_size: int, counts: np.ndarray | None = None
+) -> Iterator[dict[str, np.ndarray]]:
     """The micro-batches of one update, all of one shape; rows that fill one up do not count.
 
     Args:
-        rollout: n responses. old_log_probs: float32 (n, r), at sampling time. advantages: float32 (n,).
+        rollout: n responses.
+        arrays: what the loss reads of them: name → float32 (n,) of each response, or (n, r) of each token;
+            `old_log_probs` of each token at sampling time, and what the algorithm's `batch_arrays` adds.
         micro_batch_size: responses of a forward pass, as of `scoring_parts`.
-        importance_weights: float32 (n, r), see `importance`; without them the batches have none.
+        counts: bool (n,), False for responses that bear no loss, as if nothing had been sampled; default none.
     """
-    by_token = {"old_log_probs": old_log_probs}
-    if importance_weights is not None:
-        by_token["importance_weights"] = importance_weights
-    for arrays, rows in scoring_parts(rollout, micro_batch_size):
-        count, targets = arrays["target_ids"].shape
-        for name, values in by_token.items():
-            arrays[name] = np.zeros((count, targets), np.float32)
-            arrays[name][: len(rows)] = values[rows, :targets]
-        arrays["advantages"] = np.zeros(count, np.float32)
-        arrays["advantages"][: len(rows)] = advantages[rows]
-        yield arrays
+    for batch, rows in scoring_parts(rollout, micro_batch_size):
+        count, targets = batch["target_ids"].shape
+        for name, values in arrays.items():
+            batch[name] = np.zeros((count, targets)[: values.ndim], np.float32)
+            batch[name][: len(rows)] = values[rows, :targets] if values.ndim == 2 else values[rows]
+        if counts is not None:
+            batch["response_mask"][: len(rows)] &= counts[rows, None]
+        yield batch
 
 
 def completion_figures(rollout: Rollout) -> dict[str, float]:

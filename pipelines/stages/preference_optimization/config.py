@@ -1,21 +1,21 @@
 """What a preference optimization stage is asked for."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from pipelines.schema.base import Problem, TrainingOptions, Use
-from pipelines.schema.choice import choice, chosen
 from pipelines.schema.data import Data
+from pipelines.schema.named import one_of
 from pipelines.schema.roles import Names, Product
 from pipelines.stages.preference_optimization.losses.base import PairLoss
 from pipelines.stages.preference_optimization.losses.registry import LOSSES
 
 if TYPE_CHECKING:
-    Loss = Any
+    Loss = PairLoss
 else:
-    Loss = choice(LOSSES)
+    Loss = one_of(LOSSES)
 
 
 class PreferenceOptimization(TrainingOptions):
@@ -31,7 +31,7 @@ class PreferenceOptimization(TrainingOptions):
     kind: Literal["preference_optimization"]
     data: Data = Field(description="A preference_collection stage, or a file with chosen and rejected.")
     loss: Loss = Field(
-        next(iter(LOSSES)),
+        next(iter(LOSSES.values()))(),
         description="; ".join(f"{name}: {loss.summary}" for name, loss in LOSSES.items())
         + ". With options {name: dpo, beta: 0.05}.",
     )
@@ -42,11 +42,6 @@ class PreferenceOptimization(TrainingOptions):
     )
     temperature: float = Field(1.0, gt=0, description="Of the log-probabilities; 1 is the model as it is.")
 
-    @property
-    def pair_loss(self) -> PairLoss:
-        """`loss` with its options."""
-        return chosen(self.loss, LOSSES)
-
     def reads(self) -> tuple[Use, ...]:
         """Pairs."""
         return ("preference",)
@@ -54,7 +49,7 @@ class PreferenceOptimization(TrainingOptions):
     def problems(self) -> Iterator[Problem]:
         """A reference that the loss does not look at."""
         yield from super().problems()
-        if self.reference is not None and not self.pair_loss.has_reference:
+        if self.reference is not None and not self.loss.has_reference:
             names = ", ".join(name for name, loss in LOSSES.items() if loss.has_reference)
-            message = f"{self.pair_loss.name} has no reference; expected none, or one of the losses {names}"
+            message = f"{self.loss.name} has no reference; expected none, or one of the losses {names}"
             yield ("reference",), message

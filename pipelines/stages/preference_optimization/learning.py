@@ -34,7 +34,7 @@ def train_policy(
     Returns:
         Figures as of `Trainer.fit`.
     """
-    loss, size = config.pair_loss, micro_batch_size(config)
+    loss, size = config.loss, micro_batch_size(config)
     longest = max(int(part.lengths.max()) for part in (training, heldout) if part is not None)
     rungs = length_rungs(longest, config.max_length)
     # An adapter's dropout has one key a row.

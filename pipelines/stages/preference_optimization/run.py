@@ -68,7 +68,7 @@ def run(config: PreferenceOptimization, context: StageContext) -> dict:
         **figures,
         **adapter_figures(policy),
         **({} if measured is None else _measure(policy, heldout, measured, groups, config, context)),
-        "loss": config.pair_loss.name,
+        "loss": config.loss.name,
         "training_pairs": len(training),
         "heldout_seen_before": split.seen_before,
         "dropped_rows": encoded.dropped,
@@ -80,7 +80,7 @@ def _reference_scorer(
     config: PreferenceOptimization, context: StageContext, policy: GemmaCausalLM
 ) -> AnswerScorer | None:
     """Of the policy before its first update, whose adapter adds nothing yet; or of another model."""
-    if not config.pair_loss.has_reference:
+    if not config.loss.has_reference:
         return None
     if config.reference is None:
         return AnswerScorer(policy, config.temperature)
@@ -92,7 +92,7 @@ def _referenced(
     pairs: Sequence[EncodedPair], scorer: AnswerScorer | None, config: PreferenceOptimization, context: StageContext,
     part: str,
 ) -> Referenced:  # fmt: skip
-    key = (context.seed, context.name, part) if config.pair_loss.has_kl else None
+    key = (context.seed, context.name, part) if config.loss.has_kl else None
     return referenced(pairs, scorer, micro_batch_size(config), config.max_length, key)
 
 
@@ -103,6 +103,6 @@ def _measure(
     scored = AnswerScorer(policy, config.temperature).of_items(data.items, micro_batch_size(config), config.max_length)
     lengths = np.array([(pair.chosen_length, pair.rejected_length) for pair in pairs])
     chosen, rejected = (
-        config.pair_loss.rewards(Answers(scored[:, side], data.log_probs[:, side], lengths[:, side])) for side in (0, 1)
+        config.loss.rewards(Answers(scored[:, side], data.log_probs[:, side], lengths[:, side])) for side in (0, 1)
     )
     return figures_of_pairs(chosen, rejected, pairs, groups, generator(context.seed, context.name, "calibration"))

@@ -130,10 +130,11 @@ def test_a_policy_update(backbone, rollout, monkeypatch):
     model = GemmaCausalLM(backbone)
     advantages = RANDOM.normal(size=SIZE).astype(np.float32)
     old = np.where(rollout.response_mask, RANDOM.normal(-4.5, 0.1, size=rollout.response_mask.shape), 0)
-    packed = list(update_batches(rollout, old.astype(np.float32), advantages, 18))
+    arrays = {"old_log_probs": old.astype(np.float32), "advantages": advantages}
+    packed = list(update_batches(rollout, arrays, 18))
     with monkeypatch.context() as patch:
         one_a_row(patch)
-        plain = list(update_batches(rollout, old.astype(np.float32), advantages, 18))
+        plain = list(update_batches(rollout, arrays, 18))
     assert sum(map(count_responses, packed)) == sum(map(count_responses, plain)) == SIZE
     tokens = sum(map(len, rollout.sequences()))
     (ratios, aux), (other_ratios, other_aux) = hold_equal(model, policy_loss(0.7, 0.2), plain, packed, tokens)

@@ -24,6 +24,7 @@ from pipelines.scoring.raters import (
 )
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.policy_optimization import run as policy_optimization
+from pipelines.stages.policy_optimization.drawing import Drawn
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
 from pipelines.stages.policy_optimization.updates import (
@@ -173,17 +174,16 @@ def test_the_kl_and_the_missing_stop_are_charged_to_the_reward(monkeypatch):
     )
     rollout = rollout_of([[2, 90]] * 2, [[50, 1], [51, 52]], [True, False], ["", ""], [0, 0])
     players = policy_optimization.Players(
-        prompts=prompts_of([[2, 90]]),
-        sampling=None,
+        drawing=None,
         policy_scorer=lambda rollout: (np.float32([[-1, -2], [-3, -4]]), np.ones((2, 2))),
         reference=ReferencePolicy(None),
         reference_scorer=lambda rollout: (np.float32([[-2, -2], [-3, -6]]), None),
-        rater=FixedRater([5, 7]),
         method=method,
         trainer=IdleTrainer(),
     )
     settings = config(samples_per_prompt=2, kl_weight=0.5, missing_stop_penalty=0.25)
-    metrics = policy_optimization._update(players, rollout, settings)
+    drawn = Drawn(rollout, FixedRater([5, 7]).score([], rollout), np.ones(2, bool), {})
+    metrics = policy_optimization._update(players, drawn, settings)
     assert seen[0].tolist() == [[5 - 0.5 * 1, 7 - 0.5 * 2 - 0.25]]
     assert (metrics["reward"], metrics["kl_sequence"], metrics["kl"]) == (6.0, 1.5, 0.75)
 
@@ -193,16 +193,15 @@ def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monke
     evaluation = type("Evaluation", (), {"measure": lambda self, step: {"eval_reward": 0.0}})()
     players = SimpleNamespace(
         method=METHODS["rloo"](),
-        prompts=None,
         rollout_copy=None,
-        sampling=SimpleNamespace(sample=lambda *arguments: rollout),
+        drawing=SimpleNamespace(draw=lambda *arguments: SimpleNamespace(rollout=rollout)),
     )
     rollout = rollout_of([[2]], [[5]], [True], [""])
     monkeypatch.setattr(policy_optimization, "_update", lambda *arguments: {"ratio_deviation_token": next(deviations)})
     context = make_context(tmp_path, "policy", inputs={})
     context.quiet = False
     _, found = policy_optimization._train(players, evaluation, np.arange(4), config(steps=4), context)
-    assert found == {"ratio_deviation_token": 0.04}
+    assert found == {"steps": 4, "ratio_deviation_token": 0.04}
     (warning,) = context.warnings
     assert warning.startswith("step 2: ") and "0.031 from 1 in the mean, over 0.02" in warning
     assert "dtype: float32" in warning and capsys.readouterr().err.count(f"policy: {warning}") == 1
@@ -212,7 +211,7 @@ def test_a_row_that_fills_a_micro_batch_up_counts_nothing_and_holds_one_token():
     """One, since attention over no key at all is 0/0."""
     rollout = rollout_of([[2, 90], [2, 91, 92], [2, 93]], [[50, 1], [51], [52, 53]], [True, False, False], [""] * 3)
     old, advantages = np.float32([[-1, -2], [-3, 0], [-4, -5]]), np.float32([1, 2, 3])
-    first, last = update_batches(rollout, old, advantages, 2)
+    first, last = update_batches(rollout, {"old_log_probs": old, "advantages": advantages}, 2)
     assert first["token_ids"].tolist() == [[2, 90, 50, 1, 0], [2, 91, 92, 51, 0]]
     assert first["response_mask"].tolist() == [[True, True], [True, False]] and first["advantages"].tolist() == [1, 2]
     assert last["old_log_probs"][0].tolist() == [-4, -5] and last["advantages"].tolist() == [3, 0]

@@ -1,6 +1,7 @@
 """One policy optimization stage at temperature 0.7 with two updates a rollout, prompts and responses of many lengths:
 what it sampled, charged, learned and measured, against the papers' equations in plain numpy."""
 
+import itertools
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from stage_fixture import make_context, read_jsonl, stage_config
 from gemma_keras import GemmaCausalLM
 from gemma_keras.random import uniforms
 from gemma_keras.text.chat import encode_prompt
-from pipelines.stages.policy_optimization.run import _prompt_batches
+from pipelines.stages.policy_optimization.drawing import prompt_batches
 from pipelines.tasks import task
 
 TEMPERATURE, CLIP_RANGE, KL_WEIGHT, PENALTY, K = 0.7, 0.5, 0.05, 0.25, 4
@@ -98,12 +99,8 @@ def test_what_is_evaluated_is_never_trained_on_and_an_epoch_has_its_own_order(st
 
 
 def test_epochs_are_permutations_without_a_gap_each_its_own(stage):
-    config = stage_config(
-        "policy_optimization",
-        **{"from": "sft", "reward": "exact_answer", **OPTIONS, "steps": 13, "prompts_per_step": 5},
-    )
     rows = np.array([3, 5, 8, 9, 12, 13, 20])
-    batches = list(_prompt_batches(rows, config, stage.context))
+    batches = list(itertools.islice(prompt_batches(rows, 5, stage.context), 13))
     assert [len(batch) for batch in batches] == [5] * 13
     epochs = [np.concatenate(batches)[start : start + 7].tolist() for start in range(0, 63, 7)]
     assert all(sorted(epoch) == rows.tolist() for epoch in epochs)

@@ -29,11 +29,11 @@ def load(tmp_path):
 
 
 def test_a_name_has_the_defaults_and_options_are_its_own(load):
-    assert load("simpo").workflow.stages["dpo"].pair_loss.gamma == 1.0
-    chosen = load("{name: simpo, gamma: 0.5}").workflow.stages["dpo"].pair_loss
+    assert load("simpo").workflow.stages["dpo"].loss.gamma == 1.0
+    chosen = load("{name: simpo, gamma: 0.5}").workflow.stages["dpo"].loss
     assert (chosen.name, chosen.gamma, chosen.beta) == ("simpo", 0.5, 2.0)
-    assert load("dpo", "stages.dpo.loss={name: ipo, beta: 0.3}").workflow.stages["dpo"].pair_loss.beta == 0.3
-    assert load("{name: dpo}", "stages.dpo.loss.beta=0.2").workflow.stages["dpo"].pair_loss.beta == 0.2
+    assert load("dpo", "stages.dpo.loss={name: ipo, beta: 0.3}").workflow.stages["dpo"].loss.beta == 0.3
+    assert load("{name: dpo}", "stages.dpo.loss.beta=0.2").workflow.stages["dpo"].loss.beta == 0.2
 
 
 @pytest.mark.parametrize(

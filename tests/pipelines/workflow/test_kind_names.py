@@ -23,7 +23,7 @@ POLICY = "Here that is `kind: policy_optimization`"
         ("rl", f"{POLICY}."),
         ("rloo", f"{POLICY} with `algorithm: rloo`."),
         ("reinforce", f"{POLICY} with `algorithm: reinforce`."),
-        ("grpo", f"{POLICY} with `algorithm: {' or '.join(METHODS)}`, as there is no grpo yet."),
+        ("grpo", f"{POLICY} with `algorithm: grpo`."),
         ("ppo", f"{POLICY} with `algorithm: {' or '.join(METHODS)}`, as there is no ppo yet."),
         ("dpo", "Here that is `kind: preference_optimization` with `loss: dpo`."),
         ("KTO", "Here that is `kind: preference_optimization` with `loss: kto`."),

@@ -8,6 +8,7 @@ import pytest
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.schema.data import FileData
 from pipelines.stages import registry
+from pipelines.stages.policy_optimization.methods.registry import OPTIONS
 from pipelines.stages.registry import KINDS
 from pipelines.workflow import loading as workflow
 from pipelines.workflow import yaml_reader
@@ -92,6 +93,29 @@ def test_overrides(load):
     assert loaded.workflow.stages["evaluation"].compare == ["policy", "sft"]
 
 
+def test_an_algorithm_is_a_name_or_a_mapping_with_it(load):
+    """And is written back as the name where it has no options."""
+    written = [
+        load(GSM8K.replace("reward: reward\n", f"reward: reward\n    algorithm: {text}\n"), *overrides)
+        for text, overrides in (
+            ("reinforce", ()),
+            ("{name: reinforce}", ()),
+            ("rloo", ("stages.policy.algorithm.name=reinforce",)),
+            ("rloo", ("stages.policy.algorithm={name: reinforce}",)),
+        )
+    ]
+    assert [one.workflow.stages["policy"].algorithm.name for one in written] == ["reinforce"] * 4
+    assert [one.as_data()["stages"]["policy"]["algorithm"] for one in written] == ["reinforce"] * 4
+    assert load().as_data()["stages"]["policy"]["algorithm"] == "rloo"
+    text = GSM8K.replace("reward: reward\n", "reward: reward\n    algorithm: grpo\n")
+    loaded = load(text, "stages.policy.algorithm.ratio=sequence")
+    assert loaded.where(("stages", "policy", "algorithm", "ratio")) == "--set stages.policy.algorithm.ratio=sequence"
+    assert loaded.as_data()["stages"]["policy"]["algorithm"] == {
+        "name": "grpo", "standard_deviation": True, "aggregation": "tokens", "ratio": "sequence", "kl_in": "reward",
+        "drop_equal_groups": False, "redraws": 0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -100,6 +124,8 @@ def test_overrides(load):
         ("stages.sft.epochs=no", "`stages.sft.epochs`: expected a number, got the text 'no'"),
         ("stages.sft.learning_rate.x=1", "`stages.sft.learning_rate` is 2e-05, it has no key 'x'"),
         ("stages.evaluation.compare.7=sft", "is a list of 2; expected an index from 0, got '7'"),
+        ("stages.policy.algorithm.decay=0.9", "unknown key 'decay'. Known here: name"),
+        ("stages.policy.reward.x=1", "`stages.policy.reward` is the text 'reward', it has no key 'x'"),
         ("seed", "expected key=value"),
         ("seed=[1", "no valid YAML"),
         ("seed=!!python/name:os.system", "plain data"),
@@ -147,9 +173,29 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
         ("rater: exact_answer", "rater: gold", "13:12", "the gold reward scores the built-in task only"),
         ("rater: exact_answer", "rater: reward_model:reward", "13:12", "stage 'reward' comes later"),
         ("answer: answer}\n    rater", "text: answer}\n    rater", "13:12", "exact_answer needs the known answers"),
-        ("reward: reward", "reward: reward\n    algorithm: grpo", "22:16",
-         "'grpo' is not available in this version; use rloo"),
-        ("reward: reward", "reward: reward\n    algorithm: rlo", "22:16", "got the text 'rlo'. Did you mean 'rloo'?"),
+        ("reward: reward", "reward: reward\n    algorithm: ppo", "22:16",
+         "'ppo' is not available in this version; use rloo"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, aggregate: tokens}", "22:29",
+         "unknown key 'aggregate'. Did you mean 'aggregation'? Known here: name, standard_deviation, aggregation,"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, ratio: tokens}", "22:36",
+         "`stages.policy.algorithm.ratio`: expected token or sequence, got the text 'tokens'. Did you mean 'token'?"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, redraws: 2}", "22:38",
+         "2, but no prompt is dropped; expected drop_equal_groups: true beside it, or 0"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: grpo, overlong_penalty: 65}", "22:47",
+         "65 is over max_new_tokens 64; expected at most that"),
+        ("reward: reward", "reward: reward\n    algorithm: grpo\n    samples_per_prompt: 1", "23:25",
+         "grpo compares the samples of a prompt; expected at least 2"),
+        ("reward: reward", "reward: reward\n    algorithm: rlo", "22:16",
+         "`stages.policy.algorithm`: expected rloo or reinforce or grpo, got the text 'rlo'. Did you mean 'rloo'?"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: rlo}", "22:23",
+         "algorithm.name`: expected rloo or reinforce or grpo, got the text 'rlo'. Did you mean 'rloo'?"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: ppo}", "22:23",
+         "'ppo' is not available in this version; use rloo"),
+        ("reward: reward", "reward: reward\n    algorithm: {nme: rloo}", "22:5",
+         "missing key 'name'; expected one of rloo, reinforce, grpo"),
+        ("reward: reward", "reward: reward\n    algorithm: {name: rloo, decay: 0.9}", "22:29",
+         "unknown key 'decay'. Known here: name"),
+        ("reward: reward", "reward: reward\n    algorithm: 4", "22:16", "expected rloo or reinforce or grpo, got 4"),
         ("reward: reward", "reward: reward\n    samples_per_prompt: 1", "22:25", "expected at least 2"),
         ("reward: reward", "reward: [{reward: reward}, {reward: nope, weight: 2}]", "21:41", "'nope' is neither"),
         ("reward: reward\n", "reward: []\n", "21:13", "at least 1 item"),
@@ -159,6 +205,10 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
          "0.1 in policy optimization; expected 0"),
         ("reward: reward\n", "reward: reward\n    rollout_dtype: int8\n    lora: {quantize: int4}\n", "22:20",
          "int8 beside lora.quantize int4: a copy would hold the kernels twice"),
+        ("reward: reward\n", "reward: reward\n    stop_when: {kl: 10}\n", "22:17",
+         "unknown key 'kl'. Known here: kl_sequence"),
+        ("reward: reward\n", "reward: reward\n    stop_when: {kl_sequence: 0}\n", "22:30",
+         "expected greater than 0, got 0"),
         ("reward: reward\n", "reward: reward\n    rollout_dtype: int4\n", "22:20", "expected bfloat16 or int8"),
         ("reward: reward\n", "reward: reward\n    importance_limit: 0.5\n", "22:23",
          "expected greater than or equal to 1"),
@@ -309,3 +359,8 @@ def test_the_registry_lists_the_folders_and_every_field_is_described():
     for kind, config in KINDS.items():
         undescribed = [name for name, field in config.model_fields.items() if name != "kind" and not field.description]
         assert not undescribed, (kind, undescribed)
+
+
+def test_every_option_of_an_algorithm_is_described():
+    fields = [(name, key, field) for name, one in OPTIONS.items() for key, field in one.model_fields.items()]
+    assert fields and [(name, key) for name, key, field in fields if not field.description] == []

@@ -3,11 +3,13 @@
 import importlib
 
 from pipelines.host.registry import class_in
+from pipelines.schema.named import Named, named
 from pipelines.stages.policy_optimization.methods.base import Method
 
 FILES = (
     "rloo",
     "reinforce",
+    "grpo",
 )
 
 
@@ -19,3 +21,14 @@ METHODS: dict[str, type[Method]] = {
     for name in FILES
 }
 """Name in the workflow → algorithm; the first is the default."""
+
+OPTIONS: dict[str, type[Named]] = {name: named(name, method.Options) for name, method in METHODS.items()}
+"""Name in the workflow → what the algorithm alone is asked for."""
+
+NOT_YET = [name for name in ("grpo", "ppo") if name not in METHODS]
+"""Algorithms that others have and people ask for."""
+
+
+def method_of(options: Named) -> Method:
+    """The algorithm that a workflow asks for, with its options."""
+    return METHODS[options.name](options)

@@ -6,9 +6,14 @@ of `rloo`.
 Source: Williams 1992.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pipelines.stages.policy_optimization.methods.base import LossFunction, Method
+
+if TYPE_CHECKING:
+    from pipelines.stages.policy_optimization.config import PolicyOptimization
 
 
 class RunningMean(Method):
@@ -38,8 +43,8 @@ class RunningMean(Method):
         self.baseline = float(baseline)
         return found.reshape(-1)
 
-    def loss(self, temperature: float, clip_range: float | None) -> LossFunction:
+    def loss(self, config: "PolicyOptimization") -> LossFunction:
         """See `Method.loss`."""
         from pipelines.stages.policy_optimization.updates import policy_loss
 
-        return policy_loss(temperature, clip_range)
+        return policy_loss(config.temperature, config.trusted_range)

@@ -6,9 +6,14 @@ ratio of whole responses is clipped.
 Source: Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pipelines.stages.policy_optimization.methods.base import LossFunction, Method, Needs
+
+if TYPE_CHECKING:
+    from pipelines.stages.policy_optimization.config import PolicyOptimization
 
 
 class LeaveOneOut(Method):
@@ -27,8 +32,8 @@ class LeaveOneOut(Method):
 
         return on_device(leave_one_out, rewards).reshape(-1)
 
-    def loss(self, temperature: float, clip_range: float | None) -> LossFunction:
+    def loss(self, config: "PolicyOptimization") -> LossFunction:
         """See `Method.loss`."""
         from pipelines.stages.policy_optimization.updates import policy_loss
 
-        return policy_loss(temperature, clip_range)
+        return policy_loss(config.temperature, config.trusted_range)

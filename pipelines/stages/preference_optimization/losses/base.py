@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from pipelines.schema.base import Settings
+from pipelines.schema.named import Named
 
 METRICS = {
     "rewards/chosen": "what the policy says that a chosen answer is worth",
@@ -55,7 +55,7 @@ class Answers:
         return self.log_probs / self.lengths
 
 
-class PairLoss(Settings, abc.ABC):
+class PairLoss(Named, abc.ABC):
     """A loss with its options. Abstract; the files beside this one are final.
 
     Attributes:
@@ -72,7 +72,6 @@ class PairLoss(Settings, abc.ABC):
     has_kl: ClassVar[bool] = False
     metrics: ClassVar[Mapping[str, str]] = METRICS
 
-    name: str
     beta: float = Field(0.1, gt=0, description="Weight of the log-ratios; the smaller, the farther a policy may go.")
     nll_weight: float = Field(0.0, ge=0, description="Weight of the chosen answers' mean loss a token, added to it.")
 

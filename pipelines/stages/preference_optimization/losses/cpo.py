@@ -18,7 +18,7 @@ class CPO(PairLoss):
     summary = "dpo with a uniform reference plus tuning on the chosen answers"
     has_reference: ClassVar[bool] = False
 
-    name: Literal["cpo"]
+    name: Literal["cpo"] = "cpo"
     beta: float = Field(0.1, gt=0, description="Weight of the log-probabilities.")
     nll_weight: float = Field(1.0, ge=0, description="Weight of the chosen answers' mean loss a token.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="How likely a preference is taken to be wrong.")

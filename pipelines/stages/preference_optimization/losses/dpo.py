@@ -17,7 +17,7 @@ class DPO(PairLoss):
 
     summary = "log-ratios as the rewards of a Bradley-Terry model"
 
-    name: Literal["dpo"]
+    name: Literal["dpo"] = "dpo"
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="How likely a preference is taken to be wrong.")
     length_normalized: bool = Field(False, description="Log-ratios a token, so that length alone earns nothing.")
 

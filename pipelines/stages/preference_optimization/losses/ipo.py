@@ -15,7 +15,7 @@ class IPO(PairLoss):
 
     summary = "log-ratios a token, moved apart by 1 / (2 beta) and no farther"
 
-    name: Literal["ipo"]
+    name: Literal["ipo"] = "ipo"
 
     def of_pairs(self, chosen: Answers, rejected: Answers, kl: Any) -> Any:
         """See `PairLoss.of_pairs`."""

@@ -21,7 +21,7 @@ class KTO(PairLoss):
     has_kl: ClassVar[bool] = True
     metrics: ClassVar[Mapping[str, str]] = {**METRICS, "kl": "mean log-ratio of the mismatched answers, at least 0"}
 
-    name: Literal["kto"]
+    name: Literal["kto"] = "kto"
     desirable_weight: float = Field(1.0, ge=0, description="Weight of the chosen answers.")
     undesirable_weight: float = Field(1.0, ge=0, description="Weight of the rejected answers.")
 

@@ -18,7 +18,7 @@ class ORPO(PairLoss):
     summary = "tuning on the chosen answers plus the odds ratio of the two, without a reference"
     has_reference: ClassVar[bool] = False
 
-    name: Literal["orpo"]
+    name: Literal["orpo"] = "orpo"
     beta: float = Field(0.1, gt=0, description="Weight of the odds ratio's loss.")
     nll_weight: float = Field(1.0, ge=0, description="Weight of the chosen answers' mean loss a token.")
 

@@ -17,7 +17,7 @@ class RobustDPO(PairLoss):
 
     summary = "dpo, unbiased where a known share of the preferences is wrong"
 
-    name: Literal["robust"]
+    name: Literal["robust"] = "robust"
     label_noise: float = Field(0.1, ge=0, lt=0.5, description="Share of the preferences that are wrong.")
 
     def of_pairs(self, chosen: Answers, rejected: Answers, kl: Any) -> Any:

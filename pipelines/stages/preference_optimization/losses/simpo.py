@@ -18,7 +18,7 @@ class SimPO(PairLoss):
     summary = "log-probabilities a token with a margin, without a reference"
     has_reference: ClassVar[bool] = False
 
-    name: Literal["simpo"]
+    name: Literal["simpo"] = "simpo"
     beta: float = Field(2.0, gt=0, description="Weight of the log-probabilities.")
     gamma: float = Field(1.0, ge=0, description="How much higher the reward of the chosen answer is to be.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="How likely a preference is taken to be wrong.")
