@@ -207,10 +207,10 @@ def _update(players: Players, drawn: Drawn, config: PolicyOptimization) -> dict[
     if config.measures_sampler:
         weights, sampler = importance(rollout, old_log_probs, config.correction, config.importance_limit)
         arrays |= {} if weights is None else {"importance_weights": weights}
-    updates = [
-        players.trainer.update(list(update_batches(rollout, arrays, _micro_batch_size(config), drawn.counts)))
-        for _ in range(config.inner_updates)
-    ]
+    updates = []
+    for _ in range(config.inner_updates):
+        batches = list(update_batches(rollout, arrays, _micro_batch_size(config), drawn.counts))
+        updates.append({**players.trainer.update(batches), **players.method.learn(batches)})
     rewards = scores.total.reshape(-1, config.samples_per_prompt)
     return {
         **rollout_figures(rollout, rewards, scores.parts, kl, entropy),
@@ -235,6 +235,7 @@ def _players(
 ) -> Players:
     micro_batch_size = _micro_batch_size(config)
     method = method_of(config.algorithm)
+    method.set_up(config, context, micro_batch_size)
     settings = RaterSettings(
         config.dtype,
         config.quantize_reward_model,

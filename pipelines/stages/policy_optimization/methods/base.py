@@ -5,12 +5,13 @@ where it computes with them: that is what keeps `config.py`, which reads `needs`
 
 What an algorithm must say is `advantages` and `loss`. Where it differs in more, it says that too: what is charged to
 the reward (`returns`), which prompts are learned from (`counts`), what the loss reads beside the advantages
-(`batch_arrays`), what the loss is a sum over (`count_units`), and what is logged of it (`figures`).
+(`batch_arrays`), what the loss is a sum over (`count_units`), what is logged of it (`figures`), and what it trains
+beside the policy (`set_up`, `learn`).
 """
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipelines.schema.named import Named
 
 if TYPE_CHECKING:
     from pipelines.sampling.rollout import Rollout
+    from pipelines.stages.context import StageContext
     from pipelines.stages.policy_optimization.config import PolicyOptimization
 
 LossFunction = Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
@@ -68,6 +70,7 @@ class Method(abc.ABC):
         page: what documents it, from the root of the repository: its formula, papers and figures.
         Options: the options, read from `algorithm: {name: NAME, ...}`.
         needs: what a workflow must give it.
+        trains_values: whether a model as large as the policy is trained beside it.
         metrics: name → meaning of what it logs beside the figures of every rollout; 0 where a step has no such figure.
     """
 
@@ -76,6 +79,7 @@ class Method(abc.ABC):
     page: ClassVar[str]
     Options: ClassVar[type[Named]] = Named
     needs: ClassVar[Needs] = Needs()
+    trains_values: ClassVar[bool] = False
     metrics: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, options: Named | None = None) -> None:
@@ -94,6 +98,15 @@ class Method(abc.ABC):
                 f"{cls.name} cannot learn from a rollout more often; expected at most {most}, or another algorithm"
             )
             yield ("inner_updates",), message
+
+    def set_up(  # noqa: B027  most algorithms train the policy alone
+        self, config: "PolicyOptimization", context: "StageContext", micro_batch_size: int
+    ) -> None:
+        """Called once, before anything else, for what an algorithm trains beside the policy.
+
+        Args:
+            micro_batch_size: responses of a forward pass.
+        """
 
     def start(self, first_reward: float) -> None:  # noqa: B027  most algorithms have nothing to start
         """Called once, before the first rollout.
@@ -133,9 +146,9 @@ class Method(abc.ABC):
         charged = scored.rewards - config.kl_weight * scored.kl if self.charges_kl else scored.rewards
         return charged - config.missing_stop_penalty * ~scored.rollout.finished
 
-    @abc.abstractmethod
     def advantages(self, rewards: np.ndarray) -> np.ndarray:
-        """How much better each response was than what it is compared with.
+        """How much better each response was than what it is compared with; an algorithm without a number a response
+        makes its `batch_arrays` itself.
 
         Args:
             rewards: float (p, k), the `returns` of the k responses to each of p prompts.
@@ -143,6 +156,7 @@ class Method(abc.ABC):
         Returns:
             float32 (p * k,).
         """
+        raise NotImplementedError(f"{self.name} has neither `advantages` nor `batch_arrays`")
 
     def batch_arrays(self, scored: Scored, config: "PolicyOptimization") -> dict[str, np.ndarray]:
         """What the loss reads of a micro-batch beside its tokens, `old_log_probs` and `importance_weights`.
@@ -167,6 +181,14 @@ class Method(abc.ABC):
         from pipelines.stages.policy_optimization.updates import count_responses
 
         return count_responses(batch)
+
+    def learn(self, batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+        """Called after each update of the policy, with its micro-batches, for what is trained beside it.
+
+        Returns:
+            Some of `metrics`; here none.
+        """
+        return {}
 
     def figures(self, arrays: dict[str, np.ndarray]) -> dict[str, float]:
         """What an update logs of the loss' aux, beside its scalars.

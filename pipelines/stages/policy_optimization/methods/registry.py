@@ -10,6 +10,7 @@ FILES = (
     "rloo",
     "reinforce",
     "grpo",
+    "ppo",
 )
 
 
