@@ -74,7 +74,7 @@ def value_learner(
     source = _reward_model(config)
     model = GemmaRewardModel.from_preset(context.model_source(source or config.from_), dtype=config.dtype)
     if source is None:
-        model.score.kernel.assign(ops.zeros_like(model.score.kernel))
+        model.score.kernel.assign(np.zeros(model.score.kernel.shape, np.float32))
     attach(model, config, context.seed)
     settings = OptimizerSettings.of(config)
     if learning_rate is not None:

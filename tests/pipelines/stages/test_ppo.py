@@ -57,8 +57,9 @@ def test_a_value_is_the_normalized_score_of_what_stands_before_the_token(tmp_pat
     model = GemmaRewardModel.from_preset(inputs["reward"] / "model")
     for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         for place in range(len(response)):
-            ids = np.array([prompt + response[:place]])
-            raw = model({"token_ids": ids, "padding_mask": np.ones(ids.shape, bool)})
+            ids = prompt + response[:place]
+            is_token = np.arange(8)[None] < len(ids)
+            raw = model({"token_ids": np.array([ids + [0] * (8 - len(ids))]), "padding_mask": is_token})
             score = (float(ops.convert_to_numpy(raw)[0]) - 0.4) / 2.0
             assert found[row, place] == pytest.approx(score, abs=1e-5)
         assert not found[row, len(response) :].any()
