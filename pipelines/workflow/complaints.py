@@ -50,7 +50,7 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
         return _no_function(path, received)
     if kind == "literal_error":
         known = [name.strip("' ") for name in context["expected"].replace(" or ", ", ").split(", ")]
-        return path, False, _literal(path, fields, received, known)
+        return path, False, _literal(path, received, known)
     if kind in _TYPES:
         hint = "; remove the quotes" if kind in ("float_type", "int_type") and _is_number(received) else ""
         return path, False, f"`{_dotted(path)}`: expected {_TYPES[kind]}, got {describe(received)}{hint}"
@@ -93,13 +93,10 @@ def _name(path: KeyPath, fields: list[FieldInfo], received: Any, tag: Any) -> Co
         return path, True, f"missing key {NAME!r}; expected one of {', '.join(known)}"
     place = (*path, NAME) if isinstance(received, dict) else path
     named = received[NAME] if isinstance(received, dict) else received
-    return place, False, _literal(place, fields, named, known)
+    return place, False, _literal(place, named, known)
 
 
-def _literal(path: KeyPath, fields: list[FieldInfo], received: Any, known: list[str]) -> str:
-    extras = [field.json_schema_extra for field in fields if isinstance(field.json_schema_extra, dict)]
-    if any(received in extra.get("not_yet", ()) for extra in extras):  # type: ignore[operator]
-        return f"`{_dotted(path)}`: {received!r} is not available in this version; use {' or '.join(known)}"
+def _literal(path: KeyPath, received: Any, known: list[str]) -> str:
     hint = did_you_mean(str(received), known)
     return f"`{_dotted(path)}`: expected {' or '.join(known)}, got {describe(received)}.{hint}"
 

@@ -18,7 +18,7 @@ MODELINE = f"# yaml-language-server: $schema={FILE}"
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _MADE_BY = "made by `gemma-keras schema`; not to be edited"
 # Of OpenAPI, of our own complaints, and pydantic's spellings of the keys themselves: nothing that an editor needs.
-_NOISE = ("discriminator", "not_yet", "title")
+_NOISE = ("discriminator", "title")
 
 
 @functools.cache

@@ -46,7 +46,7 @@ def test_one_file_one_page_and_one_line(recipe):
         ("inner_updates: 2", "inner_updates: 5", "13:20",
          "group_mean cannot learn from a rollout more often; expected at most 4"),
         ("{name: group_mean, unbiased: true}", "group_men", "9:16",
-         "expected rloo or reinforce or group_mean or grpo, got the text 'group_men'. Did you mean 'group_mean'?"),
+         "or reinforce or group_mean or grpo or ppo, got the text 'group_men'. Did you mean 'group_mean'?"),
         ("unbiased: true", "unbiasd: true", "9:35",
          "unknown key 'unbiasd'. Did you mean 'unbiased'? Known here: name, unbiased"),
         ("unbiased: true", "unbiased: 2", "9:45", "`stages.policy.algorithm.unbiased`: expected true or false, got 2"),

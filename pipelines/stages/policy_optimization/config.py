@@ -11,7 +11,7 @@ from pipelines.schema.functions import RewardName, ScoringFunction, named_or_fun
 from pipelines.schema.named import Named, one_of
 from pipelines.schema.roles import FUNCTION_PREFIX, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
-from pipelines.stages.policy_optimization.methods.registry import METHODS, NOT_YET, OPTIONS
+from pipelines.stages.policy_optimization.methods.registry import METHODS, OPTIONS
 
 MOST_TOKEN_DEVIATION = 0.02
 """How far from 1 the ratio of a token may lie, in the mean, before anything was learned from its rollout. Over a
@@ -61,7 +61,6 @@ class PolicyOptimization(OptimizerOptions):
     elsewhere = {
         **dict.fromkeys(("rl", "rlhf", "rlvr"), ""),
         **{name: f"`algorithm: {name}`" for name in METHODS},
-        **{name: f"`algorithm: {' or '.join(METHODS)}`, as there is no {name} yet" for name in NOT_YET},
     }
 
     kind: Literal["policy_optimization"]
@@ -76,7 +75,6 @@ class PolicyOptimization(OptimizerOptions):
         next(iter(OPTIONS.values()))(),
         description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items())
         + ". With options: {name: ...}.",
-        json_schema_extra={"not_yet": list(NOT_YET)},
     )
     kl_weight: float = Field(0.05, ge=0, description="Weight of the KL to the starting model.")
     steps: int = Field(100, ge=1, description="Rollout steps.")

@@ -13,7 +13,7 @@ from keras import ops
 
 from gemma_keras import GemmaRewardModel, backends
 from pipelines.algorithms.value_learning import clipped_value_losses
-from pipelines.sampling.parts import Arrays, scoring_parts
+from pipelines.sampling.parts import scoring_parts
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.roles import references_of
 from pipelines.stages.context import StageContext
@@ -115,6 +115,6 @@ def value_loss(clip_range: float | None) -> Any:
     return loss_function
 
 
-def count_tokens(batch: Arrays) -> int:
+def count_tokens(batch: Batch) -> int:
     """Sampled tokens of a micro-batch that count."""
     return int(batch["response_mask"].sum())

@@ -87,6 +87,13 @@ def test_a_copy_for_rollouts_stands_beside_the_policy(planned):
         assert found["policy"].peak.frozen == 2 * FLOAT + taken
 
 
+def test_a_model_of_values_stands_beside_the_policy_with_its_moments(planned):
+    plain, valued = (
+        planned("gemma3_270m", f"stages.policy.algorithm={name}")["policy"].peak for name in ("rloo", "ppo")
+    )
+    assert valued.frozen == plain.frozen + 3 * FLOAT and valued.moments == plain.moments
+
+
 def test_sizes_of_a_folder(planned, tmp_path):
     sizes = {
         "model_type": "gemma", "vocab_size": 100, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2,

@@ -36,8 +36,3 @@ def test_an_algorithm_is_called_like_its_file_and_has_a_page_that_explains_its_m
     page = (repository / method.page).read_text()
     explained = page + (repository / "docs/algorithms/rloo.md").read_text() if "(rloo.md)" in page else page
     assert all(metric in explained for metric in method.metrics)
-
-
-def test_an_algorithm_that_is_there_is_not_said_to_be_missing():
-    extra = registry.KINDS["policy_optimization"].model_fields["algorithm"].json_schema_extra
-    assert not set(extra["not_yet"]) & set(METHODS)

@@ -4,7 +4,6 @@ import pytest
 
 from pipelines.host.errors import ConfigError
 from pipelines.stages import registry
-from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.workflow import loading
 
 pytestmark = pytest.mark.no_backend
@@ -24,7 +23,7 @@ POLICY = "Here that is `kind: policy_optimization`"
         ("rloo", f"{POLICY} with `algorithm: rloo`."),
         ("reinforce", f"{POLICY} with `algorithm: reinforce`."),
         ("grpo", f"{POLICY} with `algorithm: grpo`."),
-        ("ppo", f"{POLICY} with `algorithm: {' or '.join(METHODS)}`, as there is no ppo yet."),
+        ("ppo", f"{POLICY} with `algorithm: ppo`."),
         ("dpo", "Here that is `kind: preference_optimization` with `loss: dpo`."),
         ("KTO", "Here that is `kind: preference_optimization` with `loss: kto`."),
         ("eval", "Here that is `kind: evaluation`."),
@@ -45,8 +44,3 @@ def test_the_hint_and_the_refusal(tmp_path, name, hint):
 def test_no_name_means_two_kinds_or_one_that_there_is():
     names = [name for config in registry.KINDS.values() for name in config.elsewhere]
     assert len(set(names)) == len(names) and not set(names) & set(registry.KINDS)
-
-
-def test_no_algorithm_that_there_is_counts_as_missing():
-    field = registry.KINDS["policy_optimization"].model_fields["algorithm"]
-    assert field.json_schema_extra["not_yet"] and not set(METHODS) & set(field.json_schema_extra["not_yet"])

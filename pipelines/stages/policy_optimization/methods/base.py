@@ -3,10 +3,10 @@
 An algorithm is one file here and one line in `registry.py`. The file imports its formulas (`pipelines/algorithms/`)
 where it computes with them: that is what keeps `config.py`, which reads `needs` and `Options`, light.
 
-What an algorithm must say is `advantages` and `loss`. Where it differs in more, it says that too: what is charged to
-the reward (`returns`), which prompts are learned from (`counts`), what the loss reads beside the advantages
-(`batch_arrays`), what the loss is a sum over (`count_units`), what is logged of it (`figures`), and what it trains
-beside the policy (`set_up`, `learn`).
+What an algorithm must say is its `loss`, and nearly always `advantages`. Where it differs in more, it says that too:
+what is charged to the reward (`returns`), which prompts are learned from (`counts`), what the loss reads beside the
+advantages (`batch_arrays`), what the loss is a sum over (`count_units`), what is logged of it (`figures`), and what it
+trains beside the policy (`set_up`, `learn`).
 """
 
 import abc
@@ -147,8 +147,8 @@ class Method(abc.ABC):
         return charged - config.missing_stop_penalty * ~scored.rollout.finished
 
     def advantages(self, rewards: np.ndarray) -> np.ndarray:
-        """How much better each response was than what it is compared with; an algorithm without a number a response
-        makes its `batch_arrays` itself.
+        """How much better each response was than what it is compared with; here than nothing. An algorithm with a
+        number for each token makes its `batch_arrays` itself.
 
         Args:
             rewards: float (p, k), the `returns` of the k responses to each of p prompts.
@@ -156,7 +156,7 @@ class Method(abc.ABC):
         Returns:
             float32 (p * k,).
         """
-        raise NotImplementedError(f"{self.name} has neither `advantages` nor `batch_arrays`")
+        return rewards.astype(np.float32).reshape(-1)
 
     def batch_arrays(self, scored: Scored, config: "PolicyOptimization") -> dict[str, np.ndarray]:
         """What the loss reads of a micro-batch beside its tokens, `old_log_probs` and `importance_weights`.

@@ -9,7 +9,7 @@ Source: Schulman et al. 2017, arXiv:1707.06347; for language models Ziegler et a
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pipelines.stages.policy_optimization.values import ValueLearner
 
 
-class Options(Named):
-    """Of PPO alone."""
+class PpoOptions(Named):
+    """What stands beside the name in `algorithm: {name: ppo, ...}`."""
 
     discount: float = Field(1.0, gt=0, le=1, description="Of what later tokens earn, gamma.")
     trace: float = Field(0.95, ge=0, le=1, description="How far advantages look beyond the next value, lambda.")
@@ -47,17 +47,19 @@ class PPO(Method):
     name = "ppo"
     summary = "a model of values says what each token added"
     page = "docs/algorithms/ppo.md"
-    Options: ClassVar[type[Named]] = Options
+    Options = PpoOptions
+    options: PpoOptions
     trains_values = True
     metrics = {
         "clip_ratio": "share of tokens whose gradient the clip took away",
+        "clip_ratio/low_mean": "those of them at the lower end",
+        "clip_ratio/high_mean": "those of them at the upper end",
         "value_loss": "half of the squared error of the values, in squared units of the reward",
         "value_clip_ratio": "share of tokens whose value the clip held",
         "explained_variance": "of the returns by the values, before they learn from the rollout",
         "values/mean": "mean value of a place",
     }
 
-    options: Options
     learner: "ValueLearner"
     of_rollout: dict[str, float]
 
@@ -97,33 +99,21 @@ class PPO(Method):
 
     def loss(self, config: "PolicyOptimization") -> LossFunction:
         """See `Method.loss`; a sum over tokens."""
-        from keras import ops
+        from pipelines.stages.policy_optimization.token_loss import TokenLoss
 
-        from pipelines.algorithms.importance import with_weighted_gradients
-        from pipelines.algorithms.token_losses import clipped_token_losses, first_update_weights
-        from pipelines.stages.policy_optimization.updates import ratio_arrays
-
-        def loss_function(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-            mask, advantages, old = batch["response_mask"], batch["advantages"], batch["old_log_probs"]
-            importance = batch.get("importance_weights")
-            if config.trusted_range is None:
-                weights = first_update_weights(advantages, mask)
-                weights = weights if importance is None else weights * importance
-                total, log_probs = model.weighted_score(batch, weights, config.temperature)
-                return -total, ratio_arrays(log_probs, old, mask)
-            log_probs = model.score(batch, config.temperature)
-            aux = ratio_arrays(log_probs, old, mask)
-            if importance is not None:
-                log_probs = with_weighted_gradients(log_probs, importance)
-            losses, *is_clipped = clipped_token_losses(log_probs, old, advantages, mask, config.trusted_range)
-            clipped = ops.sum(ops.cast(ops.logical_or(*is_clipped), "float32"))
-            return ops.sum(losses), {**aux, "clip_ratio": clipped}
-
-        return loss_function
+        return TokenLoss(config.temperature, config.trusted_range, config.max_new_tokens)
 
     def count_units(self, batch: Mapping[str, np.ndarray]) -> int:
-        """Tokens, not responses."""
-        return int(batch["response_mask"].sum())
+        """See `Method.count_units`: tokens."""
+        from pipelines.stages.policy_optimization.token_loss import count_units
+
+        return count_units(batch, "tokens")
+
+    def figures(self, arrays: dict[str, np.ndarray]) -> dict[str, float]:
+        """See `Method.figures`."""
+        from pipelines.stages.policy_optimization.token_loss import token_figures
+
+        return token_figures(arrays)
 
     def learn(self, batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
         """See `Method.learn`; an update of the values."""

@@ -26,9 +26,6 @@ METHODS: dict[str, type[Method]] = {
 OPTIONS: dict[str, type[Named]] = {name: named(name, method.Options) for name, method in METHODS.items()}
 """Name in the workflow → what the algorithm alone is asked for."""
 
-NOT_YET = [name for name in ("grpo", "ppo") if name not in METHODS]
-"""Algorithms that others have and people ask for."""
-
 
 def method_of(options: Named) -> Method:
     """The algorithm that a workflow asks for, with its options."""
