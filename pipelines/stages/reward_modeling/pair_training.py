@@ -56,7 +56,7 @@ def train_on_pairs(
         heldout_batches = pair_batches(heldout, [alike], *options)
     trainer = Trainer(
         model,
-        pair_loss(config.center_coefficient),
+        pair_loss(config.center_coefficient, config.label_smoothing),
         OptimizerSettings.of(config),
         count_updates(len(training), config),
         context,
@@ -72,7 +72,7 @@ def train_on_pairs(
     )
 
 
-def pair_loss(center_coefficient: float) -> LossFunction:
+def pair_loss(center_coefficient: float, label_smoothing: float = 0.0) -> LossFunction:
     """The loss function for `Trainer`: summed Bradley-Terry loss, and sums of accuracy (a tie is wrong) and margin over
     the pairs."""
 
@@ -82,7 +82,7 @@ def pair_loss(center_coefficient: float) -> LossFunction:
         pairs = batch["is_pair"].shape[0]
         chosen, rejected = scores[:pairs], scores[pairs:]
         loss = bradley_terry_loss(
-            chosen, rejected, batch["margin"], center_coefficient, pair_count=1, is_pair=batch["is_pair"]
+            chosen, rejected, batch["margin"], center_coefficient, 1, batch["is_pair"], label_smoothing
         )
         is_right = ops.logical_and(chosen > rejected, batch["is_pair"])
         margins = ops.where(batch["is_pair"], chosen - rejected, 0.0)

@@ -191,6 +191,28 @@ def test_a_tie_is_not_right_and_a_row_of_padding_is_no_pair():
     loss, sums = pair_loss(0.0)(lambda inputs: ops.convert_to_tensor(scores), batch)
     assert float(sums["accuracy"]) == 1 and float(sums["margin"]) == 0
     assert float(loss) == pytest.approx(np.log1p(np.exp([0, 0.5 - 1, 1])).sum(), rel=1e-6)
+    smoothed, _ = pair_loss(0.0, 0.1)(lambda inputs: ops.convert_to_tensor(scores), batch)
+    assert float(smoothed) == pytest.approx(
+        (0.9 * np.log1p(np.exp([0, -0.5, 1])) + 0.1 * np.log1p(np.exp([0, 0.5, -1]))).sum(), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "center_coefficient"])
+def test_the_stage_hands_its_loss_options_on(tmp_path, tuned, monkeypatch, name):
+    class Enough(Exception):
+        pass
+
+    def asked(center_coefficient, label_smoothing):
+        assert {"label_smoothing": label_smoothing, "center_coefficient": center_coefficient} == {
+            "label_smoothing": 0.0, "center_coefficient": 0.0, name: 0.25,
+        }  # fmt: skip
+        raise Enough
+
+    monkeypatch.setattr(pair_training, "pair_loss", asked)
+    inputs = {"tuned": tuned, "collected": collected_preferences(tmp_path / "collected")}
+    options = {"from": "tuned", "data": "collected", "max_length": 16, name: 0.25}
+    with pytest.raises(Enough):
+        reward_modeling.run(stage_config("reward_modeling", **options), make_context(tmp_path, "r", inputs=inputs))
 
 
 def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned):
