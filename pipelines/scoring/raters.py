@@ -1,4 +1,5 @@
-"""What scores responses: the built-in task's gold reward, named functions, reward models, and weighted sums of these.
+"""What scores responses: the built-in task's gold reward, named functions, reward models, and sums and ensembles of
+these.
 
 The same objects are the raters of preference collection, the rewards of policy optimization and the judges of
 evaluation.
@@ -15,6 +16,7 @@ import numpy as np
 
 from gemma_keras import GemmaRewardModel
 from gemma_keras.checkpoints.hugging_face_reader import read_reward
+from pipelines.algorithms.reward_ensembles import combined, disagreement
 from pipelines.data.columns import Prompt
 from pipelines.graders.answers import REWARD_FUNCTIONS, reward_function
 from pipelines.host.errors import ConfigError, DataError
@@ -23,6 +25,7 @@ from pipelines.sampling.prompts import prompt_text
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.base import Bits
 from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.ensembles import Ensemble
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.tasks import Task, task
@@ -157,6 +160,34 @@ class WeightedRater(Rater):
         return Scores(np.asarray(total), parts)
 
 
+class EnsembleRater(Rater):
+    """Several reward models as one; its parts are theirs, and `ensemble_std`, how far they lie apart on a response."""
+
+    name = "ensemble"
+
+    def __init__(self, members: Sequence[Rater], combine: str, uncertainty_weight: float) -> None:
+        names = [member.name for member in members]
+        if len({*names, _ENSEMBLE_STD}) <= len(names):
+            raise ConfigError(
+                f"The members of an ensemble need names that differ, and none may be {_ENSEMBLE_STD!r}. Received: "
+                f"{', '.join(names)}. A folder is called by its last part: rename it."
+            )
+        of_members = ", ".join(member.source for member in members)
+        formula = combine if combine != "uncertainty" else f"mean - {uncertainty_weight:g} variance"
+        self.source = f"{formula} of {of_members}"
+        self._members = list(members)
+        self._combine, self._uncertainty_weight = combine, uncertainty_weight
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        parts = {member.name: member.score(prompts, rollout).total for member in self._members}
+        scores = np.stack(list(parts.values()))
+        total = combined(scores, self._combine, self._uncertainty_weight)
+        return Scores(total, {**parts, _ENSEMBLE_STD: disagreement(scores)})
+
+
+_ENSEMBLE_STD = "ensemble_std"
+
+
 @dataclasses.dataclass(frozen=True)
 class RaterSettings:
     """How raters are held, and what they rate.
@@ -175,17 +206,22 @@ class RaterSettings:
     vocabulary_size: int
 
 
-def make_rater(name: str | Sequence[Part], models: Models, settings: RaterSettings) -> Rater:
+def make_rater(name: str | Ensemble | Sequence[Part], models: Models, settings: RaterSettings) -> Rater:
     """The rater that a workflow names.
 
     Args:
         name: `gold`, a function (bare or behind `function:`), a stage or model folder (bare or behind `reward_model:`),
-            or a list of weighted ones.
+            a list of weighted ones, or an ensemble of reward models.
 
     Raises:
         ConfigError: an unknown name, gold without the built-in task, or a model that is no reward model of this
             vocabulary.
     """
+    if isinstance(name, Ensemble):
+        members = [
+            _reward_model_rater(one.removeprefix(REWARD_MODEL_PREFIX), models, settings) for one in name.ensemble
+        ]
+        return EnsembleRater(members, name.combine, name.weight)
     if not isinstance(name, str):
         return WeightedRater(
             [make_rater(part.reward, models, settings) for part in name], [part.weight for part in name]

@@ -1,14 +1,20 @@
 """What a best-of-n stage is asked for."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from pipelines.schema.base import Bits, Encoding, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
-from pipelines.schema.roles import Names, Product
+from pipelines.schema.ensembles import Ensemble, or_ensemble
+from pipelines.schema.roles import Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
+
+if TYPE_CHECKING:
+    Reward = str | Ensemble
+else:
+    Reward = or_ensemble("reward")
 
 
 class BestOfN(ModelStage):
@@ -19,7 +25,9 @@ class BestOfN(ModelStage):
     elsewhere = dict.fromkeys(("rejection_sampling", "raft", "bon"), "")
 
     kind: Literal["best_of_n"]
-    reward: Annotated[str, Names("reward")] = Field(description="Stage, model folder or function that chooses.")
+    reward: Reward = Field(
+        description="Stage, model folder or function that chooses, or {ensemble: [...]} of reward models."
+    )
     quantize_reward_model: Bits | None = Field(
         None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."
     )

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag
 
 from pipelines.schema.base import Bits, Encoding, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
+from pipelines.schema.ensembles import AnEnsemble, ensemble_tag
 from pipelines.schema.roles import Names, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
 from pipelines.stages.policy_optimization.methods.registry import METHODS
@@ -34,11 +35,13 @@ class WeightedReward(Settings):
 
 
 def _reward_tag(value: Any) -> str:
-    return "<sum>" if isinstance(value, list) else "<one>"
+    return ensemble_tag(value) or ("<sum>" if isinstance(value, list) else "<one>")
 
 
 Reward = Annotated[
-    Annotated[str, Tag("<one>"), Names("reward")] | Annotated[list[WeightedReward], Field(min_length=1), Tag("<sum>")],
+    Annotated[str, Tag("<one>"), Names("reward")]
+    | Annotated[list[WeightedReward], Field(min_length=1), Tag("<sum>")]
+    | AnEnsemble,
     Discriminator(_reward_tag),
 ]
 
@@ -55,7 +58,9 @@ class PolicyOptimization(OptimizerOptions):
     }
 
     kind: Literal["policy_optimization"]
-    reward: Reward = Field(description="Stage, model folder, function, or a list of {reward, weight}.")
+    reward: Reward = Field(
+        description="Stage, model folder, function, a list of {reward, weight}, or {ensemble: [...]}."
+    )
     quantize_reward_model: Bits | None = Field(
         None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."
     )

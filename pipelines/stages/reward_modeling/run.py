@@ -64,8 +64,9 @@ def run(config: RewardModeling, context: StageContext) -> dict:
             tuned, encoded.examples, config.normalize_prompts, config.max_length, context.seed, context.name
         )
 
-    model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=context.seed)
-    attach(model, config, context.seed)
+    seed = first_weights_seed(context.seed, config.member)
+    model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=seed)
+    attach(model, config, seed)
     context.doing("compiling")
     figures = train_on_pairs(model, training, heldout, config, context)
     scorer = SequenceScorer(model)
@@ -91,3 +92,15 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         "dropped_rows": encoded.dropped,
         "truncated_rows": encoded.truncated,
     }
+
+
+def first_weights_seed(seed: int, member: int) -> int:
+    """What keys the first weights of a head and an adapter.
+
+    The order of the pairs is keyed by the stage's name already. A sum of both would give two seeds of a run heads in
+    common.
+
+    Args:
+        seed: the workflow's. member: of an ensemble; 0 is the workflow's seed itself.
+    """
+    return int(generator(seed, "member", member).integers(2**62)) if member else seed

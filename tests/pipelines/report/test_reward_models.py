@@ -35,6 +35,14 @@ def test_a_model_that_only_judges_does_not_speak_for_the_run():
     assert REPORT.tiles(figures)[0].label == "accuracy of reward"
 
 
+def test_each_member_of_an_ensemble_rewards():
+    policy = StageRecord("policy", kind="policy_optimization", config={"reward": {"ensemble": ["reward", "second"]}})
+    second = StageRecord("second", kind="reward_modeling", final={"accuracy": 0.7})
+    stages = [REWARD, second, JUDGE, policy, EVALUATION]
+    assert rewarding(stages) == ["reward", "second"]
+    assert summary(*stages)["reward_model"]["stage"] == "second"
+
+
 def test_the_last_model_leads_where_none_rewards_and_one_alone_needs_no_name():
     assert summary(REWARD, JUDGE)["reward_model"]["stage"] == "judge"
     alone = summary(REWARD, POLICY)

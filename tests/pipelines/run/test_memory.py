@@ -73,6 +73,16 @@ def test_the_models_that_stand_in_each_stage(planned, name):
     }
 
 
+def test_every_member_of_an_ensemble_stands(tmp_path):
+    more = "".join(f"  {one}: {{kind: reward_modeling, from: sft, data: preferences}}\n" for one in ("second", "third"))
+    ensemble = "{ensemble: [reward, second, reward_model:third]}"
+    text = WORKFLOW.format(model="gemma3_270m").replace("  policy:\n", f"{more}  policy:\n")
+    text = text.replace("[{reward: reward}, {reward: exact_answer, weight: 2.0}]", ensemble)
+    (tmp_path / "w.yaml").write_text(text.replace("    reward: reward\n", f"    reward: {ensemble}\n"))
+    found = {one.stage: one.peak.frozen for one in plan_memory(load(tmp_path / "w.yaml"))}
+    assert (found["policy"], found["best"]) == (4 * FLOAT, 3 * FLOAT)  # of the former one is the reference
+
+
 def test_half_precision_and_adapters(planned):
     settings = [f"stages.{stage}.dtype=mixed_bfloat16" for stage in ("policy", "evaluation")]
     found = planned("gemma3_270m", *settings, "stages.policy.lora={rank: 4}")

@@ -79,6 +79,37 @@ def test_computes_in_the_dtype_that_is_asked_for(tmp_path, tuned, monkeypatch):
         reward_modeling.run(config, make_context(tmp_path, "reward", inputs=inputs))
 
 
+def test_members_of_an_ensemble_start_from_heads_of_their_own(tmp_path, tuned, monkeypatch):
+    """And from adapters; member 1 of a seed is not member 0 of the next."""
+
+    class Enough(Exception):
+        pass
+
+    kernels, adapters = [], []
+
+    def trained(model, *arguments):
+        kernels.append(np.array(ops.convert_to_numpy(model.score.kernel.value)))
+        adapter = [one for one in model.trainable_variables if one is not model.score.kernel]
+        adapters.append(np.concatenate([np.ravel(ops.convert_to_numpy(one.value)) for one in adapter]))
+        raise Enough
+
+    monkeypatch.setattr(reward_modeling, "train_on_pairs", trained)
+    inputs = {"tuned": tuned, "collected": collected_preferences(tmp_path / "collected")}
+    lora = {"rank": 2}
+    for member, seed in ((0, SEED), (1, SEED), (1, SEED), (2, SEED), (0, SEED + 1)):
+        config = stage_config(
+            "reward_modeling", **{"from": "tuned", "data": "collected", "max_length": 16, "lora": lora}, member=member
+        )
+        with pytest.raises(Enough):
+            reward_modeling.run(config, make_context(tmp_path, "reward", inputs=inputs, seed=seed))
+    plain = GemmaRewardModel.from_preset(tuned / "model", seed=SEED)
+    np.testing.assert_array_equal(kernels[0], ops.convert_to_numpy(plain.score.kernel.value))
+    np.testing.assert_array_equal(kernels[1], kernels[2])
+    for different in ((0, 1), (1, 3), (0, 3), (1, 4)):
+        assert np.abs(np.subtract(*(kernels[i] for i in different))).max() > 0.1
+        assert np.abs(np.subtract(*(adapters[i] for i in different))).max() > 1e-3
+
+
 def test_pairs_of_one_prompt_cannot_be_held_out(tmp_path, tuned):
     rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no"} for prompt in ("cat", "Cat!")]
     data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}

@@ -27,7 +27,7 @@ def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord
         if stage is None or stage.kind not in KINDS:
             return None
         named = references(KINDS[stage.kind], stage.config)
-        if any(one.role is ROLES["reward"] and _bare(one.name) == _bare(judge) for one in named):
+        if any(one.is_reward and _bare(one.name) == _bare(judge) for one in named):
             return True
         sources = [is_trained(one.target) for one in named if one.role is ROLES["policy"]]
         return True if True in sources else None if None in sources or is_folder else False

@@ -17,7 +17,7 @@ from pipelines.report.format import percent
 from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile
 from pipelines.report.records import RunRecord, StageRecord, is_finite_number
-from pipelines.schema.roles import ROLES, references
+from pipelines.schema.roles import references
 from pipelines.stages.registry import KINDS
 from pipelines.stages.reward_modeling.report import figures as draw
 
@@ -43,7 +43,7 @@ def rewarding(stages: Sequence[StageRecord]) -> list[str]:
         for stage in stages
         if stage.kind in KINDS
         for one in references(KINDS[stage.kind], stage.config)
-        if one.role is ROLES["reward"]
+        if one.is_reward
     }
     return [stage.name for stage in stages if stage.kind == KIND and stage.name in named]
 
