@@ -138,7 +138,7 @@ def collected_samples(
 
 def fresh_samples(
     model: Any, pairs: Sequence[EncodedPair], prompts: int, max_length: int, seed: int, stage: str
-) -> list[list[int]]:
+) -> list[Collected]:
     """Samples of the tuned model on at most `prompts` prompts of the data, for pairs whose responses someone else
     wrote.
 
@@ -147,8 +147,7 @@ def fresh_samples(
         max_length: tokens of prompt and response; longer prompts are left out.
 
     Returns:
-        Ids of prompt and sampled response together, temperature 1, as long as the longest response of the data, at most
-        256 tokens.
+        A response to each prompt, temperature 1, as long as the longest response of the data, at most 256 tokens.
     """
     new_tokens = min(LONGEST_SAMPLE, max(max(pair.chosen_length, pair.rejected_length) for pair in pairs))
     unique = [
@@ -163,7 +162,7 @@ def fresh_samples(
     rollout = Sampling(model, new_tokens, 1.0, SAMPLING_BATCH, seed, stage).sample(
         rollout_prompts, rows.tolist(), step="normalize"
     )
-    return [rollout.prompt_list(row) + rollout.response_list(row) for row in range(len(rollout))]
+    return [Collected(rollout.prompt_list(row), [rollout.response_list(row)]) for row in range(len(rollout))]
 
 
 def set_normalization(model: Any, scorer: SequenceScorer, samples: Sequence[Sequence[int]]) -> None:

@@ -66,5 +66,7 @@ def test_the_page_shows_both(tmp_path):
     text = (folder / "report.html").read_text(encoding="utf-8")
     for words in ("<h3>reward</h3>", "<h3>judge, by which no stage", "It ranks 80.3 %", "It ranks 62.5 %"):
         assert text.count(words) == 1, words
+    for row in ("correlation of reward and length", "token ids that their text had in training</th>"):
+        assert text.count(row) == 2, row
     identifiers = [part.split('"')[0] for part in text.split(' id="')[1:]]
     assert len(identifiers) == len(set(identifiers))

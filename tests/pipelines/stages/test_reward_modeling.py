@@ -184,6 +184,7 @@ def test_normalised_rewards_of_held_out_samples_have_mean_0_and_std_1(finished):
     model = GemmaRewardModel.from_preset(context.output / "model")
     assert (model.reward_mean, model.reward_std) == (figures["reward_mean"], figures["reward_std"])
     assert figures["normalized_on"] == "collected_samples" and figures["normalization_samples"] == 36
+    assert "token_agreement" not in figures
     scores = [
         raw(model, row["prompt_ids"] + row[side])
         for row in held_out(preferences())
@@ -246,7 +247,8 @@ def test_the_stage_hands_its_loss_options_on(tmp_path, tuned, monkeypatch, name)
         reward_modeling.run(stage_config("reward_modeling", **options), make_context(tmp_path, "r", inputs=inputs))
 
 
-def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned):
+def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned, monkeypatch):
+    monkeypatch.setattr(reward_modeling, "token_agreement", lambda tokenizer, samples: len(samples) / 4)
     rows = [{"prompt": f"red {i}", "chosen": "cat dog", "rejected": "sun"} for i in range(8)]
     data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}
     context = make_context(tmp_path, "reward", inputs={"tuned": tuned})
@@ -254,6 +256,7 @@ def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model
     figures = reward_modeling.run(stage_config("reward_modeling", **options), context)
     assert figures["normalized_on"] == "fresh_samples" and figures["normalization_samples"] == 3
     assert figures["ceiling"] is None and figures["regret"] is None and figures["reward_std"] > 0
+    assert figures["token_agreement"] == 3 / 4
 
 
 def test_fresh_samples_answer_each_prompt_that_leaves_room_once(monkeypatch):
@@ -269,7 +272,8 @@ def test_fresh_samples_answer_each_prompt_that_leaves_room_once(monkeypatch):
     prompts = [[2, 40], [2, 41, 42, 43, 44], [2, 40], [2, 41, 42, 43, 44, 45]]
     pairs = [EncodedPair(ids, [*ids, 50], [*ids, 50, 51, 52], 1, 3, 0.0, None) for ids in prompts]
     found = pair_training.fresh_samples(None, pairs, 9, 8, 0, "reward")
-    assert sorted(found) == [[2, 40, 7], [2, 41, 42, 43, 44, 7]]
+    ids = [sequence for one in found for sequence in one.sequences()]
+    assert sorted(ids) == [[2, 40, 7], [2, 41, 42, 43, 44, 7]] and all(one.response_ids == [[7]] for one in found)
     assert len(pair_training.fresh_samples(None, pairs, 1, 8, 0, "reward")) == 1
     assert pair_training.fresh_samples(None, pairs, 0, 8, 0, "reward") == []
 

@@ -1,8 +1,8 @@
 """What reward models add to summary and report.
 
-Looked at in `final.json`, all optional: `KEYS`, `length_correlation`; `accuracy_by_margin: [{"margin_from",
-"margin_to", "accuracy", "accuracy_ci95", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and `margin_histogram:
-{"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
+Looked at in `final.json`, all optional: `KEYS`, `length_correlation`, `token_agreement`; `accuracy_by_margin:
+[{"margin_from", "margin_to", "accuracy", "accuracy_ci95", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and
+`margin_histogram: {"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
 
 Added to the summary: `reward_models`, a list of `{stage, KEYS}` in the workflow's order, and `reward_model`, the one of
 them that speaks for the run: the last of those `rewarding`, or the last of all. Intervals are over prompts.
