@@ -233,22 +233,35 @@ def make_rater(name: str | Ensemble | Sequence[Part], models: Models, settings: 
     return _reward_model_rater(name.removeprefix(REWARD_MODEL_PREFIX), models, settings)
 
 
-def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> RewardModelRater:
+def open_reward_model(name: str, models: Models, dtype: str, quantize: Bits | None) -> Any:
+    """The GemmaRewardModel of a stage or folder, to score with.
+
+    Args:
+        name: of a stage or folder. dtype, quantize: as of `RaterSettings`.
+
+    Raises:
+        ConfigError: it is no reward model.
+    """
     folder = Path(models.model_source(name))
     # A language model's folder would load too, under a random head.
     if not folder.is_dir() or read_reward(folder) is None:
         raise ConfigError(f"{name!r} holds no reward model ({folder}). Name a stage that trained one, or its folder.")
     # Kernels are quantized from all their digits.
-    dtype = frozen_dtype(settings.dtype) if settings.quantize is None else settings.dtype
-    model = GemmaRewardModel.from_preset(folder, dtype=dtype)
+    model = GemmaRewardModel.from_preset(folder, dtype=frozen_dtype(dtype) if quantize is None else dtype)
+    if quantize is not None:
+        model.quantize(quantize)
+    return model
+
+
+def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> RewardModelRater:
+    model = open_reward_model(name, models, settings.dtype, settings.quantize)
     if model.config.vocabulary_size != settings.vocabulary_size:
         raise ConfigError(
             f"The reward model {name!r} has another vocabulary than the policy: expected {settings.vocabulary_size} "
             f"ids, got {model.config.vocabulary_size}. It scores token ids, so it must come from the same tokenizer."
         )
-    if settings.quantize is not None:
-        model.quantize(settings.quantize)
-    return RewardModelRater(name if name in models.inputs else folder.name, model, settings.micro_batch_size)
+    called = name if name in models.inputs else Path(models.model_source(name)).name
+    return RewardModelRater(called, model, settings.micro_batch_size)
 
 
 def gold_rater(built_in: Task | None) -> GoldRater:
