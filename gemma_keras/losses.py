@@ -47,8 +47,10 @@ def bradley_terry_loss(
     center_coefficient: float = 0.0,
     pair_count: Scalar | None = None,
     is_pair: Bool[Array, "b"] | None = None,
+    label_smoothing: float = 0.0,
 ) -> Float[Array, ""]:
-    """`-log sigmoid(chosen - rejected - margin) + c * (chosen + rejected)^2`, averaged over pairs.
+    """`-(1 - e) * log sigmoid(m) - e * log sigmoid(-m) + c * (chosen + rejected)^2` with
+    `m = chosen - rejected - margin`, averaged over pairs.
 
     Args:
         chosen_scores: float (b,). Raw score of the preferred response.
@@ -57,17 +59,22 @@ def bradley_terry_loss(
         center_coefficient: float >= 0, c. Keeps scores near 0, which the loss itself leaves free.
         pair_count: float () or None. Pairs of the whole batch, default b.
         is_pair: bool (b,) or None. False where the row only fills a fixed shape up; it bears no loss and no gradient.
+        label_smoothing: float in [0, 0.5), e. How likely a preference is taken to be the wrong way round; above 0 the
+            loss is least at m = log((1 - e) / e) in place of infinity.
 
     Returns:
         float ().
 
     Source: Ouyang et al. 2022, arXiv:2203.02155, equation 1; margin: Touvron et al. 2023, arXiv:2307.09288, equation 2;
-    centring: Eisenstein et al. 2023, arXiv:2312.09244.
+    centring: Eisenstein et al. 2023, arXiv:2312.09244; smoothing: Mitchell 2023, "A note on DPO with noisy preferences
+    & relationship to IPO", there of DPO's logits.
     """
     difference = chosen_scores - rejected_scores
     if margin is not None:
         difference = difference - margin
     losses = ops.softplus(-difference)
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses + label_smoothing * ops.softplus(difference)
     if center_coefficient:
         losses = losses + center_coefficient * ops.square(chosen_scores + rejected_scores)
     if is_pair is not None:

@@ -90,3 +90,9 @@ Demonstrations = Annotated[
     Discriminator(_data_tag),
 ]
 """The name of a stage with demonstrations, a file, or the built-in task."""
+
+Preferences = Annotated[
+    Annotated[str, Tag("<stage>"), Names("preferences")] | Annotated[FileData, Tag("<file>")],
+    Discriminator(lambda value: "<stage>" if isinstance(value, str) else "<file>"),
+]
+"""The name of a stage with preferences, or a file; the built-in task has none until a stage collects them."""

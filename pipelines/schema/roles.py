@@ -56,6 +56,7 @@ ROLES: dict[str, Role] = {
     "policy": Role("policy"),
     "reward_model": Role("reward_model"),
     "reward": Role("reward_model", functions=(GOLD, *REWARD_FUNCTIONS)),
+    "member": Role("reward_model"),
     "rater": Role("reward_model", functions=(GOLD, *REWARD_FUNCTIONS), is_prefixed=True),
     "preferences": Role("preferences", is_model=False),
     "demonstrations": Role("demonstrations", is_model=False),
@@ -122,6 +123,11 @@ class Reference:
     def is_model(self) -> bool:
         """True where a model is meant, a policy or a reward model."""
         return self.role.product in ("policy", "reward_model") and not self.is_function
+
+    @property
+    def is_reward(self) -> bool:
+        """True where something is trained on it or chosen by it, alone or in an ensemble; a judge is none."""
+        return any(self.role is ROLES[name] for name in ("reward", "member"))
 
     @property
     def is_function(self) -> bool:

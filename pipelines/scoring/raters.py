@@ -1,5 +1,5 @@
-"""What scores responses: the built-in task's gold reward, named functions, a user's own, reward models, and weighted
-sums of these.
+"""What scores responses: the built-in task's gold reward, named functions, a user's own, reward models, and sums and
+ensembles of these.
 
 The same objects are the raters of preference collection, the rewards of policy optimization and the judges of
 evaluation.
@@ -14,6 +14,7 @@ import numpy as np
 
 from gemma_keras import GemmaRewardModel
 from gemma_keras.checkpoints.hugging_face_reader import read_reward
+from pipelines.algorithms.reward_ensembles import combined, disagreement
 from pipelines.data.columns import Prompt
 from pipelines.graders.answers import REWARD_FUNCTIONS, reward_function
 from pipelines.host.errors import ConfigError, DataError
@@ -25,6 +26,7 @@ from pipelines.sampling.prompts import prompt_text
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.base import Bits
 from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.ensembles import Ensemble
 from pipelines.schema.functions import ScoringFunction, as_said
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
 from pipelines.scoring.base import Rater, Scores, checked
@@ -180,6 +182,34 @@ class WeightedRater(Rater):
         return Scores(np.asarray(total), parts)
 
 
+class EnsembleRater(Rater):
+    """Several reward models as one; its parts are theirs, and `ensemble_std`, how far they lie apart on a response."""
+
+    name = "ensemble"
+
+    def __init__(self, members: Sequence[Rater], combine: str, uncertainty_weight: float) -> None:
+        names = [member.name for member in members]
+        if len({*names, _ENSEMBLE_STD}) <= len(names):
+            raise ConfigError(
+                f"The members of an ensemble need names that differ, and none may be {_ENSEMBLE_STD!r}. Received: "
+                f"{', '.join(names)}. A folder is called by its last part: rename it."
+            )
+        of_members = ", ".join(member.source for member in members)
+        formula = combine if combine != "uncertainty" else f"mean - {uncertainty_weight:g} variance"
+        self.source = f"{formula} of {of_members}"
+        self._members = list(members)
+        self._combine, self._uncertainty_weight = combine, uncertainty_weight
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        parts = {member.name: member.score(prompts, rollout).total for member in self._members}
+        scores = np.stack(list(parts.values()))
+        total = combined(scores, self._combine, self._uncertainty_weight)
+        return Scores(total, {**parts, _ENSEMBLE_STD: disagreement(scores)})
+
+
+_ENSEMBLE_STD = "ensemble_std"
+
+
 @dataclasses.dataclass(frozen=True)
 class RaterSettings:
     """How raters are held, and what they rate.
@@ -198,12 +228,14 @@ class RaterSettings:
     vocabulary_size: int
 
 
-def make_rater(name: str | ScoringFunction | Sequence[Part], models: Models, settings: RaterSettings) -> Rater:
+def make_rater(
+    name: str | ScoringFunction | Ensemble | Sequence[Part], models: Models, settings: RaterSettings
+) -> Rater:
     """The rater that a workflow names.
 
     Args:
         name: `gold`, a function (bare or behind `function:`), a stage or model folder (bare or behind `reward_model:`),
-            a function with its settings, or a list of weighted ones.
+            a function with its settings, a list of weighted ones, or an ensemble of reward models.
 
     Raises:
         ConfigError: an unknown name, gold without the built-in task, or a model that is no reward model of this
@@ -211,6 +243,11 @@ def make_rater(name: str | ScoringFunction | Sequence[Part], models: Models, set
     """
     if isinstance(name, ScoringFunction):
         return SettingsRater(name)
+    if isinstance(name, Ensemble):
+        members = [
+            _reward_model_rater(one.removeprefix(REWARD_MODEL_PREFIX), models, settings) for one in name.ensemble
+        ]
+        return EnsembleRater(members, name.combine, name.weight)
     if not isinstance(name, str):
         return WeightedRater(
             [make_rater(part.reward, models, settings) for part in name], [part.weight for part in name]
@@ -224,22 +261,35 @@ def make_rater(name: str | ScoringFunction | Sequence[Part], models: Models, set
     return _reward_model_rater(name.removeprefix(REWARD_MODEL_PREFIX), models, settings)
 
 
-def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> RewardModelRater:
+def open_reward_model(name: str, models: Models, dtype: str, quantize: Bits | None) -> Any:
+    """The GemmaRewardModel of a stage or folder, to score with.
+
+    Args:
+        name: of a stage or folder. dtype, quantize: as of `RaterSettings`.
+
+    Raises:
+        ConfigError: it is no reward model.
+    """
     folder = Path(models.model_source(name))
     # A language model's folder would load too, under a random head.
     if not folder.is_dir() or read_reward(folder) is None:
         raise ConfigError(f"{name!r} holds no reward model ({folder}). Name a stage that trained one, or its folder.")
     # Kernels are quantized from all their digits.
-    dtype = frozen_dtype(settings.dtype) if settings.quantize is None else settings.dtype
-    model = GemmaRewardModel.from_preset(folder, dtype=dtype)
+    model = GemmaRewardModel.from_preset(folder, dtype=frozen_dtype(dtype) if quantize is None else dtype)
+    if quantize is not None:
+        model.quantize(quantize)
+    return model
+
+
+def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> RewardModelRater:
+    model = open_reward_model(name, models, settings.dtype, settings.quantize)
     if model.config.vocabulary_size != settings.vocabulary_size:
         raise ConfigError(
             f"The reward model {name!r} has another vocabulary than the policy: expected {settings.vocabulary_size} "
             f"ids, got {model.config.vocabulary_size}. It scores token ids, so it must come from the same tokenizer."
         )
-    if settings.quantize is not None:
-        model.quantize(settings.quantize)
-    return RewardModelRater(name if name in models.inputs else folder.name, model, settings.micro_batch_size)
+    called = name if name in models.inputs else Path(models.model_source(name)).name
+    return RewardModelRater(called, model, settings.micro_batch_size)
 
 
 def gold_rater(built_in: Task | None) -> GoldRater:

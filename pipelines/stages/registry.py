@@ -32,6 +32,7 @@ FOLDERS = (
     "preference_optimization",
     "best_of_n",
     "evaluation",
+    "reward_evaluation",
 )
 
 _CHOICES = {"methods": "METHODS", "losses": "LOSSES"}

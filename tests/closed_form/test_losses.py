@@ -43,6 +43,30 @@ def test_bradley_terry_by_hand(gradient):
     assert slope[0] == pytest.approx(-1 / (1 + np.exp(0.7)), abs=1e-12)
 
 
+def test_label_smoothing_by_hand_and_by_gradient(gradient):
+    chosen, rejected, margin = np.float32([2, 0]), np.float32([1, 3]), np.float32([0.5, 1])
+    # m is 0.5 and -4: the preference as it stands with weight 0.8, the wrong way round with 0.2.
+    of_each = [0.8 * np.log1p(np.exp(-0.5)) + 0.2 * np.log1p(np.exp(0.5))]
+    of_each.append(0.8 * np.log1p(np.exp(4)) + 0.2 * np.log1p(np.exp(-4)))
+    options = {"margin": margin, "label_smoothing": 0.2}
+    assert float(bradley_terry_loss(chosen, rejected, **options)) == pytest.approx(np.mean(of_each), rel=1e-6)
+    one = {"is_pair": np.array([True, False]), "pair_count": 1}
+    assert float(bradley_terry_loss(chosen, rejected, **options, **one)) == pytest.approx(of_each[0], rel=1e-6)
+    centred = np.mean(of_each) + 0.1 * (9 + 9) / 2
+    assert float(bradley_terry_loss(chosen, rejected, center_coefficient=0.1, **options)) == pytest.approx(
+        centred, rel=1e-6
+    )
+
+    def slope(score):
+        zero = ops.convert_to_tensor(np.zeros(1))
+        return gradient(lambda x: bradley_terry_loss(x, zero, label_smoothing=0.2), np.array([score]))[0]
+
+    # sigmoid(m) - (1 - e), which is 0 where the model says just what the labels are worth.
+    assert slope(0.7) == pytest.approx(1 / (1 + np.exp(-0.7)) - 0.8, abs=1e-12)
+    assert slope(np.log(0.8 / 0.2)) == pytest.approx(0, abs=1e-12)
+
+
 def test_bradley_terry_stays_finite_at_large_differences():
     assert float(bradley_terry_loss(np.float32([-500]), np.float32([500]))) == 1000
     assert float(bradley_terry_loss(np.float32([500]), np.float32([-500]))) == 0
+    assert float(bradley_terry_loss(np.float32([500]), np.float32([-500]), label_smoothing=0.25)) == 250

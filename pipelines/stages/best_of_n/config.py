@@ -1,15 +1,21 @@
 """What a best-of-n stage is asked for."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from pipelines.schema.base import Bits, Encoding, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
-from pipelines.schema.functions import RewardName
+from pipelines.schema.ensembles import Ensemble, or_ensemble
+from pipelines.schema.functions import ScoringFunction
 from pipelines.schema.roles import Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
+
+if TYPE_CHECKING:
+    Reward = str | ScoringFunction | Ensemble
+else:
+    Reward = or_ensemble("reward")
 
 
 class BestOfN(ModelStage):
@@ -20,8 +26,8 @@ class BestOfN(ModelStage):
     elsewhere = dict.fromkeys(("rejection_sampling", "raft", "bon"), "")
 
     kind: Literal["best_of_n"]
-    reward: RewardName = Field(
-        description="Stage, model folder or function that chooses; {function: ...} with settings."
+    reward: Reward = Field(
+        description="Stage, model folder or function that chooses; {function: ...} with settings, or {ensemble: [...]}."
     )
     quantize_reward_model: Bits | None = Field(
         None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."

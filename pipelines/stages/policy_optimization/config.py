@@ -7,6 +7,7 @@ from pydantic import Field, Tag
 
 from pipelines.schema.base import Bits, Encoding, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
+from pipelines.schema.ensembles import AnEnsemble, Ensemble, ensemble_tag
 from pipelines.schema.functions import RewardName, ScoringFunction, named_or_function
 from pipelines.schema.named import Named, one_of
 from pipelines.schema.roles import FUNCTION_PREFIX, Product
@@ -44,12 +45,13 @@ class StopWhen(Settings):
 
 
 if TYPE_CHECKING:
-    Reward = str | ScoringFunction | list[WeightedReward]
+    Reward = str | ScoringFunction | Ensemble | list[WeightedReward]
 else:
     Reward = named_or_function(
         "reward",
         Annotated[list[WeightedReward], Field(min_length=1), Tag("<sum>")],
-        tag=lambda value: "<sum>" if isinstance(value, list) else None,
+        AnEnsemble,
+        tag=lambda value: "<sum>" if isinstance(value, list) else ensemble_tag(value),
     )
 
 
@@ -65,7 +67,8 @@ class PolicyOptimization(OptimizerOptions):
 
     kind: Literal["policy_optimization"]
     reward: Reward = Field(
-        description="Stage, model folder, function, {function: ...} with its settings, or a list of {reward, weight}."
+        description="Stage, model folder, function, {function: ...} with its settings, a list of {reward, weight}, or "
+        "{ensemble: [...]}."
     )
     quantize_reward_model: Bits | None = Field(
         None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."

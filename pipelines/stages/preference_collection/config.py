@@ -1,15 +1,21 @@
 """What a preference collection stage is asked for."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from pipelines.schema.base import Bits, Encoding, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
-from pipelines.schema.functions import RaterName
+from pipelines.schema.ensembles import Ensemble, or_ensemble
+from pipelines.schema.functions import ScoringFunction
 from pipelines.schema.roles import LocalFile, Product
 from pipelines.schema.scoring import scorer_problems
+
+if TYPE_CHECKING:
+    RaterName = str | ScoringFunction | Ensemble
+else:
+    RaterName = or_ensemble("rater")
 
 
 class PreferenceCollection(ModelStage):
@@ -25,7 +31,8 @@ class PreferenceCollection(ModelStage):
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     batch_size: int = Field(64, ge=1, description="Sequences sampled at once.")
     rater: RaterName = Field(
-        "gold", description="gold, a function such as exact_answer, reward_model:<stage>, or {function: ...}."
+        "gold",
+        description="gold, a function such as exact_answer, reward_model:<stage>, {function: ...}, {ensemble: [...]}.",
     )
     noise: Literal["bradley_terry", "none"] = Field(
         "bradley_terry", description="bradley_terry draws the winner, none takes the better."

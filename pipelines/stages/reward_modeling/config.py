@@ -22,6 +22,12 @@ class RewardModeling(TrainingOptions):
     data: Data = Field(description="A preference_collection stage, or a file with chosen and rejected.")
     heldout_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the prompts whose pairs measure accuracy.")
     center_coefficient: float = Field(0.0, ge=0, description="Weight of the squared sum of the two scores.")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="How likely a preference is taken to be wrong.")
+    member: int = Field(
+        0,
+        ge=0,
+        description="Each number draws other first weights of the head and the adapter: for members of an ensemble.",
+    )
     normalize_prompts: int = Field(
         256, ge=0, description="Prompts whose samples of the tuned model set reward_mean and reward_std; 0 is off."
     )

@@ -56,7 +56,7 @@ def train_on_pairs(
         heldout_batches = pair_batches(heldout, [alike], *options)
     trainer = Trainer(
         model,
-        pair_loss(config.center_coefficient),
+        pair_loss(config.center_coefficient, config.label_smoothing),
         OptimizerSettings.of(config),
         count_updates(len(training), config),
         context,
@@ -72,7 +72,7 @@ def train_on_pairs(
     )
 
 
-def pair_loss(center_coefficient: float) -> LossFunction:
+def pair_loss(center_coefficient: float, label_smoothing: float = 0.0) -> LossFunction:
     """The loss function for `Trainer`: summed Bradley-Terry loss, and sums of accuracy (a tie is wrong) and margin over
     the pairs."""
 
@@ -82,7 +82,7 @@ def pair_loss(center_coefficient: float) -> LossFunction:
         pairs = batch["is_pair"].shape[0]
         chosen, rejected = scores[:pairs], scores[pairs:]
         loss = bradley_terry_loss(
-            chosen, rejected, batch["margin"], center_coefficient, pair_count=1, is_pair=batch["is_pair"]
+            chosen, rejected, batch["margin"], center_coefficient, 1, batch["is_pair"], label_smoothing
         )
         is_right = ops.logical_and(chosen > rejected, batch["is_pair"])
         margins = ops.where(batch["is_pair"], chosen - rejected, 0.0)
@@ -138,7 +138,7 @@ def collected_samples(
 
 def fresh_samples(
     model: Any, pairs: Sequence[EncodedPair], prompts: int, max_length: int, seed: int, stage: str
-) -> list[list[int]]:
+) -> list[Collected]:
     """Samples of the tuned model on at most `prompts` prompts of the data, for pairs whose responses someone else
     wrote.
 
@@ -147,8 +147,7 @@ def fresh_samples(
         max_length: tokens of prompt and response; longer prompts are left out.
 
     Returns:
-        Ids of prompt and sampled response together, temperature 1, as long as the longest response of the data, at most
-        256 tokens.
+        A response to each prompt, temperature 1, as long as the longest response of the data, at most 256 tokens.
     """
     new_tokens = min(LONGEST_SAMPLE, max(max(pair.chosen_length, pair.rejected_length) for pair in pairs))
     unique = [
@@ -163,7 +162,7 @@ def fresh_samples(
     rollout = Sampling(model, new_tokens, 1.0, SAMPLING_BATCH, seed, stage).sample(
         rollout_prompts, rows.tolist(), step="normalize"
     )
-    return [rollout.prompt_list(row) + rollout.response_list(row) for row in range(len(rollout))]
+    return [Collected(rollout.prompt_list(row), [rollout.response_list(row)]) for row in range(len(rollout))]
 
 
 def set_normalization(model: Any, scorer: SequenceScorer, samples: Sequence[Sequence[int]]) -> None:

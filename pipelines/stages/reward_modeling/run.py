@@ -23,6 +23,7 @@ from pipelines.stages.reward_modeling.pair_training import (
     set_normalization,
     train_on_pairs,
 )
+from pipelines.stages.reward_modeling.token_agreement import token_agreement
 from pipelines.training.adapters import adapter_figures, attach, save_trained
 
 
@@ -36,7 +37,8 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     Returns:
         Figures of `Trainer.fit`, `adapter_figures` and `measure_on_pairs` on the held-out pairs, `reward_mean`,
         `reward_std`, `normalized_on` ("collected_samples" of the stage, or "fresh_samples"), `normalization_samples`,
-        `training_pairs`, `heldout_seen_before` (see `Split`), `dropped_rows`, `truncated_rows`.
+        `token_agreement` where it can differ, `training_pairs`, `heldout_seen_before` (see `Split`), `dropped_rows`,
+        `truncated_rows`.
     """
     rows = context.examples(config.data, "preference")
     source = context.model_source(config.from_)
@@ -59,13 +61,17 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     if isinstance(config.data, str):
         collected = read_responses(context.inputs[config.data])
         samples = collected_samples(collected, training, heldout, config.normalize_prompts, context.seed, context.name)
+        agreement = None  # the ids are those that were sampled
     else:
-        samples = fresh_samples(
+        fresh = fresh_samples(
             tuned, encoded.examples, config.normalize_prompts, config.max_length, context.seed, context.name
         )
+        samples = [sequence for one in fresh for sequence in one.sequences()]
+        agreement = token_agreement(tuned.tokenizer, fresh)
 
-    model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=context.seed)
-    attach(model, config, context.seed)
+    seed = first_weights_seed(context.seed, config.member)
+    model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=seed)
+    attach(model, config, seed)
     context.doing("compiling")
     figures = train_on_pairs(model, training, heldout, config, context)
     scorer = SequenceScorer(model)
@@ -86,8 +92,21 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         "reward_std": model.reward_std,
         "normalized_on": "collected_samples" if isinstance(config.data, str) else "fresh_samples",
         "normalization_samples": len(samples),
+        **({} if agreement is None else {"token_agreement": agreement}),
         "training_pairs": len(training),
         "heldout_seen_before": split.seen_before,
         "dropped_rows": encoded.dropped,
         "truncated_rows": encoded.truncated,
     }
+
+
+def first_weights_seed(seed: int, member: int) -> int:
+    """What keys the first weights of a head and an adapter.
+
+    The order of the pairs is keyed by the stage's name already. A sum of both would give two seeds of a run heads in
+    common.
+
+    Args:
+        seed: the workflow's. member: of an ensemble; 0 is the workflow's seed itself.
+    """
+    return int(generator(seed, "member", member).integers(2**62)) if member else seed

@@ -74,6 +74,10 @@ def test_a_policy_that_came_from_a_trained_one_was_trained_on_its_judge():
     names = ["sft", "first", "second", "elsewhere", "../other/model"]
     assert list(trained_on("reward_model:reward", names, stages).values()) == [False, True, True, None, None]
     assert list(trained_on("function:exact_answer", names, stages).values()) == [False, False, True, None, None]
+    stages[2] = StageRecord(
+        "first", kind="policy_optimization", config={"from": "sft", "reward": {"ensemble": ["other", "reward"]}}
+    )
+    assert list(trained_on("reward_model:reward", names, stages).values()) == [False, True, True, None, None]
     said = judge_sentence("reward_model:reward", {"first": True, "second": True, "sft": False})
     assert said.startswith("Judged by the reward model “reward” that first and second were trained on:")
 

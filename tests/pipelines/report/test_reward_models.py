@@ -35,6 +35,14 @@ def test_a_model_that_only_judges_does_not_speak_for_the_run():
     assert REPORT.tiles(figures)[0].label == "accuracy of reward"
 
 
+def test_each_member_of_an_ensemble_rewards():
+    policy = StageRecord("policy", kind="policy_optimization", config={"reward": {"ensemble": ["reward", "second"]}})
+    second = StageRecord("second", kind="reward_modeling", final={"accuracy": 0.7})
+    stages = [REWARD, second, JUDGE, policy, EVALUATION]
+    assert rewarding(stages) == ["reward", "second"]
+    assert summary(*stages)["reward_model"]["stage"] == "second"
+
+
 def test_the_last_model_leads_where_none_rewards_and_one_alone_needs_no_name():
     assert summary(REWARD, JUDGE)["reward_model"]["stage"] == "judge"
     alone = summary(REWARD, POLICY)
@@ -58,5 +66,7 @@ def test_the_page_shows_both(tmp_path):
     text = (folder / "report.html").read_text(encoding="utf-8")
     for words in ("<h3>reward</h3>", "<h3>judge, by which no stage", "It ranks 80.3 %", "It ranks 62.5 %"):
         assert text.count(words) == 1, words
+    for row in ("correlation of reward and length", "token ids that their text had in training</th>"):
+        assert text.count(row) == 2, row
     identifiers = [part.split('"')[0] for part in text.split(' id="')[1:]]
     assert len(identifiers) == len(set(identifiers))

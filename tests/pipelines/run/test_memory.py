@@ -73,6 +73,28 @@ def test_the_models_that_stand_in_each_stage(planned, name):
     }
 
 
+def test_every_member_of_an_ensemble_stands(tmp_path):
+    more = "".join(f"  {one}: {{kind: reward_modeling, from: sft, data: preferences}}\n" for one in ("second", "third"))
+    ensemble = "{ensemble: [reward, second, reward_model:third]}"
+    text = WORKFLOW.format(model="gemma3_270m").replace("  policy:\n", f"{more}  policy:\n")
+    text = text.replace("[{reward: reward}, {reward: exact_answer, weight: 2.0}]", ensemble)
+    (tmp_path / "w.yaml").write_text(text.replace("    reward: reward\n", f"    reward: {ensemble}\n"))
+    found = {one.stage: one.peak.frozen for one in plan_memory(load(tmp_path / "w.yaml"))}
+    assert (found["policy"], found["best"]) == (4 * FLOAT, 3 * FLOAT)  # of the former one is the reference
+
+
+def test_a_reward_model_by_set_stands_alone(tmp_path):
+    sets = "[{name: a, data: preferences}]"
+    bench = f"  bench: {{kind: reward_evaluation, reward: reward_model:reward, sets: {sets}}}\n"
+    (tmp_path / "w.yaml").write_text(WORKFLOW.format(model="gemma3_270m") + bench)
+    exact, rough = (
+        {one.stage: one for one in plan_memory(load(tmp_path / "w.yaml", settings))}["bench"].peak
+        for settings in ([], ["stages.bench.quantize_reward_model=int8", "stages.bench.micro_batch_size=8"])
+    )
+    assert (exact.weights, exact.frozen, exact.moments) == (FLOAT, 0, 0)
+    assert rough.weights < FLOAT and 0 < rough.activations < exact.activations
+
+
 def test_half_precision_and_adapters(planned):
     settings = [f"stages.{stage}.dtype=mixed_bfloat16" for stage in ("policy", "evaluation")]
     found = planned("gemma3_270m", *settings, "stages.policy.lora={rank: 4}")

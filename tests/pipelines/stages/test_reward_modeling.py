@@ -79,6 +79,37 @@ def test_computes_in_the_dtype_that_is_asked_for(tmp_path, tuned, monkeypatch):
         reward_modeling.run(config, make_context(tmp_path, "reward", inputs=inputs))
 
 
+def test_members_of_an_ensemble_start_from_heads_of_their_own(tmp_path, tuned, monkeypatch):
+    """And from adapters; member 1 of a seed is not member 0 of the next."""
+
+    class Enough(Exception):
+        pass
+
+    kernels, adapters = [], []
+
+    def trained(model, *arguments):
+        kernels.append(np.array(ops.convert_to_numpy(model.score.kernel.value)))
+        adapter = [one for one in model.trainable_variables if one is not model.score.kernel]
+        adapters.append(np.concatenate([np.ravel(ops.convert_to_numpy(one.value)) for one in adapter]))
+        raise Enough
+
+    monkeypatch.setattr(reward_modeling, "train_on_pairs", trained)
+    inputs = {"tuned": tuned, "collected": collected_preferences(tmp_path / "collected")}
+    lora = {"rank": 2}
+    for member, seed in ((0, SEED), (1, SEED), (1, SEED), (2, SEED), (0, SEED + 1)):
+        config = stage_config(
+            "reward_modeling", **{"from": "tuned", "data": "collected", "max_length": 16, "lora": lora}, member=member
+        )
+        with pytest.raises(Enough):
+            reward_modeling.run(config, make_context(tmp_path, "reward", inputs=inputs, seed=seed))
+    plain = GemmaRewardModel.from_preset(tuned / "model", seed=SEED)
+    np.testing.assert_array_equal(kernels[0], ops.convert_to_numpy(plain.score.kernel.value))
+    np.testing.assert_array_equal(kernels[1], kernels[2])
+    for different in ((0, 1), (1, 3), (0, 3), (1, 4)):
+        assert np.abs(np.subtract(*(kernels[i] for i in different))).max() > 0.1
+        assert np.abs(np.subtract(*(adapters[i] for i in different))).max() > 1e-3
+
+
 def test_pairs_of_one_prompt_cannot_be_held_out(tmp_path, tuned):
     rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no"} for prompt in ("cat", "Cat!")]
     data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}
@@ -153,6 +184,7 @@ def test_normalised_rewards_of_held_out_samples_have_mean_0_and_std_1(finished):
     model = GemmaRewardModel.from_preset(context.output / "model")
     assert (model.reward_mean, model.reward_std) == (figures["reward_mean"], figures["reward_std"])
     assert figures["normalized_on"] == "collected_samples" and figures["normalization_samples"] == 36
+    assert "token_agreement" not in figures
     scores = [
         raw(model, row["prompt_ids"] + row[side])
         for row in held_out(preferences())
@@ -191,9 +223,32 @@ def test_a_tie_is_not_right_and_a_row_of_padding_is_no_pair():
     loss, sums = pair_loss(0.0)(lambda inputs: ops.convert_to_tensor(scores), batch)
     assert float(sums["accuracy"]) == 1 and float(sums["margin"]) == 0
     assert float(loss) == pytest.approx(np.log1p(np.exp([0, 0.5 - 1, 1])).sum(), rel=1e-6)
+    smoothed, _ = pair_loss(0.0, 0.1)(lambda inputs: ops.convert_to_tensor(scores), batch)
+    assert float(smoothed) == pytest.approx(
+        (0.9 * np.log1p(np.exp([0, -0.5, 1])) + 0.1 * np.log1p(np.exp([0, 0.5, -1]))).sum(), rel=1e-6
+    )
 
 
-def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned):
+@pytest.mark.parametrize("name", ["label_smoothing", "center_coefficient"])
+def test_the_stage_hands_its_loss_options_on(tmp_path, tuned, monkeypatch, name):
+    class Enough(Exception):
+        pass
+
+    def asked(center_coefficient, label_smoothing):
+        assert {"label_smoothing": label_smoothing, "center_coefficient": center_coefficient} == {
+            "label_smoothing": 0.0, "center_coefficient": 0.0, name: 0.25,
+        }  # fmt: skip
+        raise Enough
+
+    monkeypatch.setattr(pair_training, "pair_loss", asked)
+    inputs = {"tuned": tuned, "collected": collected_preferences(tmp_path / "collected")}
+    options = {"from": "tuned", "data": "collected", "max_length": 16, name: 0.25}
+    with pytest.raises(Enough):
+        reward_modeling.run(stage_config("reward_modeling", **options), make_context(tmp_path, "r", inputs=inputs))
+
+
+def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned, monkeypatch):
+    monkeypatch.setattr(reward_modeling, "token_agreement", lambda tokenizer, samples: len(samples) / 4)
     rows = [{"prompt": f"red {i}", "chosen": "cat dog", "rejected": "sun"} for i in range(8)]
     data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}
     context = make_context(tmp_path, "reward", inputs={"tuned": tuned})
@@ -201,6 +256,7 @@ def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model
     figures = reward_modeling.run(stage_config("reward_modeling", **options), context)
     assert figures["normalized_on"] == "fresh_samples" and figures["normalization_samples"] == 3
     assert figures["ceiling"] is None and figures["regret"] is None and figures["reward_std"] > 0
+    assert figures["token_agreement"] == 3 / 4
 
 
 def test_fresh_samples_answer_each_prompt_that_leaves_room_once(monkeypatch):
@@ -216,7 +272,8 @@ def test_fresh_samples_answer_each_prompt_that_leaves_room_once(monkeypatch):
     prompts = [[2, 40], [2, 41, 42, 43, 44], [2, 40], [2, 41, 42, 43, 44, 45]]
     pairs = [EncodedPair(ids, [*ids, 50], [*ids, 50, 51, 52], 1, 3, 0.0, None) for ids in prompts]
     found = pair_training.fresh_samples(None, pairs, 9, 8, 0, "reward")
-    assert sorted(found) == [[2, 40, 7], [2, 41, 42, 43, 44, 7]]
+    ids = [sequence for one in found for sequence in one.sequences()]
+    assert sorted(ids) == [[2, 40, 7], [2, 41, 42, 43, 44, 7]] and all(one.response_ids == [[7]] for one in found)
     assert len(pair_training.fresh_samples(None, pairs, 1, 8, 0, "reward")) == 1
     assert pair_training.fresh_samples(None, pairs, 0, 8, 0, "reward") == []
 

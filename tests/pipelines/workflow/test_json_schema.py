@@ -31,6 +31,8 @@ VALUES = (
     {"task": "small_world", "split": "sft", "size": 1}, {"task": "small_world", "split": "sft"}, {"rank": 4},
     {"rank": 0}, {"rank": "4"}, {"rnk": 4}, {"values": [1]}, {"values": []}, {"config": {"num_layers": 2}},
     {"config": {"layers": 2}}, [{"reward": "x"}], [{"reward": "x", "weight": "1"}],
+    {"ensemble": ["x", "y"]}, {"ensemble": ["x"]}, {"ensemble": ["x", "y"], "combine": "max"},
+    [{"name": "x", "data": "y"}],
 )  # fmt: skip
 """Tried in the place of every key."""
 

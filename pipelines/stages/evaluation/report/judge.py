@@ -28,7 +28,7 @@ def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord
         if stage is None or stage.kind not in KINDS:
             return None
         named = references(KINDS[stage.kind], stage.config)
-        rewards = [_bare(one.name) for one in named if one.role is ROLES["reward"]]
+        rewards = [_bare(one.name) for one in named if one.is_reward]
         if _bare(judge) in (*rewards, *functions_with_settings(stage.config)):
             return True
         sources = [is_trained(one.target) for one in named if one.role is ROLES["policy"]]

@@ -1,8 +1,8 @@
 """What reward models add to summary and report.
 
-Looked at in `final.json`, all optional: `KEYS`, `length_correlation`; `accuracy_by_margin: [{"margin_from",
-"margin_to", "accuracy", "accuracy_ci95", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and `margin_histogram:
-{"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
+Looked at in `final.json`, all optional: `KEYS`, `length_correlation`, `token_agreement`; `accuracy_by_margin:
+[{"margin_from", "margin_to", "accuracy", "accuracy_ci95", "pairs"}]` (margin: |r_chosen - r_rejected|, raw) and
+`margin_histogram: {"edges": [n + 1], "counts": [n]}` of r_chosen - r_rejected (below zero = ranked wrongly).
 
 Added to the summary: `reward_models`, a list of `{stage, KEYS}` in the workflow's order, and `reward_model`, the one of
 them that speaks for the run: the last of those `rewarding`, or the last of all. Intervals are over prompts.
@@ -17,7 +17,7 @@ from pipelines.report.format import percent
 from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile
 from pipelines.report.records import RunRecord, StageRecord, is_finite_number
-from pipelines.schema.roles import ROLES, references
+from pipelines.schema.roles import references
 from pipelines.stages.registry import KINDS
 from pipelines.stages.reward_modeling.report import figures as draw
 
@@ -43,7 +43,7 @@ def rewarding(stages: Sequence[StageRecord]) -> list[str]:
         for stage in stages
         if stage.kind in KINDS
         for one in references(KINDS[stage.kind], stage.config)
-        if one.role is ROLES["reward"]
+        if one.is_reward
     }
     return [stage.name for stage in stages if stage.kind == KIND and stage.name in named]
 

@@ -1,0 +1,66 @@
+"""Several reward models as one reward, as a workflow says it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Tag
+
+from pipelines.schema.base import Problem, Settings
+from pipelines.schema.functions import named_or_function
+from pipelines.schema.roles import REWARD_MODEL_PREFIX, Names
+
+ENSEMBLE_TAG = "<ensemble>"
+
+
+class Ensemble(Settings):
+    """Several reward models whose normalised scores are combined (arXiv:2310.02743)."""
+
+    ensemble: list[Annotated[str, Names("member")]] = Field(
+        min_length=2, description="Stages or model folders, each a reward model."
+    )
+    combine: Literal["mean", "minimum", "uncertainty"] = Field(
+        "mean",
+        description="Of the members' normalised scores; uncertainty: their mean minus uncertainty_weight times their "
+        "variance.",
+    )
+    uncertainty_weight: float | None = Field(
+        None,
+        ge=0,
+        description="What a variance of 1 over the members costs; default 1, for combine: uncertainty.",
+    )
+
+    @property
+    def weight(self) -> float:
+        """`uncertainty_weight`, or its default."""
+        return 1.0 if self.uncertainty_weight is None else self.uncertainty_weight
+
+    def problems(self) -> Iterator[Problem]:
+        """A member that is named twice, or a weight of nothing."""
+        members = [name.removeprefix(REWARD_MODEL_PREFIX) for name in self.ensemble]
+        for place, name in enumerate(members):
+            if name in members[:place]:
+                message = f"{name!r} is named twice; its second vote says nothing new: name other reward models"
+                yield ("ensemble", place), message
+        if self.uncertainty_weight is not None and self.combine != "uncertainty":
+            yield ("uncertainty_weight",), f"has no effect with combine: {self.combine}; expected combine: uncertainty"
+
+
+def ensemble_tag(value: Any) -> str | None:
+    """The tag of an ensemble, as data or checked; None for anything else."""
+    is_one = isinstance(value, Ensemble) or (
+        isinstance(value, Mapping) and not Ensemble.model_fields.keys().isdisjoint(value)
+    )
+    return ENSEMBLE_TAG if is_one else None
+
+
+AnEnsemble = Annotated[Ensemble, Tag(ENSEMBLE_TAG)]
+"""A branch of a union that `ensemble_tag` tells from the others."""
+
+
+def or_ensemble(role: str) -> Any:
+    """The type of a key that takes a name in a role, a function with its settings, or an ensemble.
+
+    Args:
+        role: a key of `ROLES`.
+    """
+    return named_or_function(role, AnEnsemble, tag=ensemble_tag)

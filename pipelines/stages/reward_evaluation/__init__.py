@@ -1,0 +1,1 @@
+"""A reward model on sets of preferences, set by set."""
