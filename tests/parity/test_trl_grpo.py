@@ -71,7 +71,11 @@ def sampled(folders):
     rewards = np.array([reward_of_ids(rollout.response_list(row)) for row in range(len(rollout))])
     noise = np.random.default_rng(2).normal(0, 0.3, old.shape).astype(np.float32)
     moved = np.where(rollout.response_mask, old + noise, np.float32(0))
-    return policy, Scored(rollout, rewards, old, reference_log_probs, (old - reference_log_probs).sum(axis=1)), moved
+    return (
+        policy,
+        Scored(rollout, rewards, old, reference_log_probs, (old - reference_log_probs).sum(axis=1), KL_WEIGHT),
+        moved,
+    )
 
 
 def ours(sampled, moved, **options):

@@ -87,6 +87,7 @@ def ours(folders):
         ResponseScorer(reference, TEMPERATURE, 4),
         method,
         trainer,
+        KL_WEIGHT,
     )
     drawn = Drawn(rollout, IdsRater().score([], rollout), np.ones(len(rollout), bool), {})
     config = stage_config(

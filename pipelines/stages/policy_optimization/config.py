@@ -80,6 +80,14 @@ class PolicyOptimization(OptimizerOptions):
         + ". With options: {name: ...}.",
     )
     kl_weight: float = Field(0.05, ge=0, description="Weight of the KL to the starting model.")
+    kl_target: float | None = Field(
+        None, gt=0, description="Nats a response to which kl_weight is steered, from its first value; default fixed."
+    )
+    entropy_weight: float = Field(
+        0.0, ge=0, description="Added to the reward for each nat of -log pi(response): an entropy bonus."
+    )
+    reward_clip: float | None = Field(None, gt=0, description="Rewards are cut to this magnitude; default as they are.")
+    whiten_rewards: bool = Field(False, description="Scale the rewards of a rollout to mean 0 and deviation 1.")
     steps: int = Field(100, ge=1, description="Rollout steps.")
     prompts_per_step: int = Field(16, ge=1, description="Prompts a rollout.")
     samples_per_prompt: int = Field(4, ge=1, description="Responses a prompt; some algorithms need 2.")
@@ -137,6 +145,8 @@ class PolicyOptimization(OptimizerOptions):
         yield from scorer_problems(self, self.data)
         yield from response_room_problems(self.max_new_tokens, self.max_length)
         yield from METHODS[self.algorithm.name].problems(self)
+        if self.kl_target is not None and self.kl_weight == 0:
+            yield ("kl_target",), "a kl_weight of 0 cannot be steered; expected one above 0 to start from"
         yield from self._sum_problems()
         if self.gold == "task":
             yield from gold_problems(("gold",), self.data, "leave `gold` out")

@@ -21,6 +21,7 @@ import numpy as np
 from gemma_keras import GemmaCausalLM
 from gemma_keras.backends import to_host
 from pipelines.algorithms.kl import sequence_kl
+from pipelines.algorithms.reward_shaping import shaped_rewards, steered_weight
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.host.errors import DataError
 from pipelines.measures.throughput import SAMPLING, TRAINING
@@ -57,7 +58,7 @@ class Players:
     """The parts of the loop: who samples, who scores, what is learned, who learns.
 
     Attributes:
-        rollout_copy: what `drawing` samples from, or None where that is the policy itself.
+        kl_weight: of the next step. rollout_copy: what `drawing` samples from, or None where that is the policy itself.
     """
 
     drawing: Drawing
@@ -66,6 +67,7 @@ class Players:
     reference_scorer: ResponseScorer
     method: Method
     trainer: Trainer
+    kl_weight: float
     rollout_copy: RolloutCopy | None = None
 
 
@@ -201,7 +203,8 @@ def _update(players: Players, drawn: Drawn, config: PolicyOptimization) -> dict[
     with players.reference.computing():
         reference_log_probs, _ = players.reference_scorer(rollout)
     kl = to_host(sequence_kl(old_log_probs, reference_log_probs, rollout.response_mask))
-    scored = Scored(rollout, scores.total, old_log_probs, reference_log_probs, kl)
+    rewards = shaped_rewards(scores.total, config.reward_clip, config.whiten_rewards)
+    scored = Scored(rollout, rewards, old_log_probs, reference_log_probs, kl, players.kl_weight)
     arrays = {"old_log_probs": old_log_probs, **players.method.batch_arrays(scored, config)}
     sampler = dict[str, float]()
     if config.measures_sampler:
@@ -211,9 +214,13 @@ def _update(players: Players, drawn: Drawn, config: PolicyOptimization) -> dict[
     for _ in range(config.inner_updates):
         batches = list(update_batches(rollout, arrays, _micro_batch_size(config), drawn.counts))
         updates.append({**players.trainer.update(batches), **players.method.learn(batches)})
-    rewards = scores.total.reshape(-1, config.samples_per_prompt)
+    steered = dict[str, float]()
+    if config.kl_target is not None:
+        steered["kl_weight"] = players.kl_weight
+        players.kl_weight = steered_weight(players.kl_weight, float(kl.mean()), config.kl_target)
     return {
-        **rollout_figures(rollout, rewards, scores.parts, kl, entropy),
+        **rollout_figures(rollout, scores.total.reshape(-1, config.samples_per_prompt), scores.parts, kl, entropy),
+        **steered,
         **sampling_figures(rollout, old_log_probs, updates[0]),
         **sampler,
         "policy_loss": float(np.mean([metrics["loss"] for metrics in updates])),
@@ -267,6 +274,7 @@ def _players(
             throughput=context.throughput,
             count_flops=training_flops(policy),
         ),
+        kl_weight=config.kl_weight,
         rollout_copy=rollout_copy,
     )
 

@@ -26,7 +26,7 @@ def config(algorithm=None, **options):
 ROLLOUT = rollout_of(
     [[2, 90]] * 4, [[50, 1], [51, 52, 53, 54], [55, 56, 57], [1]], [True, False, False, True], [""] * 4, [0, 0, 1, 1]
 )
-SCORED = Scored(ROLLOUT, np.array([1.0, 2, 3, 5]), None, np.zeros((4, 4), np.float32), np.array([2.0, 0, 4, 0]))
+SCORED = Scored(ROLLOUT, np.array([1.0, 2, 3, 5]), None, np.zeros((4, 4), np.float32), np.array([2.0, 0, 4, 0]), 0.5)
 
 
 def test_the_reward_is_charged_with_kl_stop_and_length_as_asked():

@@ -180,12 +180,20 @@ def test_the_kl_and_the_missing_stop_are_charged_to_the_reward(monkeypatch):
         reference_scorer=lambda rollout: (np.float32([[-2, -2], [-3, -6]]), None),
         method=method,
         trainer=IdleTrainer(),
+        kl_weight=0.5,
     )
     settings = config(samples_per_prompt=2, kl_weight=0.5, missing_stop_penalty=0.25)
     drawn = Drawn(rollout, FixedRater([5, 7]).score([], rollout), np.ones(2, bool), {})
     metrics = policy_optimization._update(players, drawn, settings)
     assert seen[0].tolist() == [[5 - 0.5 * 1, 7 - 0.5 * 2 - 0.25]]
     assert (metrics["reward"], metrics["kl_sequence"], metrics["kl"]) == (6.0, 1.5, 0.75)
+    assert "kl_weight" not in metrics and players.kl_weight == 0.5
+    # Cut to 6, then 0.1 for each nat of surprise, 3 and 7; the weight was 0.5 and goes down, as 1.5 nats are too few.
+    settings = config(samples_per_prompt=2, kl_weight=0.5, kl_target=2.0, entropy_weight=0.1, reward_clip=6.0)
+    metrics = policy_optimization._update(players, drawn, settings)
+    assert seen[1] == pytest.approx(np.array([[5 - 0.5 + 0.3, 6 - 1 + 0.7]]))
+    assert metrics["kl_weight"] == 0.5 and players.kl_weight == pytest.approx(0.5 * 0.98)
+    assert metrics["reward"] == 6.0
 
 
 def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monkeypatch, tmp_path, capsys):

@@ -88,7 +88,7 @@ def scored(inputs, rollout):
     # Old log-probabilities that the policy has moved away from, by more and by less than the clip.
     old = np.where(mask, old + random.normal(0, 0.3, old.shape), 0).astype(np.float32)
     reference = np.where(mask, old + random.normal(0, 0.5, old.shape), 0).astype(np.float32)
-    return policy, Scored(rollout, REWARDS, old, reference, (old - reference).sum(axis=1))
+    return policy, Scored(rollout, REWARDS, old, reference, (old - reference).sum(axis=1), KL_WEIGHT)
 
 
 class ByHand:

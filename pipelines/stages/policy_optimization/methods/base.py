@@ -46,9 +46,11 @@ class Scored:
     """A rollout with all that is known of it before anything is learned from it.
 
     Attributes:
-        rollout: n = p * k responses. rewards: float (n,), of the raters, nothing charged.
+        rollout: n = p * k responses. rewards: float (n,), of the raters, cut and scaled as the stage says, nothing
+            charged.
         old_log_probs: float32 (n, r), of the sampled tokens under the policy. reference_log_probs: float32 (n, r),
             under the tuned model. kl: float (n,), the sum of their differences over each response, in nats.
+        kl_weight: float, of this step.
     """
 
     rollout: "Rollout"
@@ -56,6 +58,7 @@ class Scored:
     old_log_probs: np.ndarray
     reference_log_probs: np.ndarray
     kl: np.ndarray
+    kl_weight: float
 
 
 class Method(abc.ABC):
@@ -138,12 +141,16 @@ class Method(abc.ABC):
 
     def returns(self, scored: Scored, config: "PolicyOptimization") -> np.ndarray:
         """The rewards with everything charged to them: here the KL to the tuned model, unless the algorithm has a place
-        of its own for it, and the missing stop.
+        of its own for it, and the missing stop; and with the entropy bonus.
 
         Returns:
             float (n,).
         """
-        charged = scored.rewards - config.kl_weight * scored.kl if self.charges_kl else scored.rewards
+        from pipelines.algorithms.reward_shaping import surprise
+
+        charged = scored.rewards - scored.kl_weight * scored.kl if self.charges_kl else scored.rewards
+        if config.entropy_weight:
+            charged = charged + config.entropy_weight * surprise(scored.old_log_probs, scored.rollout.response_mask)
         return charged - config.missing_stop_penalty * ~scored.rollout.finished
 
     def advantages(self, rewards: np.ndarray) -> np.ndarray:

@@ -73,6 +73,9 @@ class GroupRelative(Method):
         """See `Method.problems`."""
         yield from super().problems(config)
         options = config.algorithm
+        if config.kl_target is not None and isinstance(options, GrpoOptions) and options.kl_in == "loss":
+            message = "the weight of a KL in the loss is compiled in; expected kl_in: reward, or no kl_target"
+            yield ("kl_target",), message
         over = options.overlong_penalty if isinstance(options, GrpoOptions) else None
         if over is not None and over > config.max_new_tokens:
             message = f"{over} is over max_new_tokens {config.max_new_tokens}; expected at most that"

@@ -82,7 +82,8 @@ class PPO(Method):
         )
 
         rollout, mask = scored.rollout, scored.rollout.response_mask
-        charges = config.kl_weight * (scored.old_log_probs - scored.reference_log_probs)
+        charges = scored.kl_weight * (scored.old_log_probs - scored.reference_log_probs)
+        charges = charges + config.entropy_weight * scored.old_log_probs
         rewards = scored.rewards - config.missing_stop_penalty * ~rollout.finished
         values = self.learner.values(rollout)
         earned = token_rewards(rewards, charges, mask)
