@@ -166,28 +166,6 @@ def test_dpo_and_its_kin_are_those_of_trl(folders, pairs, tmp_path, case):
             assert found[0][key] == pytest.approx(logged[key][0], abs=1e-4), key
 
 
-def test_twenty_steps_of_dpo_end_where_those_of_trl_end(folders, pairs, tmp_path):
-    import torch
-    import trl
-
-    *_, weights = ours(folders, pairs, LOSSES["dpo"](name="dpo", beta=0.3), steps=20, rate=1e-4)
-    trainer = trl_trainer(
-        trl.DPOTrainer, trl.DPOConfig, folders, tmp_path, PREFERENCES, beta=0.3, loss_type=["sigmoid"]
-    )
-    ids, real, answer = tensors([sequence(pair, side) for side in ("chosen", "rejected") for pair in pairs])
-    batch = {"input_ids": ids, "attention_mask": real, "completion_mask": answer}
-    start = trainer.model.model.embed_tokens.weight.detach().clone()
-    # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
-    optimizer = torch.optim.AdamW(trainer.model.parameters(), 1e-4, weight_decay=0.0, eps=1e-7)
-    for _ in range(20):
-        optimizer.zero_grad()
-        trainer.compute_loss(trainer.model, dict(batch)).backward()
-        optimizer.step()
-    end = trainer.model.model.embed_tokens.weight.detach()
-    assert (end - start).abs().max() > 1e-3
-    assert np.abs(np.asarray(weights["embedding"].value.detach()) - end.numpy()).max() < 1e-4
-
-
 def test_kto_is_that_of_trl(folders, pairs, tmp_path):
     import trl
 
@@ -255,3 +233,49 @@ def test_the_odds_ratio_is_that_of_trl(folders, pairs, tmp_path):
     loss = -trainer.odds_ratio_loss(chosen, rejected)[0].mean()
     loss.backward()
     compare(ours(folders, pairs, LOSSES["orpo"](name="orpo", beta=0.4, nll_weight=0.0)), loss.item(), trainer.model)
+
+
+def their_losses(name, folders, folder, pairs):
+    """TRL's trainer of a loss, and its loss of the pairs as they are now."""
+    if name in ("cpo", "simpo"):
+        from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+        kind = {"loss_type": "sigmoid", "cpo_alpha": 1.0}
+        kind = kind if name == "cpo" else {"loss_type": "simpo", "simpo_gamma": 1.0, "cpo_alpha": 0.0}
+        trainer = trl_trainer(CPOTrainer, CPOConfig, folders, folder, PREFERENCES, beta=0.3, **kind)
+        return trainer, lambda: trainer.get_batch_loss_metrics(trainer.model, of_sides(pairs))[0]
+    if name == "orpo":
+        from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+        trainer = trl_trainer(ORPOTrainer, ORPOConfig, folders, folder, PREFERENCES, beta=0.3)
+
+        def odds():
+            return -trainer.odds_ratio_loss(*trainer.concatenated_forward(trainer.model, of_sides(pairs))[:2])[0].mean()
+
+        return trainer, odds
+    import trl
+
+    kind = {"loss_type": [{"dpo": "sigmoid"}.get(name, name)], "label_smoothing": 0.1 if name == "robust" else 0.0}
+    trainer = trl_trainer(trl.DPOTrainer, trl.DPOConfig, folders, folder, PREFERENCES, beta=0.3, **kind)
+    ids, real, answer = tensors([sequence(pair, side) for side in ("chosen", "rejected") for pair in pairs])
+    batch = {"input_ids": ids, "attention_mask": real, "completion_mask": answer}
+    return trainer, lambda: trainer.compute_loss(trainer.model, dict(batch))
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo", "robust", "simpo", "orpo", "cpo"])
+def test_twenty_steps_end_where_those_of_trl_end(folders, pairs, tmp_path, name):
+    import torch
+
+    options = {"nll_weight": 0.0} if name == "orpo" else {}
+    *_, weights = ours(folders, pairs, LOSSES[name](name=name, beta=0.3, **options), steps=20, rate=1e-4)
+    trainer, loss = their_losses(name, folders, tmp_path, pairs)
+    start = trainer.model.model.embed_tokens.weight.detach().clone()
+    # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
+    optimizer = torch.optim.AdamW(trainer.model.parameters(), 1e-4, weight_decay=0.0, eps=1e-7)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    end = trainer.model.model.embed_tokens.weight.detach()
+    assert (end - start).abs().max() > 1e-3
+    assert np.abs(np.asarray(weights["embedding"].value.detach()) - end.numpy()).max() < 1e-4
