@@ -10,6 +10,7 @@ from gemma_keras.backends import to_host
 from pipelines.algorithms.importance import truncated_importance_weights
 from pipelines.algorithms.kl import k1, k3
 from pipelines.algorithms.policy_losses import clipped_sequence_loss, reinforce_weights
+from pipelines.measures.diversity import distinct_ngrams, equal_pairs
 from pipelines.sampling.parts import Arrays, scoring_parts
 from pipelines.sampling.rollout import Rollout
 from pipelines.scoring.base import part_means
@@ -191,6 +192,7 @@ def rollout_figures(
         sequence_kl: float (p * k,), sum of log-ratios. entropy: float (p * k, r), 0 where nothing was sampled.
     """
     tokens = int(rollout.lengths.sum())
+    responses = [rollout.response_list(row) for row in range(len(rollout))]
     return {
         "reward": float(rewards.mean()),
         "reward_std": float(rewards.std(ddof=1)) if rewards.size > 1 else 0.0,
@@ -200,4 +202,6 @@ def rollout_figures(
         "kl_sequence": float(sequence_kl.mean()),
         "entropy": float(entropy.sum(dtype=np.float64) / tokens),
         **completion_figures(rollout),
+        "completions/distinct_bigrams": distinct_ngrams(responses, 2),
+        "completions/equal_pairs": equal_pairs(responses, rewards.shape[1]),
     }

@@ -257,7 +257,8 @@ def test_the_figures_of_a_rollout_by_hand():
         "reward": 2.5, "reward_std": pytest.approx(1.378405), "frac_reward_zero_std": 0.5, "rewards/length/mean": 2.5,
         "kl": pytest.approx(15 / 14), "kl_sequence": 2.5, "entropy": pytest.approx(9 / 14),
         "completions/mean_length": pytest.approx(14 / 6), "completions/max_length": 3.0,
-        "completions/clipped_ratio": pytest.approx(1 / 6),
+        "completions/clipped_ratio": pytest.approx(1 / 6), "completions/distinct_bigrams": 1.0,
+        "completions/equal_pairs": 0.0,
     }  # fmt: skip
     one = rollout_of([[2, 90]], [[50, 1]], [True], [""])
     assert rollout_figures(one, np.array([[2.0]]), {}, np.zeros(1), np.zeros((1, 2)))["reward_std"] == 0

@@ -28,6 +28,7 @@ CHANGES = {
 STEP_METRICS = {
     "step", "reward", "reward_std", "frac_reward_zero_std", "kl", "kl_sequence", "entropy", "policy_loss", "clip_ratio",
     "num_tokens", "completions/mean_length", "completions/max_length", "completions/clipped_ratio", "step_time",
+    "completions/distinct_bigrams", "completions/equal_pairs",
     "learning_rate", "grad_norm", "ratio_deviation", "ratio_deviation_token", "skipped_updates",
     "sampling_log_prob_difference/mean", "sampling_log_prob_difference/max", "rewards/even/mean",
     "tokens_per_second", "sampling/tokens_per_second",

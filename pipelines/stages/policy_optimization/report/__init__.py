@@ -2,8 +2,8 @@
 
 Looked at in `final.json`, all optional: `reward_start`, `reward_end`, `kl`, `kl_sequence`, `steps`, `reward_source`,
 `ratio_deviation_token`, `rollout_dtype`, `sampling_kl`, `importance_truncated`. In `metrics.jsonl`, of training
-`reward`, `kl_sequence`, `entropy`, `completions/mean_length`, `sampling_kl`; on held-out prompts `eval_reward`,
-`eval_gold`, their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`, `eval_kl_sequence`.
+`reward`, `kl_sequence`, `entropy`, `completions/mean_length`, `completions/equal_pairs`, `sampling_kl`; on held-out
+prompts `eval_reward`, `eval_gold`, their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`, `eval_kl_sequence`.
 
 Added to the summary: `policy.{stage, reward_start, reward_end, kl, kl_sequence, steps, reward_source}`, of the last
 such stage.
@@ -25,6 +25,7 @@ CURVES = (
     ("kl_sequence", "KL to the starting model, nats a response", "eval_kl_sequence"),
     ("entropy", "entropy, nats a token", None),
     ("completions/mean_length", "length, tokens a response", "eval_completions/mean_length"),
+    ("completions/equal_pairs", "equal answers among those to a prompt", None),
     ("sampling_kl", "KL of the sampler to the policy, nats a token", None),
 )
 """Metric, label, and the same metric on held-out prompts."""
