@@ -24,7 +24,7 @@ CHANGES = {
     "from": "sft", "reward": "exact_answer", "rollout_dtype": "int8", "importance_limit": LIMIT,
     "temperature": TEMPERATURE, "lora": LORA, "algorithm": "reinforce", "missing_stop_penalty": 0.25,
 }  # fmt: skip
-TIMES = ("step_time", "tokens_per_second")
+TIMES = ("step_time", "tokens_per_second", "sampling/tokens_per_second")
 
 
 def run_of(folder, sft):
