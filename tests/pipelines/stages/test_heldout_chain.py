@@ -13,6 +13,7 @@ from pipelines.data.contents import SEEN_FILE
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.stages.instruction_tuning import run as instruction_tuning
 from pipelines.stages.policy_optimization import run as policy_optimization
+from pipelines.stages.preference_optimization import run as preference_optimization
 from pipelines.stages.reward_modeling import run as reward_modeling
 
 REWARD_FIGURES = {"accuracy": 0.5}
@@ -47,6 +48,8 @@ class Chain:
         patch.setattr(instruction_tuning, "train_language_model", self._catch_texts)
         patch.setattr(reward_modeling, "train_on_pairs", self._catch_texts)
         patch.setattr(reward_modeling, "measure_on_pairs", lambda scorer, pairs, *rest: REWARD_FIGURES)
+        patch.setattr(preference_optimization, "train_policy", self._catch_pairs)
+        patch.setattr(preference_optimization, "_measure", lambda *arguments: {})
         patch.setattr(policy_optimization, "_train", self._catch_prompts)
 
     def run(self, module, name, **options):
@@ -66,8 +69,15 @@ class Chain:
         self.sides[context.name] = contents(training), contents(heldout)
         return {}
 
+    def _catch_pairs(self, model, training, heldout, config, context):
+        self.sides[context.name] = tuple(
+            {self._prompt(model.tokenizer, chosen.token_ids[: -chosen.length]) for chosen, _ in part.items}
+            for part in (training, heldout)
+        )
+        return {}
+
     def _catch_prompts(self, players, evaluation, rows, config, context):
-        texts = [said(example.prompt) for example in players.prompts.examples]
+        texts = [said(example.prompt) for example in players.drawing.prompts.examples]
         assert len(set(evaluation.rows.tolist())) == len({texts[i] for i in evaluation.rows}), "a prompt counts once"
         self.sides[context.name] = {texts[i] for i in rows}, {texts[i] for i in evaluation.rows}
         figures = {f"eval_{name}": 0.0 for name in ("reward", "kl", "kl_sequence")}
@@ -85,6 +95,7 @@ def chain(tmp_path_factory, rows):
         chain.run(instruction_tuning, "sft", **{"from": "base", "heldout_fraction": 0.3})
         chain.run(instruction_tuning, "control", **{"from": "sft", "heldout_fraction": 0.1})
         chain.run(reward_modeling, "reward", **{"from": "sft", "heldout_fraction": 0.2, "normalize_prompts": 0})
+        chain.run(preference_optimization, "pairs", loss="cpo", **{"from": "sft", "heldout_fraction": 0.2})
         chain.run(
             policy_optimization, "policy", reward="reward", eval_prompts=4, max_new_tokens=4, seed=12, **{"from": "sft"}
         )
@@ -92,12 +103,12 @@ def chain(tmp_path_factory, rows):
 
 
 def test_no_content_is_held_out_that_the_stage_or_one_before_it_trained_on(chain):
-    before = {"sft": (), "control": ("sft",), "reward": ("sft",), "policy": ("sft", "reward")}
+    before = {"sft": (), "control": ("sft",), "reward": ("sft",), "pairs": ("sft",), "policy": ("sft", "reward")}
     for name, ancestors in before.items():
         trained = set().union(*(chain.sides[one][0] for one in (name, *ancestors)))
         assert chain.sides[name][1] and not chain.sides[name][1] & trained, name
         assert chain.figures[name]["heldout_seen_before"] == 0 and not chain.warnings[name]
-    assert [len(chain.sides[name][1]) for name in before] == [12, 4, 8, 4]
+    assert [len(chain.sides[name][1]) for name in before] == [12, 4, 8, 8, 4]
     # One draw: a later stage keeps what an earlier one held out.
     assert chain.sides["control"][1] < chain.sides["reward"][1] < chain.sides["sft"][1]
 
