@@ -71,6 +71,7 @@ def test_without_a_reward_model_values_start_at_nothing(tmp_path, inputs, rollou
     assert not learner.values(rollout).any()
 
 
+@pytest.mark.once
 def test_another_reward_model_may_be_named(tmp_path, inputs, rollout):
     other = {**inputs, "judge": world_reward_model(tmp_path / "judge", seed=8)}
     config = options(algorithm={"name": "ppo", "value_model": "judge"})
@@ -176,6 +177,7 @@ def test_values_learn_what_is_returned(inputs, rollout):
     assert losses[0] == pytest.approx(before, rel=1e-4) and losses[-1] < 0.2 * losses[0]
 
 
+@pytest.mark.once
 def test_a_stage_learns_by_it(tmp_path, inputs, monkeypatch):
     monkeypatch.setattr(policy_optimization, "make_rater", lambda *arguments: EvenIds())
     context = make_context(tmp_path, "policy", inputs=inputs)

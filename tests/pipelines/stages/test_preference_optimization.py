@@ -209,6 +209,7 @@ def test_a_policy_that_has_not_moved_has_log_ratios_of_zero(finished, name):
         assert abs(first[key]) < 1e-5, key
 
 
+@pytest.mark.once
 def test_an_adapter_learns_against_its_own_base(tmp_path, inputs):
     """The reference is the policy without its adapter, whose kernels are rounded to 8 bits here."""
     lora = {"rank": 4, "dropout": 0.1, "quantize": "int8"}
