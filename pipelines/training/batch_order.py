@@ -9,6 +9,9 @@ from gemma_keras.random import generator
 from pipelines.data.shapes import alike_lengths
 from pipelines.schema.base import TrainingOptions
 
+Updates = Sequence[Sequence[np.ndarray]]
+"""Of each update its micro-batches, which are rows of the data."""
+
 
 def epoch_order(seed: int, stage: str, epoch: int, size: int) -> np.ndarray:
     """The order in which one epoch goes through `size` examples: int (size,), keyed by (seed, stage, epoch)."""

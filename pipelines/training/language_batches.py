@@ -10,10 +10,8 @@ from pipelines.data.batches import bucket, make_batch
 from pipelines.data.layout import Layout, Part, known_layout, lay_out
 from pipelines.data.packing import Encoded, PackedRow
 from pipelines.data.shapes import rung_for
+from pipelines.training.batch_order import Updates
 from pipelines.training.loop import ROW_INDEX, Batch
-
-Updates = Sequence[Sequence[np.ndarray]]
-"""Of each update its micro-batches, which are rows of the data."""
 
 
 def language_batches(

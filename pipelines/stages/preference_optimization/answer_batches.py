@@ -14,10 +14,8 @@ from gemma_keras.inputs.padding import padded
 from pipelines.data.encoding import EncodedPair
 from pipelines.data.layout import Layout, Part, known_layout, lay_out
 from pipelines.data.shapes import rung_for
+from pipelines.training.batch_order import Updates
 from pipelines.training.loop import ROW_INDEX, Batch
-
-Updates = Sequence[Sequence[np.ndarray]]
-"""Of each update its micro-batches, which are rows of the data."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,12 @@ from keras import ops
 from gemma_keras import backends
 from pipelines.algorithms.preference_losses import prospect_reference
 from pipelines.data.shapes import alike_lengths, length_rungs
-from pipelines.stages.preference_optimization.answer_batches import Updates, answer_batches
+from pipelines.stages.preference_optimization.answer_batches import answer_batches
 from pipelines.stages.preference_optimization.config import PreferenceOptimization
 from pipelines.stages.preference_optimization.losses.base import Answers, PairLoss
 from pipelines.stages.preference_optimization.references import Referenced
 from pipelines.stages.preference_optimization.scoring import AnswerScorer, answer_log_probs
-from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
+from pipelines.training.batch_order import Updates, batch_rows, count_updates, micro_batch_size
 from pipelines.training.flops import training_flops
 from pipelines.training.loop import ROW_INDEX, Batch, LossFunction, Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings

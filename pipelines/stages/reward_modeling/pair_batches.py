@@ -9,10 +9,8 @@ from pipelines.data.encoding import EncodedPair
 from pipelines.data.layout import Layout, Part, known_layout
 from pipelines.data.shapes import rung_for
 from pipelines.scoring.reward_models import packed_reward_inputs, reward_inputs
+from pipelines.training.batch_order import Updates
 from pipelines.training.loop import ROW_INDEX, Batch
-
-Updates = Sequence[Sequence[np.ndarray]]
-"""Of each update its micro-batches, which are rows of the data."""
 
 
 def pair_batches(
