@@ -48,16 +48,20 @@ def of_all(model):
 
 def expected_loss(loss, nll_weight, log_probs, reference, shares, xp):
     """Mean over prompts and ordered pairs, plus the tuning term; the same lines for tensors and, by numpy, arrays."""
+
+    def constant(values):
+        values = np.asarray(values, reference.dtype)
+        return values if xp is np else ops.convert_to_tensor(values)
+
     total = 0.0
     for prompt in range(len(PROMPTS)):
         here = slice(prompt * len(ANSWERS), (prompt + 1) * len(ANSWERS))
         sides = [
-            Answers(xp.take(log_probs[here], rows), reference[here][rows], LENGTHS[rows].astype(reference.dtype))
+            Answers(xp.take(log_probs[here], rows), constant(reference[here][rows]), constant(LENGTHS[rows]))
             for rows in (FIRST, SECOND)
         ]
-        chosen = sides[0].log_probs
-        weights = shares[prompt].astype(reference.dtype)
-        nll = -xp.sum(weights * chosen) / float(weights @ LENGTHS[FIRST])
+        weights = constant(shares[prompt])
+        nll = -xp.sum(weights * sides[0].log_probs) / float(shares[prompt] @ LENGTHS[FIRST])
         total = total + (2 * xp.mean(weights * loss(*sides)) + nll_weight * nll) / len(PROMPTS)
     return total
 
