@@ -6,9 +6,8 @@ Shape letters: n responses.
 import numpy as np
 
 from gemma_keras.shapes import Array, Float
+from pipelines.algorithms.value_learning import whitened
 
-LEAST_DEVIATION = 1e-8
-"""Added to the deviation by which rewards are divided."""
 MOST_ERROR, GAIN = 0.2, 0.1
 """Of `steered_weight`: how far off the KL is taken to be, at most, and what share of that the weight moves by."""
 
@@ -28,7 +27,7 @@ def shaped_rewards(rewards: np.ndarray, clip: float | None = None, whiten: bool 
     found = np.asarray(rewards, np.float64)
     if clip is not None:
         found = np.clip(found, -clip, clip)
-    return (found - found.mean()) / (found.std() + LEAST_DEVIATION) if whiten else found
+    return whitened(found, np.ones(found.shape, bool)) if whiten else found
 
 
 def surprise(log_probs: np.ndarray, response_mask: np.ndarray) -> Float[Array, "n"]:

@@ -11,7 +11,7 @@ from keras import ops
 from gemma_keras.shapes import Array, Bool, Float
 
 LEAST_DEVIATION = 1e-8
-"""Added to the deviation by which advantages are divided."""
+"""Added to the deviation by which advantages or rewards are divided."""
 
 
 def token_rewards(rewards: np.ndarray, charges: np.ndarray, response_mask: np.ndarray) -> Float[Array, "n t"]:
@@ -57,17 +57,17 @@ def generalized_advantages(
     return found
 
 
-def whitened(advantages: np.ndarray, response_mask: np.ndarray) -> Float[Array, "n t"]:
-    """Shifted and scaled to mean 0 and standard deviation 1 over all tokens of the rollout.
+def whitened(values: np.ndarray, is_value: np.ndarray) -> Float[Array, "*shape"]:
+    """Shifted and scaled to mean 0 and standard deviation 1 over a rollout: advantages of its tokens, or rewards.
 
     Args:
-        advantages: float (n, t). response_mask: bool (n, t).
+        values: float, any shape. is_value: bool of that shape, False for what does not count, such as padding.
 
     Returns:
-        float64 (n, t), 0 where nothing was sampled; 0 everywhere if they are all equal.
+        float64 of that shape, 0 where nothing counts; 0 everywhere if all that count are equal.
     """
-    taken = advantages[response_mask]
-    return np.where(response_mask, (advantages - taken.mean()) / (taken.std() + LEAST_DEVIATION), 0.0)
+    taken = values[is_value]
+    return np.where(is_value, (values - taken.mean()) / (taken.std() + LEAST_DEVIATION), 0.0)
 
 
 def clipped_value_losses(

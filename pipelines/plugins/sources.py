@@ -32,7 +32,7 @@ class UserFunction:
     Attributes:
         name: as workflows and metrics name it.
         file: absolute path of the source that it stands in.
-        origin: where that is, for messages: `/home/me/my_rewards.py:12`, or `my_package.rewards:polite`.
+        origin: where that is, for messages: `/path/to/my_rewards.py:12`, or `my_package.rewards:polite`.
         digest: SHA-256 of the file, 64 hexadecimal digits.
         entry_point: `module:function` of an installed package; None for a file's.
         package: that package and its version; None for a file's.

@@ -17,7 +17,7 @@ NAME = "name"
 
 
 class Named(Settings):
-    """One choice with its options, which a subclass adds. `named` gives the class its name."""
+    """One choice with its options, which a subclass adds. The class says its name, or `named` gives it one."""
 
     name: str = Field("", description="Which one.")
 
