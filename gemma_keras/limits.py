@@ -9,6 +9,10 @@ with 32 positions at v = 262,144 those additions took twice the time of the whol
 DENSE_TOKENS = {"jax": 128, "tensorflow": 128, "torch": 512}
 """Rows of up to so many tokens are faster with the whole attention mask; longer ones are computed in blocks."""
 
+BRANCHES = 1 << 16
+"""Segments of a row are numbered below it. Number `branch * BRANCHES + segment`, with a branch from 1, continues that
+segment beside other branches: several answers to a prompt that stands in the row once."""
+
 LEAST_HALVED_ROWS = 64
 """Of a batch in decoding that goes on in half its size: fewer take hardly less time a step."""
 LONG_DECODING = 64

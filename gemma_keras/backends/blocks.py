@@ -19,6 +19,7 @@ from typing import Any
 from keras import ops
 
 from gemma_keras.backends.reference import HIDDEN_SCORE, attention_mask, soft_capped
+from gemma_keras.limits import BRANCHES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,14 @@ class Blocks:
 
     def _first(self, i):
         """The first block of keys that the queries of block i see."""
-        return i * 0 if self.window is None else ops.maximum(i * self.size - (self.window - 1), 0) // self.size
+        if self.window is None:
+            return i * 0
+        first = ops.maximum(i * self.size - (self.window - 1), 0) // self.size
+        return ops.where(self._has_branches(), 0, first)
+
+    def _has_branches(self):
+        """Whether other branches may lie between a query and what it sees: then places are no distances."""
+        return ops.max(self.segments) >= BRANCHES
 
     def _scores(self, queries, keys, i, j):
         """Scores float32 (b, k, r, c) of two blocks, and what a step of the uncapped ones moves them by, None for 1."""

@@ -5,6 +5,8 @@ import math
 
 from keras import ops
 
+from gemma_keras.limits import BRANCHES
+
 HIDDEN_SCORE = -1e30  # finite, so that a softmax over hidden keys stays finite
 
 
@@ -79,8 +81,8 @@ def attention(queries, keys, values, visible, soft_cap=None):
 def attention_mask(query_positions, query_segments, key_positions, key_segments, window: int | None = None):
     """True where a query may see a key.
 
-    A key is visible when it lies in the query's segment, not later than it and, in a local layer, less than `window`
-    positions before it.
+    A key is visible when it lies in the query's segment, or in the one that this continues (`limits.BRANCHES`), not
+    later than it and, in a local layer, less than `window` positions before it.
     Segment 0 is padding: padded queries see padded keys only, so no row is empty and no softmax divides by zero.
 
     Args:
@@ -92,7 +94,8 @@ def attention_mask(query_positions, query_segments, key_positions, key_segments,
         bool (b, t, s).
     """
     distance = query_positions[:, :, None] - key_positions[:, None, :]
-    visible = ops.logical_and(distance >= 0, query_segments[:, :, None] == key_segments[:, None, :])
+    own, keys = query_segments[:, :, None], key_segments[:, None, :]
+    visible = ops.logical_and(distance >= 0, ops.logical_or(own == keys, own % BRANCHES == keys))
     if window is not None:
         visible = ops.logical_and(visible, distance < window)
     return visible
@@ -104,7 +107,7 @@ def causal_attention(queries, keys, values, tokens, soft_cap=None):
     The native versions hold no (b, n, t, t) in memory, neither scores nor mask, in no pass. They rely on what holds
     where a row of tokens is read at once, without a cache: query and key at one place are the same token, and within a
     segment positions rise by one from place to place. So a key that a query sees is never at a later place, and in a
-    local layer less than `window` places before.
+    local layer less than `window` places before, unless a branch lies between.
 
     Args:
         queries: float (b, t, n, h), already scaled.

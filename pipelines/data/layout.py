@@ -104,7 +104,7 @@ def step_layout(lengths: np.ndarray, full: int, micro_batch_size: int) -> Layout
         largest does not fit, or gains less than 5 %.
     """
     count, width = len(lengths), max(full, ONE_SHAPE)
-    for parts, rows in _step_shapes(count, full, micro_batch_size):
+    for parts, rows in step_shapes(count, full, micro_batch_size):
         dealt = _dealt(lengths[:, None], np.arange(count), parts, width)
         if max(len(part.rows) for part in dealt) <= rows:
             return Layout(width, [dealt], [rows])
@@ -113,7 +113,7 @@ def step_layout(lengths: np.ndarray, full: int, micro_batch_size: int) -> Layout
 
 def may_pack(count: int, full: int, micro_batch_size: int) -> bool:
     """Whether `step_layout` can give anything but None for so many sequences."""
-    return next(_step_shapes(count, full, micro_batch_size), None) is not None
+    return next(step_shapes(count, full, micro_batch_size), None) is not None
 
 
 def costly_width(config: GemmaConfig) -> float:
@@ -172,11 +172,17 @@ def _fitting_parts(lengths: np.ndarray, items: np.ndarray, width: int, most_rows
         count += 1
 
 
-def _step_shapes(count: int, full: int, micro_batch_size: int) -> Iterator[tuple[int, int]]:
-    """How many parts, and rows a part, a step may have that gains by them; rising."""
+def step_shapes(
+    count: int, full: int, micro_batch_size: int, shares: Sequence[float] = SHARES
+) -> Iterator[tuple[int, int]]:
+    """How many parts, and rows a part, a step may have that gains by them; rising.
+
+    Args:
+        count, full, micro_batch_size: as of `step_layout`. shares: of what padding takes, rising.
+    """
     width = max(full, ONE_SHAPE)
     plain = math.ceil(count / micro_batch_size) * _cost(micro_batch_size, full)
-    for share in SHARES:
+    for share in shares:
         parts = math.ceil(share * count / micro_batch_size)
         rows = math.ceil(share * count * full / (parts * width))
         if parts * _cost(rows, width) > (1 - LEAST_GAIN) * plain:

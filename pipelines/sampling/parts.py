@@ -1,4 +1,5 @@
-"""The micro-batches in which a model scores a rollout: several responses a row where it saves work, else one a row."""
+"""The micro-batches in which a model scores a rollout: answers beside the prompt that they share, else several
+responses a row where it saves work, else one a row."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -6,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.data.layout import Layout, Part, lay_out, may_pack, step_layout
+from pipelines.sampling.shared_prompts import shared_parts
 from pipelines.sampling.widths import part_shapes
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def scoring_parts(rollout: "Rollout", micro_batch_size: int) -> Iterator[tuple[Arrays, np.ndarray]]:
-    """What `model.score` takes, in at most 4 shapes in a stage.
+    """What `model.score` takes, in at most 4 shapes in a stage, or in the few of `shared_parts`.
 
     Args:
         rollout: n responses. micro_batch_size: responses of a forward pass without packing; with it a pass holds no
@@ -23,13 +25,17 @@ def scoring_parts(rollout: "Rollout", micro_batch_size: int) -> Iterator[tuple[A
 
     Yields:
         arrays: as of `Rollout.model_inputs`, `target_ids` and what goes with it of k responses, True in `response_mask`
-        where one is real; packed, also positions and segment_ids int32 (b, t) and target_rows int32 (k, m).
+        where one is real; with several in a row also positions and segment_ids int32 (b, t) and target_rows int32 (k,
+        m).
         rows: int (at most k,), which responses these are.
     """
     prompt_slots, response_slots = rollout.prompt_ids.shape[1], rollout.response_ids.shape[1]
     full = prompt_slots + response_slots
-    layout = step_layout(_lengths(rollout), full, micro_batch_size)
-    if layout is not None:
+    shared = shared_parts(rollout, micro_batch_size) if rollout.answers_per_prompt > 1 else None
+    layout = step_layout(_lengths(rollout), full, micro_batch_size) if shared is None else None
+    if shared is not None:
+        yield from shared
+    elif layout is not None:
         for part in layout.parts[0]:
             yield _packed(rollout, part, layout), part.items
     elif may_pack(len(rollout), full, micro_batch_size):  # other steps are packed: one shape more

@@ -41,6 +41,8 @@ class Rollout:
         log_probs: float32 (n, r), of each sampled token as the sampler computed it, at its temperature; see
             `gemma_keras.generation.Generated`. 0 where nothing was sampled.
         entropy: float32 (n, r) in nats, of the distribution of each; None where it was not asked for.
+        answers_per_prompt: k, as many rows in turn have one prompt, which is read once where they are scored; 1 has
+            each row read alone.
     """
 
     prompt_index: np.ndarray
@@ -52,6 +54,7 @@ class Rollout:
     texts: list[str]
     log_probs: np.ndarray
     entropy: np.ndarray | None = None
+    answers_per_prompt: int = 1
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
@@ -180,7 +183,19 @@ class Sampling:
             for row, real in zip(response_ids, response_mask, strict=True)
         ]
         finished, *measured = rest
-        return Rollout(index, ids, is_token, response_ids, response_mask, finished, texts, *measured)
+        entropy = measured[1] if self.with_entropy else None
+        return Rollout(
+            index,
+            ids,
+            is_token,
+            response_ids,
+            response_mask,
+            finished,
+            texts,
+            measured[0],
+            entropy,
+            answers_per_prompt=k,
+        )
 
     def _count(self, prompt_lengths: np.ndarray, lengths: np.ndarray, seconds: float, has_compiled: bool) -> None:
         keys = keys_of_answers(prompt_lengths, lengths)

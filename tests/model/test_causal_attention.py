@@ -11,14 +11,17 @@ from keras import ops
 from gemma_keras import backends
 from gemma_keras.backends import reference
 from gemma_keras.layers.masks import RowTokens
+from gemma_keras.limits import BRANCHES
 from gemma_keras.random import generator
 
 LENGTH, SIZE = 21, 8  # two and a half blocks, and a bit
 ALL = [1] * LENGTH
+A, B = BRANCHES + 1, 2 * BRANCHES + 1
 LAYOUTS = {
     "full": [ALL, ALL],
     "left": [[0] * 9 + [1] * 12, ALL],
     "right": [ALL, [1] * 5 + [0] * 16],
+    "branches": [[1] * 6 + [A] * 6 + [B] * 9, [1] * 3 + [B] * 4 + [2] * 4 + [A + 1] * 3 + [B + 1] * 5 + [0] * 2],
     "packed": [[1] * 7 + [2] * 10 + [0] * 4, [1] * 2 + [2] * 17 + [3] * 2],
 }
 
@@ -55,11 +58,14 @@ def model_of(key_value_heads):
 
 
 def positions_of(segments):
-    """Counted anew in every segment, 0 in padding."""
+    """Counted anew in every segment, onwards in every branch, 0 in padding."""
     positions = np.zeros_like(segments)
     for row, column in np.argwhere(segments > 0):
-        if column and segments[row, column - 1] == segments[row, column]:
+        segment = segments[row, column]
+        if column and segments[row, column - 1] == segment:
             positions[row, column] = positions[row, column - 1] + 1
+        elif segment > BRANCHES:
+            positions[row, column] = (segments[row] == segment % BRANCHES).sum()
     return positions
 
 
@@ -90,6 +96,7 @@ def results(module, model, layout, window, soft_cap):
         ("left", 5, None, 4),
         ("right", None, 1.5, 2),
         ("packed", 11, 1.5, 1),
+        ("branches", 5, None, 2),
     ],
 )
 def test_blocks_equal_the_whole_mask_forwards_and_backwards(layout, window, soft_cap, key_value_heads):
@@ -101,19 +108,22 @@ def test_blocks_equal_the_whole_mask_forwards_and_backwards(layout, window, soft
     assert all(np.abs(gradient).max() > 0.1 for gradient in expected[1:])
 
 
-def test_blocks_equal_a_loop_over_tokens():
+@pytest.mark.parametrize("layout", ["packed", "branches"])
+def test_blocks_equal_a_loop_over_tokens(layout):
     model = model_of(2)
     queries, keys, values = (backends.to_host(part.value).astype(np.float64) for part in model.parts)
-    segments, expected = LAYOUTS["packed"], []
+    segments, expected = LAYOUTS[layout], []
     for row in range(2):
         for t in range(LENGTH):
-            # Five tokens back at most, of the same document, and itself.
-            seen = [s for s in range(max(0, t - 4), t + 1) if segments[row][s] == segments[row][t] > 0]
+            # Five tokens back at most, of the same document or, in a branch, of what it continues, and itself.
+            own = segments[row][t]
+            sequence = [s for s in range(t + 1) if segments[row][s] in (own, own % BRANCHES)]
+            seen = sequence[-5:] if own else []
             for head in range(4) if seen else ():
                 scores = keys[row, seen, head // 2] @ queries[row, t, head]
                 weights = np.exp(scores - scores.max())
                 expected.append(weights / weights.sum() @ values[row, seen, head // 2])
-    found = results(backends, model, "packed", 5, None)[0]
+    found = results(backends, model, layout, 5, None)[0]
     np.testing.assert_allclose(found.reshape(-1, 8), expected, atol=1e-5)
 
 

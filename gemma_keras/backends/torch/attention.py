@@ -5,6 +5,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from gemma_keras.backends import reference
+from gemma_keras.limits import BRANCHES
 
 BLOCK = 256
 
@@ -49,10 +50,12 @@ def causal_attention(queries, keys, values, tokens, soft_cap=None):
             return reference.attention(queries, keys, values, visible, soft_cap)
         return _fused(queries, keys, values, attn_mask=visible[:, None])
 
+    # Where other branches may lie between a query and what it sees, places are no distances.
+    window = None if tokens.window is None or _has_branches(tokens) else tokens.window
     mixed = []
     for start in range(0, time, BLOCK):
         end = min(start + BLOCK, time)
-        first = 0 if tokens.window is None else max(0, start - tokens.window + 1)
+        first = 0 if window is None else max(0, start - window + 1)
         own, seen = slice(start, end), slice(first, end)
         arguments = (queries[:, own], keys[:, seen], values[:, seen], own, seen)
         mixed.append(checkpoint(of_block, *arguments, use_reentrant=False, preserve_rng_state=False))
@@ -66,6 +69,10 @@ def is_plain(segments):
         return False  # a compiled program is not to depend on the numbers of its first call
     before, after = segments[:, :-1], segments[:, 1:]
     return bool(((after == before) | (after == 0)).all())
+
+
+def _has_branches(tokens):
+    return not (tokens.is_plain or torch.compiler.is_compiling()) and bool((tokens.segments >= BRANCHES).any())
 
 
 def _fused(queries, keys, values, **mask):

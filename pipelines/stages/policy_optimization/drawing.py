@@ -104,8 +104,8 @@ def _joined(rollouts: Sequence[Rollout], rows: np.ndarray) -> Rollout:
     """Some rows of several rollouts of one shape, counted through."""
 
     def chosen(values: Sequence[Any]) -> Any:
-        if values[0] is None:
-            return None
+        if values[0] is None or isinstance(values[0], int):
+            return values[0]
         if isinstance(values[0], list):
             together = [text for texts in values for text in texts]
             return [together[row] for row in rows.tolist()]

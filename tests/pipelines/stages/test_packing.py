@@ -3,6 +3,8 @@
 What one a row gives is held to the papers' equations elsewhere.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 from keras import ops
@@ -10,6 +12,7 @@ from policy_fixture import rollout_of
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaRewardModel, backends
 from gemma_keras.inputs.padding import padded
+from gemma_keras.limits import BRANCHES
 from gemma_keras.text.chat import EncodedExample
 from pipelines.data import layout
 from pipelines.data.encoding import EncodedPair
@@ -17,6 +20,7 @@ from pipelines.sampling import parts as sampling_parts
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import ResponseScorer
+from pipelines.sampling.shared_prompts import shared_parts
 from pipelines.scoring import reward_models
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.evaluation import policy_measures
@@ -33,7 +37,7 @@ CONFIG = GemmaConfig(
     final_logit_soft_cap=15.0, use_post_norms=True, use_query_key_norm=True,
 )  # fmt: skip
 RANDOM = np.random.default_rng(4)
-SIZE = 36
+SIZE, K = 36, 4
 UPDATE = np.array_split(RANDOM.permutation(SIZE), 4)
 
 
@@ -74,7 +78,7 @@ def summed(model, loss_function, batches):
 
 
 def hold_equal(model, loss_function, plain, packed, tokens):
-    """Two cuts of one update, which has so many tokens, have one loss and one gradient; arrays and sums of both."""
+    """Two cuts of one update, which reads so many tokens, have one loss and one gradient; arrays and sums of both."""
     assert not any("segment_ids" in batch for batch in plain) and all("segment_ids" in batch for batch in packed)
     assert max(b["token_ids"].size for b in packed) <= max(b["token_ids"].size for b in plain)
     assert sum(b["padding_mask"].sum() for b in packed) == tokens
@@ -90,6 +94,7 @@ def hold_equal(model, loss_function, plain, packed, tokens):
 def one_a_row(monkeypatch):
     for module in (sampling_parts, reward_models):
         monkeypatch.setattr(module, "step_layout", lambda *arguments: None)
+    monkeypatch.setattr(sampling_parts, "shared_parts", lambda *arguments: None)
 
 
 def test_tuning(backbone):
@@ -126,6 +131,48 @@ def test_pairs(backbone):
     hold_equal(model, pair_loss(0.01), plain, packed, tokens)
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """Four answers to each of nine prompts, some of them of one token, and one prompt as wide as a row."""
+    prompts, responses = [ids(2, 24) for _ in range(SIZE // K)], [ids(1, 13) for _ in range(SIZE)]
+    prompts[3], prompts[5], responses[7] = ids(116, 117), ids(24, 25), ids(12, 13)
+    return dataclasses.replace(
+        rollout_of([prompt for prompt in prompts for _ in range(K)], responses, [True] * SIZE, [""] * SIZE),
+        answers_per_prompt=K,
+    )
+
+
+def test_answers_share_the_reading_of_their_prompt(backbone, shared, monkeypatch):
+    model = GemmaCausalLM(backbone)
+    shape = shared.response_mask.shape
+    old = np.where(shared.response_mask, RANDOM.normal(-4.5, 0.1, size=shape), 0).astype(np.float32)
+    arrays = {"old_log_probs": old, "advantages": RANDOM.normal(size=SIZE).astype(np.float32)}
+    together = list(update_batches(shared, arrays, 18))
+    packed = list(update_batches(dataclasses.replace(shared, answers_per_prompt=1), arrays, 18))
+    with monkeypatch.context() as patch:
+        one_a_row(patch)
+        plain = list(update_batches(shared, arrays, 18))
+    assert sum(map(count_responses, together)) == sum(map(count_responses, plain)) == SIZE
+    # Each prompt once, and no answer's last token; the prompt that leaves hardly any room is read in several rows.
+    prompt_lengths, lengths = shared.prompt_is_token[::K].sum(axis=1), shared.lengths
+    least = prompt_lengths.sum() + (lengths - 1).sum()
+    tokens = sum(batch["padding_mask"].sum() for batch in together)
+    assert (tokens - least) % prompt_lengths[3] == 0 and least < tokens <= least + (K - 1) * prompt_lengths[3]
+    assert tokens < 0.7 * sum(batch["padding_mask"].sum() for batch in packed)
+    (ratios, aux), (other_ratios, other_aux) = hold_equal(model, policy_loss(0.7, 0.2), plain, together, tokens)
+    assert 0 < aux["clip_ratio"] == other_aux["clip_ratio"] < SIZE
+    assert ratio_figures(ratios) == pytest.approx(ratio_figures(other_ratios), rel=1e-4)
+    # The answers beside one's own must not be seen, and the prompt must.
+    forward = backends.compile_forward(lambda batch: policy_loss(0.7, 0.2)(model, batch)[0], [model])
+    segments = together[0]["segment_ids"]
+    alone = np.unique(segments, return_inverse=True)[1].astype(np.int32).reshape(segments.shape)
+    loss, *wrong = (
+        float(forward(model_inputs({**together[0], "segment_ids": those})))
+        for those in (segments, segments % BRANCHES, alone)
+    )
+    assert all(abs(other - loss) > 3e-4 * abs(loss) for other in wrong)
+
+
 def test_a_policy_update(backbone, rollout, monkeypatch):
     model = GemmaCausalLM(backbone)
     advantages = RANDOM.normal(size=SIZE).astype(np.float32)
@@ -142,10 +189,13 @@ def test_a_policy_update(backbone, rollout, monkeypatch):
     assert ratio_figures(ratios) == pytest.approx(ratio_figures(other_ratios), rel=1e-4)
 
 
-def test_scores_come_back_in_their_order(backbone, rollout, monkeypatch):
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_scores_come_back_in_their_order(backbone, rollout, shared, monkeypatch, is_shared):
+    rollout = shared if is_shared else rollout
     model, reward = GemmaCausalLM(backbone), GemmaRewardModel(backbone, seed=8)
     reference = ReferencePolicy(GemmaCausalLM(GemmaBackbone(CONFIG, seed=7)))
-    assert layout.step_layout(np.array(list(map(len, rollout.sequences()))), 32, 18) is not None
+    lengths = np.array(list(map(len, rollout.sequences())))
+    assert (shared_parts(rollout, 18) if is_shared else layout.step_layout(lengths, 32, 18)) is not None
 
     def measured():
         kl = ExactKL(model, reference, 0.7, 18)(rollout)
