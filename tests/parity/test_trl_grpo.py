@@ -135,19 +135,24 @@ def theirs(sampled, folders, tmp_path_factory):
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
 
-    def of(moved, **changes):
+    def prepared(moved, **changes):
         for name, value in {**PLAIN, **changes}.items():
             setattr(trainer, name, value)
         trainer.model.zero_grad()
         scored = trainer._generate_and_score_completions([{"prompt": "a"}] * K + [{"prompt": "b"}] * K)
         if moved is not None:
             scored["old_per_token_logps"] = torch.tensor(moved)
+        return scored
+
+    def of(moved, **changes):
+        scored = prepared(moved, **changes)
         loss = trainer.compute_loss(trainer.model, scored)
         loss.backward()
         gradients = {name: value.grad.numpy().copy() for name, value in trainer.model.named_parameters()}
         metrics = {name: values[-1] for name, values in trainer._metrics["train"].items()}
         return scored["advantages"].numpy(), loss.item(), gradients, metrics
 
+    of.trainer, of.prepared = trainer, prepared
     return of
 
 
@@ -185,6 +190,37 @@ def test_advantages_loss_gradient_and_clipped_share_are_those_of_trl(sampled, th
                              ("clip_ratio/high_mean", "high_mean")):  # fmt: skip
         assert metrics.get(name, 0.0) == pytest.approx(their_metrics[f"clip_ratio/{their_name}"], abs=1e-6)
     assert not has_moved or metrics["clip_ratio"] > 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_twenty_steps_on_a_rollout_end_where_those_of_trl_end(sampled, theirs, folders, variant):
+    import torch
+
+    options, changes = VARIANTS[variant]
+    scored, config = sampled[1], config_of(20, kl_in="loss", **options)
+    policy, method = GemmaCausalLM.from_preset(folders["policy"]), method_of(config.algorithm)
+    settings = OptimizerSettings(
+        learning_rate=1e-4, schedule="constant", warmup_fraction=0.0, weight_decay=0.0, beta_2=0.999, clip_norm=1e9
+    )
+    trainer = Trainer(
+        policy, method.loss(config), settings, 20, count_units=method.count_units, summarize=method.figures
+    )
+    arrays = {"old_log_probs": scored.old_log_probs, **method.batch_arrays(scored, config)}
+    clipped = [trainer.update(list(update_batches(scored.rollout, arrays, 4)))["clip_ratio"] for _ in range(20)]
+    model = theirs.trainer.model
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    batch = theirs.prepared(scored.old_log_probs, **changes)
+    # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.0, eps=1e-7)
+    for _ in range(20):
+        optimizer.zero_grad()
+        theirs.trainer.compute_loss(model, batch).backward()
+        optimizer.step()
+    end = model.model.embed_tokens.weight.detach().clone()
+    model.load_state_dict(start)
+    assert clipped[0] == 0 < max(clipped) and (end - start["model.embed_tokens.weight"]).abs().max() > 1e-3
+    found = policy.backbone.named_variables()["embedding"].value.detach()
+    assert (found - end).abs().max() < 1e-4
 
 
 def test_by_default_the_kl_is_charged_before_rewards_are_normalized(sampled, theirs):

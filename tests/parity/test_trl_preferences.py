@@ -57,13 +57,13 @@ def sequence(pair, side):
     return getattr(pair, f"{side}_ids"), getattr(pair, f"{side}_length")
 
 
-def ours(folders, pairs, loss, kl=0.0, steps=1, rate=1e-3):
-    """The stage's own updates: metrics of the first, its gradients, the weights at the end."""
+def ours(folders, pairs, loss, kls=(0.0,), rate=1e-3):
+    """The stage's own updates, one for each KL: metrics of the first, its gradients, the weights at the end."""
     policy, reference = (GemmaCausalLM.from_preset(folders[name]) for name in ("policy", "reference"))
     items = list(map(sides, pairs))
     log_probs = AnswerScorer(reference, 1.0).of_items(items, 2, 16)
     trainer = Trainer(
-        policy, pair_loss(loss, 1.0), OptimizerSettings(learning_rate=rate, clip_norm=1e9, **SETTINGS), steps,
+        policy, pair_loss(loss, 1.0), OptimizerSettings(learning_rate=rate, clip_norm=1e9, **SETTINGS), len(kls),
         count_units=count_pairs,
     )  # fmt: skip
     gradients, apply = {}, trainer._apply
@@ -75,7 +75,7 @@ def ours(folders, pairs, loss, kl=0.0, steps=1, rate=1e-3):
 
     trainer._apply = spy
     found = []
-    for _ in range(steps):
+    for kl in kls:
         # Micro-batches of two pairs and one: what TRL is given at once.
         batches = next(answer_batches(items, [[np.array([0, 1]), np.array([2])]], 2, [16], policy.config, False)())
         found.append(trainer.update(with_constants(list(batches), log_probs, kl)))
@@ -166,7 +166,9 @@ def test_dpo_and_its_kin_are_those_of_trl(folders, pairs, tmp_path, case):
             assert found[0][key] == pytest.approx(logged[key][0], abs=1e-4), key
 
 
-def test_kto_is_that_of_trl(folders, pairs, tmp_path):
+def kto_trainer(folders, pairs, folder):
+    """TRL's trainer, and a function of it: its loss of the pairs as they are now."""
+    import torch
     import trl
 
     foreign = [
@@ -176,21 +178,26 @@ def test_kto_is_that_of_trl(folders, pairs, tmp_path):
     ]
     columns = {"prompt": ["a", "b"], "completion": ["c", "d"], "label": [True, False]}
     trainer = trl_trainer(
-        trl.KTOTrainer, trl.KTOConfig, folders, tmp_path, columns, beta=0.3, desirable_weight=1.5,
+        trl.KTOTrainer, trl.KTOConfig, folders, folder, columns, beta=0.3, desirable_weight=1.5,
         undesirable_weight=0.8, per_device_train_batch_size=2,
     )  # fmt: skip
     rows = [sequence(pair, side) for side in ("chosen", "rejected") for pair in pairs]
     batch = dict(zip(("input_ids", "attention_mask", "completion_mask"), tensors(rows), strict=True))
     batch |= dict(zip(("KL_input_ids", "KL_attention_mask", "KL_completion_mask"), tensors(foreign), strict=True))
-    import torch
-
     batch["label"] = torch.tensor([True] * 3 + [False] * 3)
-    loss = trainer.compute_loss(trainer.model, batch)
+    return trainer, lambda: trainer.compute_loss(trainer.model, dict(batch))
+
+
+KTO = {"beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.8}
+
+
+def test_kto_is_that_of_trl(folders, pairs, tmp_path):
+    trainer, their_loss = kto_trainer(folders, pairs, tmp_path)
+    loss = their_loss()
     loss.backward()
-    kl = trainer._metrics["train"]["kl"][0]
+    (kl,) = trainer._metrics["train"]["kl"]
     assert kl > 0.05
-    options = {"beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.8}
-    compare(ours(folders, pairs, LOSSES["kto"](name="kto", **options), kl=kl), loss.item(), trainer.model)
+    compare(ours(folders, pairs, LOSSES["kto"](name="kto", **KTO), [kl]), loss.item(), trainer.model)
 
 
 def of_sides(pairs):
@@ -237,6 +244,8 @@ def test_the_odds_ratio_is_that_of_trl(folders, pairs, tmp_path):
 
 def their_losses(name, folders, folder, pairs):
     """TRL's trainer of a loss, and its loss of the pairs as they are now."""
+    if name == "kto":
+        return kto_trainer(folders, pairs, folder)
     if name in ("cpo", "simpo"):
         from trl.experimental.cpo import CPOConfig, CPOTrainer
 
@@ -262,12 +271,10 @@ def their_losses(name, folders, folder, pairs):
     return trainer, lambda: trainer.compute_loss(trainer.model, dict(batch))
 
 
-@pytest.mark.parametrize("name", ["dpo", "ipo", "robust", "simpo", "orpo", "cpo"])
+@pytest.mark.parametrize("name", ["dpo", "ipo", "robust", "simpo", "orpo", "cpo", "kto"])
 def test_twenty_steps_end_where_those_of_trl_end(folders, pairs, tmp_path, name):
     import torch
 
-    options = {"nll_weight": 0.0} if name == "orpo" else {}
-    *_, weights = ours(folders, pairs, LOSSES[name](name=name, beta=0.3, **options), steps=20, rate=1e-4)
     trainer, loss = their_losses(name, folders, tmp_path, pairs)
     start = trainer.model.model.embed_tokens.weight.detach().clone()
     # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
@@ -276,6 +283,10 @@ def test_twenty_steps_end_where_those_of_trl_end(folders, pairs, tmp_path, name)
         optimizer.zero_grad()
         loss().backward()
         optimizer.step()
+    kls = trainer._metrics["train"]["kl"] if name == "kto" else [0.0] * 20
+    assert len(kls) == 20 and (name != "kto" or max(kls) > 1.05 * min(kls) > 0.05)
+    options = {"orpo": {"nll_weight": 0.0}, "kto": KTO}.get(name, {})
+    *_, weights = ours(folders, pairs, LOSSES[name](**{"name": name, "beta": 0.3, **options}), kls, rate=1e-4)
     end = trainer.model.model.embed_tokens.weight.detach()
     assert (end - start).abs().max() > 1e-3
     assert np.abs(np.asarray(weights["embedding"].value.detach()) - end.numpy()).max() < 1e-4
