@@ -17,7 +17,12 @@ from pipelines.scoring.raters import Rater, Scores
 from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.policy_optimization.drawing import Drawing, Drawn
 from pipelines.stages.policy_optimization.methods.registry import METHODS
-from pipelines.stages.policy_optimization.updates import count_responses, policy_loss, ratio_figures
+from pipelines.stages.policy_optimization.updates import (
+    count_responses,
+    policy_loss,
+    ratio_figures,
+    update_batches,
+)
 from pipelines.tasks import task
 from pipelines.training.language_model import next_token_loss_sum
 from pipelines.training.loop import Trainer
@@ -174,6 +179,32 @@ def test_the_loss_and_its_gradient_are_those_of_trl(ours, theirs):
     ):
         found, wanted = gradients[f"layers.1.{ours_name}"], expected[f"model.layers.1.{their_name}.weight"].T
         assert np.abs(found - wanted).max() < 1e-5 * max(1, np.abs(wanted).max()), ours_name
+
+
+def test_twenty_steps_on_a_rollout_end_where_those_of_trl_end(ours, theirs, folders):
+    import torch
+
+    rollout, _, advantages, _ = ours
+    their_trainer, scored, *_ = theirs
+    policy = GemmaCausalLM.from_preset(folders["policy"])
+    settings = OptimizerSettings(**{**OPTIONS, "learning_rate": 1e-4, "clip_norm": 1e9})
+    trainer = Trainer(
+        policy, policy_loss(TEMPERATURE, 0.2), settings, 20, count_units=count_responses, summarize=ratio_figures
+    )
+    arrays = {"old_log_probs": ResponseScorer(policy, TEMPERATURE, 4)(rollout)[0], "advantages": advantages}
+    clipped = [trainer.update(list(update_batches(rollout, arrays, 4)))["clip_ratio"] for _ in range(20)]
+    model = their_trainer.model
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.0, eps=1e-7)
+    for _ in range(20):
+        optimizer.zero_grad()
+        their_trainer.compute_loss(model, scored).backward()
+        optimizer.step()
+    end = model.model.embed_tokens.weight.detach().clone()
+    model.load_state_dict(start)
+    assert clipped[0] == 0 < max(clipped) and (end - start["model.embed_tokens.weight"]).abs().max() > 1e-3
+    assert (policy.backbone.named_variables()["embedding"].value.detach() - end).abs().max() < 1e-4
 
 
 def test_the_instruction_tuning_loss_is_that_of_trl_and_transformers(folders, tmp_path):
