@@ -54,19 +54,21 @@ def reinforce_loss(
 
 
 def reinforce_weights(
-    advantages: Float[Array, "b"],
+    advantages: Float[Array, "b"] | Float[Array, "b t"],
     response_mask: Bool[Array, "b t"],
     importance_weights: Float[Array, "b t"] | None = None,
 ) -> Float[Array, "b t"]:
     """What each token's log-probability counts for in `reinforce_loss` of one response, which is minus their sum.
 
     Args:
-        advantages: float (b,). response_mask: bool (b, t). importance_weights: float (b, t) or None.
+        advantages: float (b,), or (b, t) where each token has its own. response_mask: bool (b, t). importance_weights:
+            float (b, t) or None.
 
     Returns:
         float (b, t), 0 where nothing was sampled; constant to the gradient.
     """
-    weights = _constant(advantages)[:, None]
+    weights = _constant(advantages)
+    weights = weights if len(weights.shape) == 2 else weights[:, None]
     if importance_weights is not None:
         weights = weights * _constant(importance_weights)
     return ops.where(response_mask, weights, 0)

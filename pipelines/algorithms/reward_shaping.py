@@ -1,6 +1,6 @@
 """What becomes of rewards before anything learns from them, and how the weight of a KL is steered. Numpy, float64.
 
-Shape letters: n responses.
+Shape letters: n responses, t response positions.
 """
 
 import numpy as np
@@ -41,6 +41,19 @@ def surprise(log_probs: np.ndarray, response_mask: np.ndarray) -> Float[Array, "
         float64 (n,), in nats.
     """
     return -np.where(response_mask, log_probs, 0.0).sum(axis=1, dtype=np.float64)
+
+
+def kl_before(log_probs: np.ndarray, reference_log_probs: np.ndarray, response_mask: np.ndarray) -> Float[Array, "n t"]:
+    """The part of a response's KL that lies before each place: what no token from there on can change.
+
+    Args:
+        log_probs, reference_log_probs: float (n, t). response_mask: bool (n, t), True where a token was sampled.
+
+    Returns:
+        float64 (n, t), in nats: sums of log-ratios; behind the end of a response all of it.
+    """
+    ratios = np.where(response_mask, np.asarray(log_probs, np.float64) - reference_log_probs, 0.0)
+    return np.cumsum(ratios, axis=1) - ratios
 
 
 def steered_weight(weight: float, kl: float, target: float) -> float:

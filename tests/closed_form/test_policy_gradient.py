@@ -9,8 +9,12 @@ import itertools
 import numpy as np
 import pytest
 from keras import ops
+from policy_fixture import rollout_of
+from stage_fixture import stage_config
 
 from pipelines.algorithms import advantages, policy_losses
+from pipelines.stages.policy_optimization.methods.base import Scored
+from pipelines.stages.policy_optimization.methods.registry import method_of
 
 REWARDS = np.array([0.3, -1.2, 2.0, 0.7])
 THETA = np.array([0.2, -0.4, 0.1, 0.5])
@@ -54,6 +58,51 @@ def expected_loss_gradient(gradient, advantage_of, k, rewards=REWARDS, beta=BETA
         return policy_losses.reinforce_loss(log_probs, weighted, mask, response_count=k)
 
     return -gradient(mean_loss, THETA)
+
+
+def two_token_problem():
+    """Responses of up to two of three tokens, the last of which stops; a policy with a distribution before each, and
+    its KL-regularised objective with the gradient by hand."""
+    random = np.random.default_rng(4)
+    responses = [(2,), *itertools.product((0, 1), range(3))]
+    rewards, logits, reference = random.normal(0, 1, len(responses)), *random.normal(0, 1, (2, 3, 3))
+    pi, ref = (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, reference))
+    # Which distribution each token is drawn from: the first, or that after the token before.
+    places = [(0,) if len(response) == 1 else (0, 1 + response[0]) for response in responses]
+    log_probs, reference_log_probs, scores = np.zeros((7, 2)), np.zeros((7, 2)), np.zeros((7, 2, 3, 3))
+    for row, (response, place) in enumerate(zip(responses, places, strict=True)):
+        for t, (token, at) in enumerate(zip(response, place, strict=True)):
+            log_probs[row, t], reference_log_probs[row, t] = np.log(pi[at, token]), np.log(ref[at, token])
+            scores[row, t, at] = np.eye(3)[token] - pi[at]
+    return responses, rewards, log_probs, reference_log_probs, scores
+
+
+@pytest.mark.parametrize("has_rewards", [True, False])
+def test_crediting_a_token_with_the_kl_to_go_changes_no_gradient_and_takes_noise(has_rewards):
+    responses, rewards, log_probs, reference, scores = two_token_problem()
+    rewards = rewards * has_rewards
+    groups = np.array(list(itertools.product(range(7), repeat=2))).reshape(-1)
+    chance = np.exp(log_probs.sum(axis=1))[groups].reshape(-1, 2).prod(axis=1)
+    assert chance.sum() == pytest.approx(1)
+    answers = [list(responses[i]) for i in groups]
+    rollout = rollout_of([[5]] * 98, answers, [answer[-1] == 2 for answer in answers], [""] * 98)
+    kl = (log_probs - reference).sum(axis=1)
+    scored = Scored(rollout, rewards[groups], log_probs[groups], reference[groups], kl[groups], BETA)
+    exact = np.exp(log_probs.sum(axis=1)) * (rewards - BETA * kl)
+    expected = np.einsum("n,ntij->ij", exact, scores)  # the score of the KL itself vanishes
+    noise = {}
+    for credit in ("sequence", "to_go"):
+        config = stage_config(
+            "policy_optimization", reward="exact_answer", data={"path": "rows.jsonl", "prompt": "p", "answer": "a"},
+            algorithm={"name": "rloo", "kl_credit": credit}, samples_per_prompt=2,
+        )  # fmt: skip
+        advantages = method_of(config.algorithm).batch_arrays(scored, config)["advantages"]
+        weights = ops.convert_to_numpy(policy_losses.reinforce_weights(advantages, rollout.response_mask))
+        estimates = np.einsum("nt,ntij->nij", weights, scores[groups]).reshape(-1, 2, 3, 3).mean(axis=1)
+        mean = np.einsum("g,gij->ij", chance, estimates)
+        assert np.abs(mean - expected).max() < 1e-6, credit
+        noise[credit] = np.einsum("g,gij->", chance, (estimates - mean) ** 2)
+    assert noise["to_go"] != noise["sequence"] and (has_rewards or noise["to_go"] < 0.9 * noise["sequence"])
 
 
 def test_the_gradient_by_hand_is_the_derivative_of_the_objective():

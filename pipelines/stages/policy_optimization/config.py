@@ -107,6 +107,7 @@ class PolicyOptimization(OptimizerOptions):
     inner_updates: int = Field(1, ge=1, description="Updates on each rollout.")
     clip_range: float = Field(0.2, gt=0, description="Half-width of the trusted ratio, where inner_updates > 1.")
     missing_stop_penalty: float = Field(0.0, ge=0, description="Subtracted where a response has no stop token.")
+    length_penalty: float = Field(0.0, ge=0, description="Subtracted for each token of a response.")
     stop_when: StopWhen | None = Field(
         None, description="End before the last step, {kl_sequence: 10}; default after `steps`."
     )

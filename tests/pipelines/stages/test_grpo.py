@@ -50,6 +50,11 @@ def test_the_reward_is_charged_with_kl_stop_and_length_as_asked():
         assert plain.batch_arrays(SCORED, asked)["advantages"].tolist() == [-half[0], half[0], -half[1], half[1]]
 
 
+def test_each_token_may_be_charged():
+    asked = config({"kl_in": "loss"}, samples_per_prompt=2, length_penalty=0.5, missing_stop_penalty=0.25)
+    assert method_of(asked.algorithm).returns(SCORED, asked).tolist() == [1 - 1, 1.75 - 2, 2.75 - 1.5, 5 - 0.5]
+
+
 def test_options_reach_the_loss():
     everything = {
         "aggregation": "constant", "clip_range_high": 0.28, "ratio": "sequence", "kl_in": "loss", "redraws": 3,

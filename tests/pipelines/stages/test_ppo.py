@@ -40,8 +40,8 @@ def options(**changes):
     algorithm = {"name": "ppo", "discount": DISCOUNT, "trace": TRACE, "value_learning_rate": 0.02}
     given = {
         **OPTIONS, "from": "sft", "reward": "reward", "algorithm": algorithm, "kl_weight": KL_WEIGHT,
-        "missing_stop_penalty": PENALTY, "temperature": TEMPERATURE, "inner_updates": 2, "clip_range": CLIP,
-        "schedule": "constant", **changes,
+        "missing_stop_penalty": PENALTY, "length_penalty": 0.125, "temperature": TEMPERATURE, "inner_updates": 2,
+        "clip_range": CLIP, "schedule": "constant", **changes,
     }  # fmt: skip
     return stage_config("policy_optimization", **given)
 
@@ -114,7 +114,7 @@ def by_numpy(scored):
         for place in reversed(range(len(response))):
             earned = -KL_WEIGHT * (scored.old_log_probs[row, place] - scored.reference_log_probs[row, place])
             if place == len(response) - 1:
-                earned += REWARDS[row] - PENALTY * (row != 2)
+                earned += REWARDS[row] - PENALTY * (row != 2) - 0.125 * len(response)
             value = values[row, place + 1] if place + 1 < len(response) else 0.0
             after = earned + DISCOUNT * value - values[row, place] + DISCOUNT * TRACE * after
             advantages[row, place], returns[row, place] = after, after + values[row, place]
@@ -181,7 +181,9 @@ def test_values_learn_what_is_returned(inputs, rollout):
 def test_a_stage_learns_by_it(tmp_path, inputs, monkeypatch):
     monkeypatch.setattr(policy_optimization, "make_rater", lambda *arguments: EvenIds())
     context = make_context(tmp_path, "policy", inputs=inputs)
-    final = policy_optimization.run(options(kl_weight=0.01, learning_rate=0.05, missing_stop_penalty=0.0), context)
+    final = policy_optimization.run(
+        options(kl_weight=0.01, learning_rate=0.05, missing_stop_penalty=0.0, length_penalty=0.0), context
+    )
     rows = [row for row in read_jsonl(context.output / "metrics.jsonl") if "value_loss" in row]
     assert len(rows) == 6 and all(set(method_of(options().algorithm).metrics) <= set(row) for row in rows)
     assert final["reward_end"] > final["reward_start"] + 0.1

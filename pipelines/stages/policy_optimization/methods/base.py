@@ -151,7 +151,13 @@ class Method(abc.ABC):
         charged = scored.rewards - scored.kl_weight * scored.kl if self.charges_kl else scored.rewards
         if config.entropy_weight:
             charged = charged + config.entropy_weight * surprise(scored.old_log_probs, scored.rollout.response_mask)
-        return charged - config.missing_stop_penalty * ~scored.rollout.finished
+        return charged - self.penalties(scored, config)
+
+    @staticmethod
+    def penalties(scored: Scored, config: "PolicyOptimization") -> np.ndarray:
+        """What the stage takes off the reward of a response for its form: float (n,)."""
+        rollout = scored.rollout
+        return config.missing_stop_penalty * ~rollout.finished + config.length_penalty * rollout.lengths
 
     def advantages(self, rewards: np.ndarray) -> np.ndarray:
         """How much better each response was than what it is compared with; here than nothing. An algorithm with a

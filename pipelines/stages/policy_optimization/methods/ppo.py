@@ -84,7 +84,7 @@ class PPO(Method):
         rollout, mask = scored.rollout, scored.rollout.response_mask
         charges = scored.kl_weight * (scored.old_log_probs - scored.reference_log_probs)
         charges = charges + config.entropy_weight * scored.old_log_probs
-        rewards = scored.rewards - config.missing_stop_penalty * ~rollout.finished
+        rewards = scored.rewards - self.penalties(scored, config)
         values = self.learner.values(rollout)
         earned = token_rewards(rewards, charges, mask)
         advantages = generalized_advantages(earned, values, mask, self.options.discount, self.options.trace)
