@@ -106,7 +106,7 @@ def test_an_algorithm_is_a_name_or_a_mapping_with_it(load):
     ]
     assert [one.workflow.stages["policy"].algorithm.name for one in written] == ["reinforce"] * 4
     assert [one.as_data()["stages"]["policy"]["algorithm"] for one in written] == ["reinforce"] * 4
-    assert load().as_data()["stages"]["policy"]["algorithm"] == "rloo"
+    assert load().as_data()["stages"]["policy"]["algorithm"] == {"name": "rloo", "kl_credit": "sequence"}
     text = GSM8K.replace("reward: reward\n", "reward: reward\n    algorithm: grpo\n")
     loaded = load(text, "stages.policy.algorithm.ratio=sequence")
     assert loaded.where(("stages", "policy", "algorithm", "ratio")) == "--set stages.policy.algorithm.ratio=sequence"
