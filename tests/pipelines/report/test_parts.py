@@ -5,7 +5,7 @@ import report_fixture as fixture
 
 from pipelines.report import chain as report_chain
 from pipelines.report.records import StageRecord
-from pipelines.stages.policy_optimization.report.words import overoptimization_words, policy_words
+from pipelines.stages.policy_optimization.report.words import drift_words, overoptimization_words, policy_words
 
 pytestmark = pytest.mark.no_backend
 
@@ -88,3 +88,20 @@ def test_arrows_of_the_chain_lead_from_inputs_to_users():
         0 <= x <= chain.width - report_chain.BOX_WIDTH and 0 <= y <= chain.height - report_chain.BOX_HEIGHT
         for x, y in places
     )
+
+
+def test_a_policy_is_told_how_its_responses_changed():
+    """Twenty steps: the first two and the last two count."""
+    rows = [{"step": 0, "eval_reward": 0.5}] + [
+        {
+            "step": step, "completions/mean_length": 10.0 + step, "entropy": 3.0 - 0.1 * step,
+            "completions/equal_pairs": 0.02 * step, "frac_reward_zero_std": float("nan"),
+        }
+        for step in range(1, 21)
+    ]  # fmt: skip
+    assert drift_words(StageRecord("policy", metrics=rows)) == (
+        "From the first to the last tenth of its steps a response went from 11.5 to 29.5 tokens; the entropy from 2.85 "
+        "to 1.05 nats a token; equal answers among those to a prompt from 3.0 % to 39.0 %."
+    )
+    assert drift_words(StageRecord("policy", metrics=rows[:1])) == ""
+    assert "from 11.0 to 11.0 tokens" in drift_words(StageRecord("policy", metrics=rows[:2]))

@@ -2,8 +2,8 @@
 
 Looked at in `final.json`, all optional: `reward_start`, `reward_end`, `kl`, `kl_sequence`, `steps`, `reward_source`,
 `ratio_deviation_token`, `rollout_dtype`, `sampling_kl`, `importance_truncated`. In `metrics.jsonl`, of training
-`reward`, `kl_sequence`, `entropy`, `completions/mean_length`, `completions/equal_pairs`, `sampling_kl`; on held-out
-prompts `eval_reward`, `eval_gold`, their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`, `eval_kl_sequence`.
+`reward`, `kl_sequence`, `sampling_kl` and those of `words.DRIFTS`; on held-out prompts `eval_reward`, `eval_gold`,
+their `_ci95_low` and `_ci95_high`, `eval_gold/<part>`, `eval_kl_sequence`.
 
 Added to the summary: `policy.{stage, reward_start, reward_end, kl, kl_sequence, steps, reward_source}`, of the last
 such stage.
@@ -16,7 +16,7 @@ from pipelines.report.format import number
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure, Tile, final_figures
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.policy_optimization.report import figures as draw
-from pipelines.stages.policy_optimization.report.words import overoptimization_words, policy_words
+from pipelines.stages.policy_optimization.report.words import drift_words, overoptimization_words, policy_words
 
 KIND = "policy_optimization"
 KEYS = ("reward_start", "reward_end", "kl", "kl_sequence", "steps", "reward_source")
@@ -41,6 +41,7 @@ def _policy(run: RunRecord, figures: Figures) -> dict[str, Any]:
     return {
         "policies": policies,
         "policy_words": policy_words,
+        "drift_words": drift_words,
         "drawings": [drawing for drawing in drawings if drawing],
     }
 

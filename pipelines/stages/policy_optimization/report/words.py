@@ -8,6 +8,16 @@ from pipelines.report.format import number, percent
 from pipelines.report.records import StageRecord, is_finite_number
 from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION
 
+DRIFTS = (
+    ("completions/mean_length", "a response went from {} to {} tokens", number),
+    ("completions/clipped_ratio", "those without an end from {} to {}", percent),
+    ("entropy", "the entropy from {} to {} nats a token", number),
+    ("completions/distinct_bigrams", "distinct pairs of neighbouring tokens in a rollout from {} to {}", percent),
+    ("completions/equal_pairs", "equal answers among those to a prompt from {} to {}", percent),
+    ("frac_reward_zero_std", "prompts whose answers all earn the same, which teach nothing, from {} to {}", percent),
+)
+"""Metric of a rollout, what is said of its change, and how a value is written."""
+
 
 def overoptimization_words(stage: StageRecord) -> str | None:
     """Whether the gold reward fell below its own earlier peak while the training reward went on rising; None without a
@@ -69,6 +79,22 @@ def policy_words(name: str, figures: dict[str, Any]) -> str:
             f"in the mean, over {MOST_TOKEN_DEVIATION:g}: the log-probabilities that it learned from are that noisy."
         )
     return f"{name}: {' '.join(parts)}.{_sampler_words(figures)}{warning}"
+
+
+def drift_words(stage: StageRecord) -> str:
+    """How what a policy says changed while it learned, as a hacked reward often shows there first: length, entropy, and
+    how much is said twice; empty where no rollout was logged. Means over the first and the last tenth of the steps."""
+    rows = [row for row in stage.metrics if is_finite_number(row.get("completions/mean_length"))]
+    tenth = max(1, len(rows) // 10)
+    found = []
+    for metric, words, shown in DRIFTS:
+        first, last = (
+            [value for row in part if is_finite_number(value := row.get(metric))]
+            for part in (rows[:tenth], rows[-tenth:])
+        )
+        if first and last:
+            found.append(words.format(*(shown(statistics.fmean(values)) for values in (first, last))))
+    return f"From the first to the last tenth of its steps {'; '.join(found)}." if found else ""
 
 
 def _sampler_words(figures: dict[str, Any]) -> str:
