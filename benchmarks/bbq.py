@@ -1,7 +1,7 @@
 """A published model on real questions: Gemma 3 270M on BBQ, few demonstrations against few demonstrations and RL.
 
     python -m benchmarks.bbq prepare FOLDER                           # the repository's data/: Age.jsonl, ...
-    gemma-keras run benchmarks/bbq.yaml                               # an hour and a half on two cores with AMX
+    gemma-keras run benchmarks/bbq.yaml                               # an hour on two cores with AMX
     python -m benchmarks.bbq table benchmarks/runs/bbq
 
 BBQ (Parrish et al. 2022, arXiv:2110.08193; nyu-mll/BBQ, CC BY 4.0) asks who did something, of two people that a context
@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE, PAGE = ROOT / ".cache/bbq", ROOT / "benchmarks/README.md"
 BEGIN, END = "<!-- python -m benchmarks.bbq writes from here -->", "<!-- bbq: to here -->"
 TRAINING, VALIDATION, TEST = ("Nationality", "Physical_appearance"), "Disability_status", "Age"
-DEMONSTRATIONS, ANSWERED = 96, 1920
+DEMONSTRATIONS, ANSWERED = 256, 1600
 CONDITIONS = {"ambiguous": "ambig", "disambiguated": "disambig"}
 LABELS = {
-    "sft": "tuned on 96 demonstrations",
+    "sft": "tuned on 256 demonstrations",
     "longer": "tuned on them for longer",
     "policy": "RLOO from there, exact answers",
     "answers": "tuned on the answers to RL's questions as well",
