@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gemma_keras.config import GemmaConfig
+from pipelines.data.batches import bucket
 from pipelines.data.packing import best_fit
 from pipelines.data.shapes import ONE_SHAPE, rung_for
 
@@ -44,11 +45,13 @@ class Layout:
     Args:
         width: t. parts: the micro-batches of each update.
         row_counts: the sizes of b, rising; a part takes the smallest that it fits.
+        is_joined: whether the sequences of an item stand together, their beginning once, and count as one in `rows`.
     """
 
     width: int
     parts: list[list[Part]]
     row_counts: list[int]
+    is_joined: bool = False
 
     def rows_of(self, part: Part) -> int:
         """b of a part."""
@@ -65,6 +68,7 @@ def known_layout(
     micro_batch_size: int,
     rungs: Sequence[int],
     config: GemmaConfig,
+    joined: np.ndarray | None = None,
 ) -> Layout | None:
     """A layout for updates that are known beforehand.
 
@@ -75,20 +79,29 @@ def known_layout(
         micro_batch_size: items of a forward pass without packing: with it a pass holds no more positions, or one row.
         rungs: the padded lengths without packing.
         config: of the model, whose attention is weighed against its products.
+        joined: int (n,), tokens of each item where its sequences share their beginning, see `branches.py`; None where
+            they stay apart.
 
     Returns:
-        A layout of at most 4 shapes, or None where it gains less than 5 %.
+        The cheaper layout, apart or joined, of at most 4 shapes; or None where it gains less than 5 %.
     """
-    sides, width, costly = lengths.shape[1], max(rungs[-1], ONE_SHAPE), costly_width(config)
-    most_rows = max(sides, micro_batch_size * sides * rungs[-1] // width)
-    parts = [_fitting_parts(lengths, np.concatenate(update), width, most_rows) for update in updates]
-    layout = Layout(width, parts, _row_counts([len(part.rows) for part in itertools.chain(*parts)]))
+    sides, costly = lengths.shape[1], costly_width(config)
+    most = micro_batch_size * sides * rungs[-1]
+    width = max(rungs[-1], ONE_SHAPE)
+    layouts = [_fitting_layout(lengths, updates, width, max(sides, most // width))]
+    if joined is not None:
+        width = max(bucket(int(joined.max())), ONE_SHAPE)
+        layout = _fitting_layout(joined[:, None], updates, width, max(1, most // width))
+        layouts.append(dataclasses.replace(layout, is_joined=True))
     plain = sum(
         _cost(micro_batch_size * sides, rung_for(lengths[rows].max(), rungs), costly)
         for rows in itertools.chain(*updates)
     )
-    packed = sum(_cost(layout.rows_of(part), width, costly) for part in itertools.chain(*parts))
-    return layout if packed < (1 - LEAST_GAIN) * plain else None
+    costs = [
+        sum(_cost(one.rows_of(part), one.width, costly) for part in itertools.chain(*one.parts)) for one in layouts
+    ]
+    least = min(costs)
+    return layouts[costs.index(least)] if least < (1 - LEAST_GAIN) * plain else None
 
 
 def step_layout(lengths: np.ndarray, full: int, micro_batch_size: int) -> Layout | None:
@@ -160,6 +173,11 @@ def _dealt(lengths: np.ndarray, items: np.ndarray, count: int, width: int) -> li
     ordered = items[np.argsort(-lengths[items].sum(axis=1), kind="stable")]
     hands = [ordered[first::count] for first in range(count)]
     return [Part(hand, best_fit(lengths[hand].ravel().tolist(), width)) for hand in hands]
+
+
+def _fitting_layout(lengths: np.ndarray, updates: Sequence[Sequence[np.ndarray]], width: int, most_rows: int) -> Layout:
+    parts = [_fitting_parts(lengths, np.concatenate(update), width, most_rows) for update in updates]
+    return Layout(width, parts, _row_counts([len(part.rows) for part in itertools.chain(*parts)]))
 
 
 def _fitting_parts(lengths: np.ndarray, items: np.ndarray, width: int, most_rows: int) -> list[Part]:

@@ -1,8 +1,5 @@
 """Answers beside the prompt that they share: where a policy drew several answers to a prompt, the prompt is read once
-for all that stand in a row, forwards and backwards, and not once an answer.
-
-Each answer continues the prompt's segment as a branch of its own (`gemma_keras.limits.BRANCHES`): it sees the prompt
-and itself, at the positions that it has alone, so its log-probabilities are those that it has alone.
+for all that stand in a row, forwards and backwards, and not once an answer (`pipelines/data/branches.py`).
 
 Shape letters: n responses, b rows, t positions, m response slots.
 """
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gemma_keras.limits import BRANCHES
+from pipelines.data.branches import Branches, lay_out_branches
 from pipelines.data.layout import step_shapes
 from pipelines.data.packing import best_fit
 from pipelines.data.shapes import ONE_SHAPE
@@ -31,12 +28,13 @@ class SharedPart:
     """The answers of one micro-batch.
 
     Args:
-        answers: int (k,), which responses, in the order of the batch. rows: of each row the prompts in it, each as the
-            places in `answers` of those of its answers that stand in this row.
+        answers: int (k,), which responses, in the order of the batch. pieces: prompts with those of their answers that
+            stand together, these as places in `answers`. rows: of each row the pieces in it.
     """
 
     answers: np.ndarray
-    rows: list[list[list[int]]]
+    pieces: list[list[int]]
+    rows: list[list[int]]
 
 
 def shared_parts(rollout: "Rollout", micro_batch_size: int) -> Iterator[tuple["Arrays", np.ndarray]] | None:
@@ -71,8 +69,7 @@ def _dealt(rollout: "Rollout", count: int, width: int) -> list[SharedPart]:
             for chosen in best_fit(answers[group].tolist(), width - int(prompts[group])):
                 pieces.append([place * k + answer for answer in chosen])
                 lengths.append(int(prompts[group] + answers[group][chosen].sum()))
-        rows = [[pieces[i] for i in row] for row in best_fit(lengths, width)]
-        parts.append(SharedPart((hand[:, None] * k + np.arange(k)).reshape(-1), rows))
+        parts.append(SharedPart((hand[:, None] * k + np.arange(k)).reshape(-1), pieces, best_fit(lengths, width)))
     return parts
 
 
@@ -83,31 +80,22 @@ def _read_tokens(rollout: "Rollout") -> np.ndarray:
 
 def _laid_out(rollout: "Rollout", part: SharedPart, shape: tuple[int, int], most: int) -> "Arrays":
     """The arrays of `scoring_parts`, (b, t) as `shape` says, for up to `most` answers."""
-    token_ids, positions, segments = np.zeros((3, *shape), np.int32)
     mask = np.zeros((most, rollout.response_ids.shape[1]), bool)
     target_ids, target_rows, target_positions = np.zeros((3, *mask.shape), np.int32)
     mask[: len(part.answers)] = rollout.response_mask[part.answers]
     target_ids[: len(part.answers)] = rollout.response_ids[part.answers]
-    for row, prompts in enumerate(part.rows):
-        end = 0
-        for segment, places in enumerate(prompts, 1):
-            prompt = rollout.prompt_list(int(part.answers[places[0]]))
-            start, end = end, end + len(prompt)
-            last = end - 1
-            token_ids[row, start:end], segments[row, start:end] = prompt, segment
-            positions[row, start:end] = np.arange(len(prompt))
-            for branch, place in enumerate(places, 1):
-                answer = rollout.response_list(int(part.answers[place]))[:-1]
-                start, end = end, end + len(answer)
-                token_ids[row, start:end], segments[row, start:end] = answer, branch * BRANCHES + segment
-                positions[row, start:end] = len(prompt) + np.arange(len(answer))
-                target_rows[place] = row
-                target_positions[place, : len(answer) + 1] = [last, *range(start, end)]
+    families = []
+    for piece in part.pieces:
+        answers = [rollout.response_list(int(part.answers[place]))[:-1] for place in piece]
+        families.append(Branches(rollout.prompt_list(int(part.answers[piece[0]])), answers))
+    arrays, places = lay_out_branches(families, part.rows, shape)
+    for piece, place, family in zip(part.pieces, places, families, strict=True):
+        for number, answer in enumerate(piece):
+            asked = place.length - 1 + np.arange(len(family.ends[number]) + 1)
+            target_rows[answer] = place.row
+            target_positions[answer, : len(asked)] = place.positions(number, asked)
     return {
-        "token_ids": token_ids,
-        "padding_mask": segments > 0,
-        "positions": positions,
-        "segment_ids": segments,
+        **arrays,
         "target_ids": target_ids,
         "target_rows": target_rows,
         "target_positions": np.where(mask, target_positions, 0),

@@ -1,4 +1,5 @@
-"""The micro-batches of answers whose log-probabilities are asked for: several a row where that saves work, else one.
+"""The micro-batches of answers whose log-probabilities are asked for: several a row where that saves work, the
+beginning that those of an item share once, else one.
 
 Shape letters: k items of s answers each, such as the two of a pair; b rows, t positions, m targets.
 """
@@ -11,6 +12,7 @@ import numpy as np
 
 from gemma_keras.config import GemmaConfig
 from gemma_keras.inputs.padding import padded
+from pipelines.data.branches import Branches, joined_items, lay_out_branches
 from pipelines.data.encoding import EncodedPair
 from pipelines.data.layout import Layout, Part, known_layout, lay_out
 from pipelines.data.shapes import rung_for
@@ -68,9 +70,11 @@ def answer_batches(
         (k,), False where a place is only filled up.
     """
     lengths = np.array([[len(answer.token_ids) for answer in item] for item in items])
-    layout = known_layout(lengths, updates, micro_batch_size, rungs, config) if may_pack else None
+    families = joined_items([[answer.token_ids for answer in item] for item in items]) if may_pack else None
+    joined = None if families is None else np.array(list(map(len, families)))
+    layout = known_layout(lengths, updates, micro_batch_size, rungs, config, joined) if may_pack else None
     if layout is not None:
-        return lambda: _packed_batches(items, layout, config.pad_token_id)
+        return lambda: _packed_batches(items, layout, families, config.pad_token_id)
     return lambda: _plain_batches(items, updates, micro_batch_size, rungs, config.pad_token_id)
 
 
@@ -93,7 +97,9 @@ def _plain_batches(
             [items[i][side].token_ids for i in rows] + [[pad_token_id]] * (size - len(rows)) for side in range(count)
         ]
         token_ids, padding_mask = padded(list(itertools.chain(*answers)), pad_token_id, rung)
-        places = [(side * size + place, 0) for place in range(len(rows)) for side in range(count)]
+        places = [
+            (side * size + place, _asked(items[i][side])) for place, i in enumerate(rows) for side in range(count)
+        ]
         arrays = {"token_ids": token_ids, "padding_mask": padding_mask}
         return {**arrays, **_targets(items, rows, size, places, most_targets[rung])}
 
@@ -101,7 +107,9 @@ def _plain_batches(
         yield map(batch_of, update)
 
 
-def _packed_batches(items: Sequence[Item], layout: Layout, pad_token_id: int) -> Iterator[Iterator[Batch]]:
+def _packed_batches(
+    items: Sequence[Item], layout: Layout, families: Sequence[Branches] | None, pad_token_id: int
+) -> Iterator[Iterator[Batch]]:
     most_items = layout.most_items()
     most_targets = dict.fromkeys(layout.row_counts, 1)
     for part in itertools.chain(*layout.parts):
@@ -110,9 +118,23 @@ def _packed_batches(items: Sequence[Item], layout: Layout, pad_token_id: int) ->
 
     def batch_of(part: Part) -> Batch:
         rows = layout.rows_of(part)
-        sequences = [answer.token_ids for i in part.items for answer in items[i]]
-        arrays, row_of, start_of = lay_out(sequences, part, layout.width, rows, pad_token_id)
-        places = list(zip(row_of.tolist(), start_of.tolist(), strict=True))
+        answers = [answer for i in part.items for answer in items[i]]
+        asked = list(map(_asked, answers))
+        if layout.is_joined and families is not None:
+            shape = (rows, layout.width)
+            arrays, found = lay_out_branches([families[i] for i in part.items], part.rows, shape, pad_token_id)
+            lies = [(place, side) for place in found for side in range(len(items[0]))]
+            places = [
+                (place.row, place.positions(side, indices)) for (place, side), indices in zip(lies, asked, strict=True)
+            ]
+        else:
+            arrays, row_of, start_of = lay_out(
+                [answer.token_ids for answer in answers], part, layout.width, rows, pad_token_id
+            )
+            places = [
+                (row, start + indices)
+                for row, start, indices in zip(row_of.tolist(), start_of.tolist(), asked, strict=True)
+            ]
         return {**arrays, **_targets(items, part.items, most_items, places, most_targets[rows])}
 
     for update in layout.parts:
@@ -123,24 +145,30 @@ def _count_targets(items: Sequence[Item], rows: np.ndarray) -> int:
     return sum(answer.length for i in rows for answer in items[i])
 
 
+def _asked(answer: Answer) -> np.ndarray:
+    """Which of a sequence's ids predict the answer's: int (length,)."""
+    total = len(answer.token_ids)
+    return np.arange(total - answer.length - 1, total - 1)
+
+
 def _targets(
-    items: Sequence[Item], rows: np.ndarray, count: int, places: Sequence[tuple[int, int]], targets: int
+    items: Sequence[Item], rows: np.ndarray, count: int, places: Sequence[tuple[int, np.ndarray]], targets: int
 ) -> Batch:
-    """Where the tokens of the answers lie.
+    """Where the tokens of the answers are predicted.
 
     Args:
-        count: k. places: row and first position of each answer of these rows, item by item. targets: m.
+        count: k. places: row and columns of each answer of these rows, item by item. targets: m.
     """
     target_ids, target_rows, target_positions, target_answer = np.zeros((4, 1, targets), np.int32)
     lengths, row_index = np.ones(len(items[0]) * count, np.float32), np.full(count, -1)
     row_index[: len(rows)] = rows
     end = 0
     answers = [(place, side, answer) for place, i in enumerate(rows) for side, answer in enumerate(items[i])]
-    for (place, side, answer), (row, start) in zip(answers, places, strict=True):
-        here, total = slice(end, end + answer.length), len(answer.token_ids)
-        target_ids[0, here] = answer.token_ids[total - answer.length :]
+    for (place, side, answer), (row, columns) in zip(answers, places, strict=True):
+        here = slice(end, end + answer.length)
+        target_ids[0, here] = answer.token_ids[len(answer.token_ids) - answer.length :]
         target_rows[0, here] = row
-        target_positions[0, here] = start + np.arange(total - answer.length - 1, total - 1)
+        target_positions[0, here] = columns
         target_answer[0, here] = side * count + place
         lengths[side * count + place] = answer.length
         end += answer.length

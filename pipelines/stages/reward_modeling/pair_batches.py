@@ -1,10 +1,12 @@
-"""The micro-batches of a reward model: several answers a row where that saves work, else one a row."""
+"""The micro-batches of a reward model: several answers a row where that saves work, the beginning that those of a pair
+share once, else one a row."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from gemma_keras.config import GemmaConfig
+from pipelines.data.branches import Branches, joined_items, lay_out_branches
 from pipelines.data.encoding import EncodedPair
 from pipelines.data.layout import Layout, Part, known_layout
 from pipelines.data.shapes import rung_for
@@ -35,7 +37,9 @@ def pair_batches(
         then; `margin` float32 (k,); `is_pair` bool (k,), False where a place is only filled up.
     """
     lengths = np.array([[len(pair.chosen_ids), len(pair.rejected_ids)] for pair in pairs])
-    layout = known_layout(lengths, updates, micro_batch_size, rungs, config) if may_pack else None
+    families = joined_items([(pair.chosen_ids, pair.rejected_ids) for pair in pairs]) if may_pack else None
+    joined = None if families is None else np.array(list(map(len, families)))
+    layout = known_layout(lengths, updates, micro_batch_size, rungs, config, joined) if may_pack else None
 
     def plain_batch(rows: np.ndarray) -> Batch:
         length = rung_for(int(lengths[rows].max()), rungs)
@@ -46,10 +50,9 @@ def pair_batches(
 
     if layout is None:
         return lambda: (map(plain_batch, update) for update in updates)
-    most_pairs = layout.most_items()
+    own = families if layout.is_joined else None
     return lambda: (
-        (_packed_batch(pairs, part, layout, most_pairs, config.pad_token_id) for part in update)
-        for update in layout.parts
+        (_packed_batch(pairs, part, layout, own, config.pad_token_id) for part in update) for update in layout.parts
     )
 
 
@@ -59,10 +62,20 @@ def longest_side(pairs: Sequence[EncodedPair]) -> int:
 
 
 def _packed_batch(
-    pairs: Sequence[EncodedPair], part: Part, layout: Layout, most_pairs: int, pad_token_id: int
+    pairs: Sequence[EncodedPair], part: Part, layout: Layout, families: Sequence[Branches] | None, pad_token_id: int
 ) -> Batch:
+    most_pairs, rows = layout.most_items(), layout.rows_of(part)
     sequences = [ids for i in part.items for ids in (pairs[i].chosen_ids, pairs[i].rejected_ids)]
-    arrays = packed_reward_inputs(sequences, part, layout.width, layout.rows_of(part), 2 * most_pairs, pad_token_id)
+    if families is None:
+        arrays = packed_reward_inputs(sequences, part, layout.width, rows, 2 * most_pairs, pad_token_id)
+    else:
+        own = [families[i] for i in part.items]
+        arrays, places = lay_out_branches(own, part.rows, (rows, layout.width), pad_token_id)
+        at = np.zeros((2, 2 * most_pairs), np.int32)
+        for number, ids in enumerate(sequences):
+            place, side = places[number // 2], number % 2
+            at[:, number] = place.row, place.positions(side, np.array(len(ids) - 1))
+        arrays |= dict(zip(("reward_rows", "reward_positions"), at, strict=True))
     for name in ("reward_rows", "reward_positions"):
         arrays[name] = arrays[name].reshape(most_pairs, 2).T.ravel()
     return {**arrays, **_of_pairs(pairs, part.items, most_pairs)}

@@ -10,6 +10,7 @@ from stage_fixture import collected_preferences, make_context, read_jsonl, stage
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.backends import IS_EAGER, to_host
+from gemma_keras.limits import BRANCHES
 from pipelines.data.columns import Preference
 from pipelines.data.encoding import encode_preferences
 from pipelines.stages.preference_optimization import learning
@@ -104,9 +105,9 @@ def gradient_of(policy, micro_batches, loss):
     return metrics, gradients
 
 
-def batches_of(policy, data, rows, size, kl=0.2, may_pack=False):
+def batches_of(policy, data, rows, size, kl=0.2, may_pack=False, width=16):
     updates = [[np.array(rows[i : i + size]) for i in range(0, len(rows), size)]]
-    batches = next(answer_batches(data.items, updates, size, [16], policy.config, may_pack)())
+    batches = next(answer_batches(data.items, updates, size, [width], policy.config, may_pack)())
     return with_constants(list(batches), data.log_probs, kl)
 
 
@@ -121,6 +122,19 @@ def test_micro_batches_add_up_to_the_whole(policy, pairs, name):
     for one, other in zip(gradients, of_parts, strict=True):
         assert np.abs(one - other).max() < 1e-5 * max(1, np.abs(one).max())
     assert 0 < max(np.abs(one).max() for one in gradients)
+
+
+def test_the_two_of_a_pair_read_their_prompt_once_and_give_the_gradient_of_rows_alone(policy, pairs):
+    data = Referenced(list(map(sides, pairs)), np.random.default_rng(3).normal(-20, 2, (len(pairs), 2)).astype("f4"))
+    loss, rows = LOSSES["dpo"](name="dpo", nll_weight=0.3), list(range(60))
+    joined = batches_of(policy, data, rows, 60, may_pack=True, width=64)
+    assert max(batch["segment_ids"].max() for batch in joined) > BRANCHES
+    (metrics, gradients), (found, of_joined) = (
+        gradient_of(policy, batches, loss) for batches in (batches_of(policy, data, rows, 60), joined)
+    )
+    assert found["loss"] == pytest.approx(metrics["loss"], rel=1e-5) and found["num_tokens"] < metrics["num_tokens"]
+    for one, other in zip(gradients, of_joined, strict=True):
+        assert np.abs(one - other).max() < 1e-5 * max(1, np.abs(one).max())
 
 
 def test_a_batch_by_hand(policy, pairs):
