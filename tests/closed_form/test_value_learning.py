@@ -68,19 +68,19 @@ def tensors(*arrays):
 
 
 def test_the_value_loss_by_hand(gradient):
-    """Old value 0, clip 0.2: (value, return) within the clip, beyond it away from and towards the return."""
-    values, returns = np.array([[0.1, 0.5, 0.5, -0.5]]), np.array([[1.0, 1.0, 0.3, 1.0]])
-    mask, old = np.array([[True, True, True, False]]), np.zeros((1, 4))
+    """Old value 0, clip 0.2: (value, return) within the clip, beyond it towards the return and past it, and below."""
+    values, returns = np.array([[0.1, 0.5, 0.5, -0.5, -0.5]]), np.array([[1.0, 1.0, 0.3, 1.0, -1.0]])
+    mask, old = np.array([[True, True, True, False, True]]), np.zeros((1, 5))
     losses, is_clipped = learning.clipped_value_losses(*tensors(values, old, returns), mask, 0.2)
     # Beyond the clip towards a far return: the held value's error is the larger one and has no gradient.
-    expected = [[0.9**2 / 2, 0.8**2 / 2, 0.2**2 / 2, 0]]
+    expected = [[0.9**2 / 2, 0.8**2 / 2, 0.2**2 / 2, 0, 0.8**2 / 2]]
     assert np.abs(ops.convert_to_numpy(losses) - expected).max() < 1e-6
-    assert ops.convert_to_numpy(is_clipped).tolist() == [[False, True, False, False]]
+    assert ops.convert_to_numpy(is_clipped).tolist() == [[False, True, False, False, True]]
     rest = tensors(old, returns)
     slope = gradient(lambda x: ops.sum(learning.clipped_value_losses(x, *rest, mask, 0.2)[0]), values)
-    assert np.abs(slope - [[0.1 - 1.0, 0, 0.5 - 0.3, 0]]).max() < 1e-6
+    assert np.abs(slope - [[0.1 - 1.0, 0, 0.5 - 0.3, 0, 0]]).max() < 1e-6
     free = gradient(lambda x: ops.sum(learning.clipped_value_losses(x, *rest, mask, None)[0]), values)
-    assert np.abs(free - [[0.1 - 1.0, 0.5 - 1.0, 0.5 - 0.3, 0]]).max() < 1e-6
+    assert np.abs(free - [[0.1 - 1.0, 0.5 - 1.0, 0.5 - 0.3, 0, -0.5 + 1.0]]).max() < 1e-6
 
 
 def test_old_values_and_returns_have_no_gradient(gradient):
@@ -103,3 +103,6 @@ def test_explained_variance():
     assert learning.explained_variance(returns + [[0.5, 0, -0.5, 0]], returns, mask) == pytest.approx(0.75)
     assert learning.explained_variance(-returns, returns, mask) == pytest.approx(-3)
     assert learning.explained_variance(returns, np.ones((1, 4)), mask) == 0
+    # The mean of the returns lies between two float32 numbers.
+    close = np.float32([[4096, 4096 + 2**-11]])
+    assert learning.explained_variance(np.float32([[4096, 4096]]), close, close > 0) == 0

@@ -54,6 +54,34 @@ def test_what_shares_nothing_is_cut_as_before():
     assert shared_parts(drawn([list(range(3, 140))] * 3, [[5, 1]] * 3, 3), 1) is None
 
 
+def test_parts_hold_what_they_must():
+    """21 prompts of 100 tokens, a row each: dealt in turn, as equal ones keep their order, and the parts that get one
+    more say how many rows and answers all have room for."""
+    rollout = drawn([list(range(3, 103))] * 42, [[5, 6, 1]] * 42, 2)
+    parts = list(shared_parts(rollout, 6))
+    assert [rows.tolist()[::2] for _, rows in parts[:2]] == [
+        list(range(0, 42, 2 * len(parts))),
+        list(range(2, 42, 2 * len(parts))),
+    ]
+    assert len({len(rows) for _, rows in parts}) == 2, "uneven, as 21 prompts are"
+    shapes = {(*arrays["token_ids"].shape, *arrays["target_ids"].shape) for arrays, _ in parts}
+    (shape,) = shapes
+    most = max(len(rows) for _, rows in parts)
+    assert shape[2] == most and all(arrays["response_mask"].any(axis=1).sum() == len(rows) for arrays, rows in parts)
+    assert max((arrays["padding_mask"].any(axis=1)).sum() for arrays, _ in parts) == most // 2
+
+
+def test_a_row_may_be_full_to_the_last_token():
+    """128 = 100 + 4 answers of which 7 tokens are read each."""
+    rollout = drawn([list(range(3, 103))] * 4, [[5] * 7 + [1]] * 4, 4)
+    ((arrays, _),) = shared_parts(rollout, 4)
+    assert arrays["padding_mask"].sum(axis=1).max() == 128
+    # An answer of one token is asked for, and none of it is read.
+    rollout = drawn([list(range(3, 131))] * 2, [[5], [1]], 2)
+    ((arrays, _),) = shared_parts(rollout, 2)
+    assert arrays["token_ids"].shape == (1, 129) and arrays["padding_mask"].sum() == 128
+
+
 def test_few_shapes_however_long_the_answers():
     random, shapes = np.random.default_rng(3), set()
     for _ in range(40):
