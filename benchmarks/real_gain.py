@@ -5,9 +5,9 @@
     python -m benchmarks.real_gain table runs/real_gain
 
 GSM8K's solutions mark every calculation that they make, `<<48/2=24>>`. The task is one of these: "48 / 2 =", answered
-by its result. `prepare` writes JSON lines into .cache/real_gain: 256 demonstrations; prompts for RL, other calculations of
-the training split; a part of that split to choose settings by; and the calculations of the test split that the training
-split does not have. `table` writes the figures between two marks of benchmarks/README.md.
+by its result. `prepare` writes JSON lines into .cache/real_gain: 256 demonstrations; prompts for RL, other calculations
+of the training split; a part of that split to choose settings by; and the calculations of the test split that the
+training split does not have. `table` writes the figures between two marks of benchmarks/README.md.
 """
 
 import argparse
