@@ -30,6 +30,11 @@ class Ensemble(Settings):
     )
 
     @property
+    def label(self) -> str:
+        """What metrics call it."""
+        return "ensemble"
+
+    @property
     def weight(self) -> float:
         """`uncertainty_weight`, or its default."""
         return 1.0 if self.uncertainty_weight is None else self.uncertainty_weight

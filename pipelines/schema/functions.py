@@ -162,10 +162,8 @@ def _tag(value: Any) -> str:
 
 
 if TYPE_CHECKING:
-    RewardName = str | ScoringFunction
     RaterName = str | ScoringFunction
 else:
-    RewardName = named_or_function("reward")
     RaterName = named_or_function("rater")
 
 

@@ -52,7 +52,7 @@ class Part(Protocol):
     """One part of a summed reward, as a workflow says it."""
 
     @property
-    def reward(self) -> str | ScoringFunction:
+    def reward(self) -> str | ScoringFunction | Ensemble:
         """What `make_rater` takes."""
 
     @property

@@ -7,8 +7,8 @@ from pydantic import Field, Tag
 
 from pipelines.schema.base import Bits, Encoding, OptimizerOptions, Problem, Settings, Use, response_room_problems
 from pipelines.schema.data import Data
-from pipelines.schema.ensembles import AnEnsemble, Ensemble, ensemble_tag
-from pipelines.schema.functions import RewardName, ScoringFunction, named_or_function
+from pipelines.schema.ensembles import AnEnsemble, Ensemble, ensemble_tag, or_ensemble
+from pipelines.schema.functions import ScoringFunction, named_or_function
 from pipelines.schema.named import Named, one_of
 from pipelines.schema.roles import FUNCTION_PREFIX, Product
 from pipelines.schema.scoring import gold_problems, scorer_problems
@@ -26,10 +26,18 @@ else:
     Algorithm = one_of(OPTIONS)
 
 
+if TYPE_CHECKING:
+    PartOfSum = str | ScoringFunction | Ensemble
+else:
+    PartOfSum = or_ensemble("reward")
+
+
 class WeightedReward(Settings):
     """One part of a summed reward."""
 
-    reward: RewardName = Field(description="Stage, model folder, function, or {function: ...} with its settings.")
+    reward: PartOfSum = Field(
+        description="Stage, model folder, function, {function: ...} with its settings, or {ensemble: [...]}."
+    )
     weight: float = Field(1.0, description="Its factor.")
 
     @property

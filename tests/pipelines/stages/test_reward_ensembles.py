@@ -65,6 +65,18 @@ def test_normalised_scores_of_the_members_are_combined(inputs, normalized, tmp_p
     assert rater.bounds is None
 
 
+def test_it_may_be_a_part_of_a_sum(inputs, normalized, tmp_path):
+    parts = [
+        {"reward": {"ensemble": ["first", "second"], "combine": "minimum"}, "weight": 2.0},
+        {"reward": {"function": "length", "at_most": 1}, "weight": -0.5},
+    ]
+    config = stage_config("policy_optimization", **{"data": {"path": "a", "prompt": "p"}, **OPTIONS, "reward": parts})
+    found = make_rater(config.reward, make_context(tmp_path, "policy", inputs), SETTINGS).score([None] * 3, ROLLOUT)
+    lowest, is_short = normalized(ROLLOUT.sequences())[:2].min(axis=0), np.array([0.0, 1.0, 0.0])
+    np.testing.assert_allclose(found.total, 2 * lowest - 0.5 * is_short, atol=1e-4)
+    np.testing.assert_allclose(found.parts["ensemble"], lowest, atol=1e-4)
+
+
 def test_two_folders_of_one_name_are_refused(tmp_path):
     for place in "ab":
         world_reward_model(tmp_path / place)

@@ -46,6 +46,12 @@ def test_members_are_inputs_and_stand_in_the_key_wherever_a_reward_is_named(load
     assert load("{ensemble: [first, second]}", kind) != load("{ensemble: [second, first]}", kind)
 
 
+def test_it_may_be_a_part_of_a_sum(load):
+    config = load("[{reward: {ensemble: [first, second]}}, {reward: {function: length, at_most: 9}, weight: 0.5}]")
+    assert input_stages(config, {"sft", "first", "second"}) == ["sft", "first", "second"]
+    assert [part.label for part in config.reward] == ["ensemble", "length"]
+
+
 def test_options_are_set_from_the_command_line(load):
     reward = load("{ensemble: [first, second], combine: uncertainty}", "best_of_n",
                   "stages.policy.reward.uncertainty_weight=0.5").reward  # fmt: skip
@@ -55,6 +61,8 @@ def test_options_are_set_from_the_command_line(load):
 @pytest.mark.parametrize(
     ("reward", "place", "words"),
     [
+        ("[{reward: {ensemble: [first, second]}}, {reward: {ensemble: [second, first]}}]", "11:62",
+         "the reward 'ensemble' stands in the sum twice"),
         ("{ensemble: [first, frist]}", "11:32", "'frist' is neither an earlier stage nor a model folder. Did you mean"),
         ("{ensemble: [first, sft]}", "11:32", "stage 'sft' is of kind instruction_tuning; expected a stage of kind"),
         ("{ensemble: [first, gold]}", "11:32", "'gold' is neither an earlier stage nor a model folder."),
