@@ -1,13 +1,15 @@
-"""A real model on a real task: Gemma 3 270M on the single steps of GSM8K's solutions, from few demonstrations by RL.
+"""A real model on a real task: Gemma 3 270M writes sentences of so many words that hold a given word, from few
+demonstrations by RL.
 
-    python -m benchmarks.real_gain prepare train.jsonl test.jsonl     # GSM8K's files (MIT), each row with `answer`
-    gemma-keras run benchmarks/real_gain.yaml                         # three quarters of an hour on two cores with AMX
+    python -m benchmarks.real_gain prepare train.jsonl test.jsonl     # GSM8K's files (MIT), each row with `question`
+    gemma-keras run benchmarks/real_gain.yaml --plugin benchmarks/real_gain_reward.py
     python -m benchmarks.real_gain table runs/real_gain
 
-GSM8K's solutions mark every calculation that they make, `<<48/2=24>>`. The task is one of these: "48 / 2 =", answered
-by its result. `prepare` writes JSON lines into .cache/real_gain: 256 demonstrations; prompts for RL, other calculations
-of the training split; a part of that split to choose settings by; and the calculations of the test split that the
-training split does not have. `table` writes the figures between two marks of benchmarks/README.md.
+The sentences are those of GSM8K's questions. A prompt asks for as many words as one of them has, and for its longest
+word; the sentence itself is the demonstration. Whether an answer does both is checked by the reward. `prepare` writes
+JSON lines into .cache/real_gain: 256 demonstrations; prompts for RL, of other sentences of the training split; a part
+of that split to choose settings by; and words of the test split that no other part asks for, each with any number of
+words. `table` writes the figures between two marks of benchmarks/README.md.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipelines.report.records import read_run
@@ -23,14 +25,13 @@ from pipelines.report.records import read_run
 ROOT = Path(__file__).resolve().parents[1]
 CACHE, PAGE = ROOT / ".cache/real_gain", ROOT / "benchmarks/README.md"
 BEGIN, END = "<!-- python -m benchmarks.real_gain writes from here -->", "<!-- real gain: to here -->"
-DEMONSTRATIONS, VALIDATION = 256, 512
-STEP = re.compile(r"<<([0-9.+\-*/() ]+)=(-?[0-9]+(?:\.[0-9]+)?)>>")
-OPERATOR = re.compile(r"([+*/]|(?<=[0-9)])-)")
+DEMONSTRATIONS, VALIDATION, TEST = 256, 256, 800
+LEAST_WORDS, MOST_WORDS, LEAST_LETTERS = 4, 10, 5
 LABELS = {
     "sft": "tuned on 256 demonstrations",
     "longer": "tuned on them for longer",
-    "policy": "RL from there, exact answers",
-    "answers": "tuned on RL's answers as well",
+    "policy": "RL from there, checked answers",
+    "answers": "tuned on sentences for RL's prompts as well",
 }
 PAIRS = (("policy", "sft"), ("policy", "longer"), ("policy", "answers"))
 
@@ -58,14 +59,16 @@ def main(arguments: list[str] | None = None) -> int:
 def prepare(train: Path, test: Path) -> None:
     """Write the parts. Rows lie in the order of a hash, so that the same are chosen wherever this runs."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    known = steps_of(train)
-    rows, unseen = ordered(known), ordered({step: found for step, found in steps_of(test).items() if step not in known})
+    rows = by_hash(train)
+    known = {row["word"] for row in rows}
+    words = {row["word"] for row in by_hash(test)} - known
+    unseen = sorted((asked(count, word) for count in range(LEAST_WORDS, MOST_WORDS + 1) for word in words), key=_hash)
     chosen = DEMONSTRATIONS + VALIDATION
     parts = {
         "demonstrations": rows[:DEMONSTRATIONS],
         "validation": rows[DEMONSTRATIONS:chosen],
         "prompts": rows[chosen:],
-        "test": unseen,
+        "test": [{"prompt": prompt} for prompt in unseen[:TEST]],
     }
     for name, part in parts.items():
         lines = "".join(json.dumps(row) + "\n" for row in part)
@@ -73,41 +76,53 @@ def prepare(train: Path, test: Path) -> None:
         print(f"{CACHE / name}.jsonl: {len(part)} rows")
 
 
-def steps_of(path: Path) -> dict[str, str]:
-    """The calculations of a file with their results, each once: numbers, + - * / and brackets."""
-    found: dict[str, str] = {}
+def by_hash(path: Path) -> list[dict[str, str]]:
+    """One row for each number of words with each word, with the first sentence that has both."""
+    rows: dict[str, dict[str, str]] = {}
+    for sentence in sentences(path):
+        words = re.findall(r"[a-z]+", sentence.lower())
+        word, count = max(words, key=len), len(sentence.split())
+        if len(word) >= LEAST_LETTERS:
+            prompt = asked(count, word)
+            rows.setdefault(prompt, {"prompt": prompt, "answer": sentence, "word": word})
+    return [rows[prompt] for prompt in sorted(rows, key=_hash)]
+
+
+def asked(count: int, word: str) -> str:
+    """A prompt, as the reward reads it."""
+    return f'Write a sentence of exactly {count} words with the word "{word}".'
+
+
+def sentences(path: Path) -> Iterator[str]:
+    """Those of a file's questions that are neither short nor long and hold no digit."""
     for line in path.read_text(encoding="utf-8").splitlines():
-        for step, result in STEP.findall(json.loads(line)["answer"]):
-            found.setdefault(step.replace(" ", ""), result)
-    return found
-
-
-def ordered(steps: dict[str, str]) -> list[dict[str, str]]:
-    """Calculations as `prompt` and `answer`, by the hash of each."""
-    by_hash = sorted(steps, key=lambda step: hashlib.sha256(step.encode()).hexdigest())
-    return [{"prompt": OPERATOR.sub(r" \1 ", step) + " =", "answer": steps[step]} for step in by_hash]
+        for sentence in re.split(r"(?<=[.?!])\s+", json.loads(line)["question"].strip()):
+            if re.fullmatch(r"[A-Z][A-Za-z' ,]+[.?!]", sentence) and LEAST_WORDS <= len(sentence.split()) <= MOST_WORDS:
+                yield sentence
 
 
 def table(evaluation: dict) -> list[str]:
     """Right answers of each policy, and the differences on the same prompts, each with its interval of 95 %."""
-    lines = ["| | right answers |", "|---|---|"]
+    lines = ["| | as asked | tokens | KL to the first, nats |", "|---|---|---|---|"]
     for name, label in LABELS.items():
         found = evaluation["policies"][name]
-        lines.append(f"| {label} | {_with_interval(found['accuracy'], found['accuracy_ci95'])} |")
+        score = found["judge_score"]
+        length, kl = found["mean_length"], found["kl_sequence"]
+        lines.append(f"| {label} | {_with_interval(score['mean'], score['ci95'])} | {length:.1f} | {kl:.2f} |")
     for policy, baseline in PAIRS:
-        lines.append(f"| RL less “{LABELS[baseline]}” | {_difference(evaluation['pairs'], policy, baseline)} |")
-    return [
-        *lines,
-        "",
-        f"Greedy answers to {evaluation['prompts']} calculations that nothing was trained on or chosen by.",
-    ]
+        lines.append(f"| RL less “{LABELS[baseline]}” | {_difference(evaluation['pairs'], policy, baseline)} | | |")
+    return [*lines, "", f"Greedy answers to {evaluation['prompts']} prompts whose words no other part asks for."]
+
+
+def _hash(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 def _difference(pairs: Sequence[dict], policy: str, baseline: str) -> str:
     for pair in pairs:
         for first, second, sign in ((policy, baseline, 1), (baseline, policy, -1)):
             if (pair["policy"], pair["baseline"]) == (first, second):
-                of = pair["difference"]["accuracy"]
+                of = pair["difference"]["judge_score"]
                 return _with_interval(sign * of["mean"], sorted(sign * end for end in of["ci95"]), "+")
     raise KeyError(f"no pair of {policy} and {baseline}")
 
