@@ -111,7 +111,12 @@ def table(evaluation: dict) -> list[str]:
         lines.append(f"| {label} | {_with_interval(score['mean'], score['ci95'])} | {length:.1f} | {kl:.2f} |")
     for policy, baseline in PAIRS:
         lines.append(f"| RL less “{LABELS[baseline]}” | {_difference(evaluation['pairs'], policy, baseline)} | | |")
-    return [*lines, "", f"Greedy answers to {evaluation['prompts']} prompts whose words no other part asks for."]
+    return [
+        *lines,
+        "",
+        f"One answer, sampled at temperature 1, to each of {evaluation['prompts']} prompts whose words no other part asks "
+        "for.",
+    ]
 
 
 def _hash(prompt: str) -> str:
