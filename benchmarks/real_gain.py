@@ -114,8 +114,8 @@ def table(evaluation: dict) -> list[str]:
     return [
         *lines,
         "",
-        f"One answer, sampled at temperature 1, to each of {evaluation['prompts']} prompts whose words no other part asks "
-        "for.",
+        f"One answer, sampled at temperature 1, to each of {evaluation['prompts']} prompts whose words no other part "
+        "asks for.",
     ]
 
 
