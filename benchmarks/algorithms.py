@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.pages import write_between
 from pipelines.report.records import RunRecord, StageRecord, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,15 +24,17 @@ PICTURE, PAGE = ROOT / "docs/algorithms.png", ROOT / "benchmarks/README.md"
 BEGIN, END = "<!-- python -m benchmarks.algorithms writes from here -->", "<!-- algorithms: to here -->"
 LABELS = {
     "sft": "`sft`, where all start",
-    "rejection": "tuned on the best of 8",
+    "rejection": "tuned on the best 2 of 16",
+    "chosen": "tuned on the preferred answers, nothing sampled",
     "dpo": "DPO on the preferences, nothing sampled",
     "iterated": "iterated DPO, 3 rounds",
     "rloo": "RLOO",
+    "reinforce": "REINFORCE",
     "grpo": "GRPO",
     "ppo": "PPO",
 }
 PARTS = ("right", "refuses", "polite", "brief")
-COLORS = ("#4a5568", "#b7791f", "#6b46c1", "#97266d", "#2b6cb0", "#2f855a", "#c53030")
+COLORS = ("#4a5568", "#b7791f", "#718096", "#6b46c1", "#97266d", "#2b6cb0", "#0987a0", "#2f855a", "#c53030")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,9 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(lines))
     if not options.no_write:
         draw(parts).savefig(PICTURE, dpi=150)
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        text = "\n".join(lines)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_between(PAGE, BEGIN, END, lines)
     return 0
 
 
@@ -60,7 +61,7 @@ def table(parts: Sequence[RunRecord]) -> list[str]:
     """Means over seeds with the lowest and highest; below it the best of n, which no stage is trained by."""
     lines = [f"| | gold reward | {' | '.join(PARTS)} | KL to `sft` |", "|---|---|" + "---|" * (len(PARTS) + 1)]
     for name, label in LABELS.items():
-        found = [_evaluated(part, name) for part in parts]
+        found = [evaluated(part, name) for part in parts]
         cells = [
             _over_seeds([one["gold"]["mean"] for one in found], 3),
             *(_over_seeds([one["gold_parts"][each]["mean"] for one in found], 3) for each in PARTS),
@@ -89,7 +90,7 @@ def draw(parts: Sequence[RunRecord]) -> Figure:
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     for (name, label), color in zip(LABELS.items(), COLORS, strict=True):
-        found = [_evaluated(part, name) for part in parts]
+        found = [evaluated(part, name) for part in parts]
         points = np.array([(one["kl_sequence"], one["gold"]["mean"]) for one in found])
         axis.plot(*points.T, "o", color=color, markersize=4, alpha=0.4)
         axis.plot(*points.mean(axis=0), "o", color=color, markersize=9, label=label.replace("`", ""))
@@ -115,7 +116,7 @@ def _stage(part: RunRecord, name: str) -> StageRecord:
     return next(stage for stage in part.stages if stage.name == name)
 
 
-def _evaluated(part: RunRecord, name: str) -> dict:
+def evaluated(part: RunRecord, name: str) -> dict:
     """An evaluated policy, by its stage or the last part of its folder; a loop by its last round."""
     policies = _stage(part, "evaluation").evaluation["policies"]
     return next(found for policy, found in policies.items() if Path(policy).name.startswith(name))

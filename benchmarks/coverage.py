@@ -18,6 +18,7 @@ import sys
 import numpy as np
 
 from benchmarks.coverage_cases import FIGURES, RATES, Figure
+from benchmarks.pages import write_between
 from gemma_keras.random import generator
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "intervals.md"
@@ -63,12 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write(rows: dict[str, str]) -> None:
     """Put rows into the table, by their labels; those that were not measured again stay."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    old, _, after = rest.partition(END)
+    old = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     labels = [_label(figure, rate) for figure in FIGURES for rate in RATES]
     known = {label: line for line in old.splitlines() for label in labels if line.startswith(label)} | rows
     lines = [*_heading(), *(known[label] for label in labels if label in known)]
-    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+    write_between(PAGE, BEGIN, END, lines)
 
 
 def _label(figure: Figure, rate: float) -> str:

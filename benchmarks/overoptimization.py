@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.pages import write_between
 from pipelines.measures.statistics import sign_test
 from pipelines.report.records import RunRecord, StageRecord, read_run
 
@@ -47,9 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(lines))
     if not options.no_write:
         draw(curves).savefig(PICTURE, dpi=150)
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        text = "\n".join(lines)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_between(PAGE, BEGIN, END, lines)
     return 0
 
 

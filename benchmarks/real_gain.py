@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.pages import write_between
 from pipelines.report.records import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,10 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         prepare(options.train, options.test)
         return 0
     evaluations = {stage.name: stage.evaluation for stage in read_run(options.run).stages}
-    text = "\n".join(table(evaluations["test"]))
-    print(text)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    lines = table(evaluations["test"])
+    print("\n".join(lines))
+    write_between(PAGE, BEGIN, END, lines)
     return 0
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+from benchmarks.pages import write_between
 from benchmarks.run import machine
 from gemma_keras.backend_choice import installed_backends
 
@@ -151,8 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         lines = worse(found, read(text))
         print("\n".join(lines) or "as in the table")
         return int(bool(lines))
-    before, _, rest = text.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    write_between(PAGE, BEGIN, END, [table])
     return 0
 
 
