@@ -109,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
                 "--in-process", action="store_true", help="run the stages in this process, for debugging"
             )
             command.add_argument("--quiet", action="store_true", help="no progress")
+            command.add_argument(
+                "--restart", action="append", default=[], metavar="STAGE",
+                help="start this stage over where an earlier run of it is unfinished",
+            )  # fmt: skip
     _add_show(subparsers)
     command = subparsers.add_parser("report", help="build a run's summary and report again")
     command.set_defaults(function=commands.report)

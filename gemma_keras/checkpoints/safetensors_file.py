@@ -235,7 +235,8 @@ class SafetensorsWriter:
     Args:
         file: the final name. The bytes go to a temporary name beside it, are synced, and renamed by `close`.
         shapes: tensor name → shape, all tensors of the file.
-        dtype: "float32", "bfloat16" or "float16", for all tensors.
+        dtype: "float32", "bfloat16" or "float16", for all tensors that `dtypes` does not name.
+        dtypes: tensor name → numpy dtype, of tensors that are kept as another.
         metadata: strings to keep in the header.
 
     As a context manager it closes on success and removes the temporary file on an error. `close` raises CheckpointError
@@ -243,19 +244,20 @@ class SafetensorsWriter:
     """
 
     def __init__(
-        self, file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, metadata: Mapping[str, str] | None = None
-    ):
+        self, file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, metadata: Mapping[str, str] | None = None,
+        dtypes: Mapping[str, np.dtype] = types.MappingProxyType({}),
+    ):  # fmt: skip
         self.file = Path(file)
-        self.dtype = float_dtype(dtype)
+        self._dtypes = {name: dtypes.get(name, float_dtype(dtype)) for name in shapes}
         self._temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.partial")
         self._missing = dict(shapes)
         # transformers refuses a file without a format
         header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
         position, starts = 0, {}
         for name, shape in shapes.items():
-            size = math.prod(shape) * self.dtype.itemsize
+            size = math.prod(shape) * self._dtypes[name].itemsize
             header[name] = {
-                "dtype": _CODES[self.dtype],
+                "dtype": _CODES[self._dtypes[name]],
                 "shape": list(shape),
                 "data_offsets": [position, position + size],
             }
@@ -273,7 +275,7 @@ class SafetensorsWriter:
             raise
 
     def write(self, name: str, values: np.ndarray) -> None:
-        """Writes one tensor, cast to the file's dtype in blocks of rows, so that no second copy of it is made.
+        """Writes one tensor, cast to its dtype in blocks of rows, so that no second copy of it is made.
 
         Raises:
             CheckpointError: an unknown or repeated name, or another shape than announced.
@@ -285,9 +287,10 @@ class SafetensorsWriter:
                 f"{self.file}: tensor {name!r}: expected shape {self._missing[name]}. Received: {values.shape}"
             )
         self._stream.seek(self._starts[name])
+        values = np.atleast_1d(values)
         rows = max(1, _BLOCK_BYTES // max(1, values[:1].size * 4))
         for i in range(0, len(values), rows):
-            block = np.ascontiguousarray(values[i : i + rows].astype(self.dtype, copy=False))
+            block = np.ascontiguousarray(values[i : i + rows].astype(self._dtypes[name], copy=False))
             self._stream.write(block.reshape(-1).view(np.uint8).data)
         del self._missing[name]
 

@@ -31,7 +31,9 @@ def run(options: argparse.Namespace) -> int:
             _print(note)
     folder = run_folder(options, loaded)
     say = (lambda line: None) if options.quiet else _print
-    summary = runner.run(loaded, folder, in_process=options.in_process, quiet=options.quiet, say=say)
+    summary = runner.run(
+        loaded, folder, in_process=options.in_process, quiet=options.quiet, say=say, restart=options.restart
+    )
     if not options.quiet:
         _print("")
         _say_results(folder, summary)
@@ -64,10 +66,20 @@ def plan(options: argparse.Namespace) -> int:
     planned = planning.plan(loaded.workflow, loaded.base_folder, folder, loaded.user_functions)
     width = max(len(stage.label) for stage in planned)
     for stage in planned:
-        reason = "; ".join(stage.reasons) or "finished"
-        _print(f"{stage.action:4}  {stage.label.ljust(width)}  {stage.kind}, {stage.backend}: {reason}")
+        _print(f"{_action(stage):6}  {stage.label.ljust(width)}  {stage.kind}, {stage.backend}: {_reason(stage)}")
     _print(f"{sum(stage.action == 'run' for stage in planned)} of {len(planned)} stages would run, in {folder}")
     return 0
+
+
+def _action(stage: planning.PlannedStage) -> str:
+    return "resume" if stage.resumes else stage.action
+
+
+def _reason(stage: planning.PlannedStage) -> str:
+    if stage.resumes:
+        return f"at {stage.unfinished}"
+    reason = "; ".join(stage.reasons) or "finished"
+    return reason if stage.unfinished is None else f"{reason}; unfinished under other settings: {stage.unfinished}"
 
 
 def report(options: argparse.Namespace) -> int:

@@ -135,16 +135,19 @@ def read_instruction(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> 
     if "text" in names or ("text" in row.values and not {"prompt", "completion"} & {*names, *row.values}):
         return read_text(row, names)
     prompt = _prompt(row, _column(row, names, "prompt"))
-    ids = _ids_together(row, "prompt_ids", "completion_ids")
     column = _column(row, names, "completion")
+    # Of collected preferences the chosen answers can be named: their ids stand in `chosen_ids`.
+    prompt_ids, completion_ids = _ids_together(row, "prompt_ids", f"{column}_ids").values()
     # A model may sample no text or blanks alone; its ids are what counts.
-    sampled = ids["completion_ids"] is not None and isinstance(row.values[column], str)
+    sampled = completion_ids is not None and isinstance(row.values[column], str)
     completion = row.values[column] if sampled else _response(row, column)
     if isinstance(completion, list):
         prompt, completion = [*as_messages(prompt), *completion[:-1]], completion[-1]["content"]
     item = _item(row)
     content = row.values.get("content_hash") if item is None else item.content
-    return PromptCompletion(prompt, completion, row.origin, content=content, **ids)
+    return PromptCompletion(
+        prompt, completion, row.origin, content=content, prompt_ids=prompt_ids, completion_ids=completion_ids
+    )
 
 
 def read_prompt(row: Row, names: dict[str, str], hh_rlhf: bool = False) -> Prompt:

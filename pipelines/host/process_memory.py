@@ -1,15 +1,17 @@
-"""How much memory a process has held at most: what stages, benchmarks and tests report.
+"""How much memory a process has held at most, and how much is left: what stages, benchmarks and tests report.
 
 Linux's `getrusage` cannot tell: a process begins with the peak of the one that started it, so that a stage started from
 a large notebook would be charged with the notebook. The kernel's own high-water mark of the address space starts anew
 with each program.
 """
 
+import os
 import resource
 import sys
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
+MEMORY = Path("/proc/meminfo")
 KIB_PER_GIB = 2**20
 
 
@@ -21,3 +23,12 @@ def peak_memory_gib() -> float:
                 return int(line.split()[1]) / KIB_PER_GIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
     return peak / 2**30 if sys.platform == "darwin" else peak / KIB_PER_GIB
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be had without swapping."""
+    if MEMORY.exists():
+        for line in MEMORY.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -41,15 +41,17 @@ class Progress:
             terminal.
         clock: seconds, monotonic.
         activity: what is shown before and after; it makes room.
+        before: steps that an earlier process did: they count as done, and say nothing of the rate.
     """
 
     def __init__(
         self, total: int | None, description: str, unit: str = "steps", work_unit: str = "tokens", quiet: bool = False,
         stream: TextIO | None = None, seconds_between_lines: float = BEAT_SECONDS, clock: Callable[[],
-            float] = time.monotonic, activity: Activity | None = None,
+            float] = time.monotonic, activity: Activity | None = None, before: int = 0,
     ):  # fmt: skip
         self.total, self.description, self.unit, self.work_unit, self.quiet = total, description, unit, work_unit, quiet
-        self.done, self.work = 0, 0.0
+        self.done, self.work = before, 0.0
+        self._before = before
         self._stream = stream if stream is not None else sys.stderr
         self._seconds_between_lines, self._clock = seconds_between_lines, clock
         self._metrics: dict[str, Any] = {}
@@ -69,7 +71,7 @@ class Progress:
         if self.quiet:
             return self
         if self._stream.isatty():
-            self._bar, self._task = _open_bar(self._stream, self.description, self.total, self._live_figures)
+            self._bar, self._task = _open_bar(self._stream, self.description, self.total, self.done, self._live_figures)
         else:
             self._beat = Beat(self._write_when_due)
         return self
@@ -83,7 +85,7 @@ class Progress:
             self._bar.update(self._task, completed=self.done)
             self._bar.stop()
             self._bar = None
-        elif not self.quiet and self.done:
+        elif not self.quiet and self.done > self._before:
             self._write_line()
         self._started = None
         if self._activity is not None and error == (None, None, None):
@@ -116,12 +118,13 @@ class Progress:
         """Rate, time left and noted metrics as text."""
         elapsed = max(self._clock() - self._started, 1e-9) if self._started is not None else 0.0
         parts = []
-        if elapsed and self.done:
-            parts.append(f"{_short(self.done / elapsed)} {self.unit}/s")
+        done = self.done - self._before
+        if elapsed and done:
+            parts.append(f"{_short(done / elapsed)} {self.unit}/s")
             if self.work:
                 parts.append(f"{_short(self.work / elapsed)} {self.work_unit}/s")
             if self.total is not None and self.done < self.total:
-                parts.append(f"{duration((self.total - self.done) * elapsed / self.done)} left")
+                parts.append(f"{duration((self.total - self.done) * elapsed / done)} left")
             else:
                 parts.append(f"{duration(elapsed)} taken")
         elif elapsed >= 1:
@@ -139,7 +142,7 @@ class Progress:
 
     def _live_figures(self) -> str:
         """Of a bar: as of the last step, so that the time left does not waver within a step; before the first, now."""
-        return self._shown if self.done else self.figures()
+        return self._shown if self.done > self._before else self.figures()
 
     def _write_when_due(self) -> None:
         with self._lock:  # called by the beat as well
@@ -158,7 +161,7 @@ def _short(rate: float) -> str:
 
 
 def _open_bar(
-    stream: TextIO, description: str, total: int | None, figures: Callable[[], str]
+    stream: TextIO, description: str, total: int | None, done: int, figures: Callable[[], str]
 ) -> tuple[rich.progress.Progress, rich.progress.TaskID]:
     def column(**options: Any) -> rich.table.Column:
         return rich.table.Column(no_wrap=True, **options)
@@ -173,4 +176,4 @@ def _open_bar(
         console=rich.console.Console(file=stream), refresh_per_second=4, expand=True,
     )  # fmt: skip
     bar.start()
-    return bar, bar.add_task(description, total=total)
+    return bar, bar.add_task(description, total=total, completed=done)

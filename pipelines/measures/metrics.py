@@ -11,7 +11,7 @@ from pipelines.measures.intervals import score_interval
 from pipelines.measures.statistics import spearman
 
 
-def curve_flatness(curve: Sequence[tuple[int, float]], last_share: float = 0.2) -> float | None:
+def curve_flatness(curve: Sequence[Sequence[float]], last_share: float = 0.2) -> float | None:
     """How much a held-out loss still moves at the end of training.
 
     Args:

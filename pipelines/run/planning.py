@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipelines.host.files import read_json
 from pipelines.host.run_folder import stage_folder
+from pipelines.host.states import Done, how_far, partial_of
 from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
 from pipelines.schema.roles import input_stages
@@ -25,6 +26,7 @@ class PlannedStage:
         folder: where it lies in the run folder. inputs: stage → folder in the run folder, of those that it reads.
         key: hash of `parts`, everything that the result depends on.
         action: "run" or "skip". reasons: why it is run; empty where it is skipped.
+        unfinished: how far a run of it came that did not finish; None where nothing is kept.
     """
 
     name: str
@@ -37,6 +39,12 @@ class PlannedStage:
     parts: dict[str, Any]
     action: Literal["run", "skip"]
     reasons: list[str]
+    unfinished: Done | None = None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on from what is kept."""
+        return self.action == "run" and self.unfinished is not None and self.unfinished.key == self.key
 
     @property
     def label(self) -> str:
@@ -87,7 +95,8 @@ def _planned(
     reasons = _reasons(run_folder / folder, key, parts)
     inputs = {stage: earlier[stage].folder for stage in input_stages(config, set(workflow.stages))}
     action: Literal["run", "skip"] = "run" if reasons else "skip"
-    return PlannedStage(name, config.kind, backend, seed, folder, inputs, key, parts, action, reasons)
+    unfinished = how_far(partial_of(run_folder / folder))
+    return PlannedStage(name, config.kind, backend, seed, folder, inputs, key, parts, action, reasons, unfinished)
 
 
 def _reasons(folder: Path, key: str, parts: keys.KeyParts) -> list[str]:

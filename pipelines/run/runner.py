@@ -2,15 +2,15 @@
 
 The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were made of), `stages/<name>/`,
 `summary.json`, `report.html`; with `seeds`, also `seeds/<seed>/` with the last three. A stage writes into
-`stages/.<name>.partial/`, which gets its name when all of it is on disk.
+`stages/.<name>.partial/`, which gets its name when all of it is on disk; until then its `state/` holds what the next
+start goes on from.
 """
 
 import dataclasses
 import itertools
 import os
 import platform
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,30 @@ from pipelines.host.errors import ConfigError, Stopped
 from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, replace_folder, write_json
 from pipelines.host.progress import duration
 from pipelines.host.run_folder import STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
-from pipelines.run import stage_process
+from pipelines.host.states import drop_states, how_far, keep_only_state, partial_of
+from pipelines.run import stage_process, unfinished
 from pipelines.run.locking import run_lock
 from pipelines.run.planning import PlannedStage, plan
 from pipelines.schema.roles import plain
 from pipelines.stages import registry
 from pipelines.workflow import yaml_reader
 from pipelines.workflow.loading import LoadedWorkflow
-from pipelines.workflow.schema import Workflow
+from pipelines.workflow.schema import StateOptions, Workflow
 
 Say = Callable[[str], None]
 
 
 def run(
-    loaded: LoadedWorkflow, run_folder: Path, in_process: bool = False, quiet: bool = False, say: Say = print
-) -> dict[str, Any]:
+    loaded: LoadedWorkflow, run_folder: Path, in_process: bool = False, quiet: bool = False, say: Say = print,
+    restart: Collection[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Run a workflow; the same call continues where an earlier one stopped.
 
     Args:
         loaded: a checked workflow. run_folder: made where it does not exist.
         in_process: run the stages in this process, for debugging; one backend for all.
         quiet: show no progress. say: receives a line for each stage.
+        restart: stages that do not go on from what an earlier run of them kept.
 
     Returns:
         The summary, as in `summary.json`.
@@ -60,7 +63,7 @@ def run(
     signals = stage_process.StopSignals()
     try:
         with run_lock(run_folder) as lock, signals.installed():
-            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock)
+            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock, restart)
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error, run_folder) from error
@@ -83,10 +86,12 @@ def _run_locked(
     say: Say,
     signals: stage_process.StopSignals,
     lock: int,
+    restart: Collection[str],
 ) -> dict[str, Any]:
     workflow = loaded.workflow
     _clean(run_folder)
     planned = plan(workflow, loaded.base_folder, run_folder, loaded.user_functions)
+    unfinished.settle(run_folder, planned, restart)
     write_text(run_folder / WORKFLOW_FILE, yaml_reader.dump(loaded.as_data()))
     write_json(run_folder / "workflow.lock", _lock_record(workflow, planned))
 
@@ -117,27 +122,34 @@ def _run_stage(
     if stage.action == "skip":
         say(f"{heading} ({stage.kind}): finished before, skipped")
         return
-    say(f"{heading} ({stage.kind}): on {stage.backend}, because {'; '.join(stage.reasons)}")
     target = run_folder / stage.folder
-    partial = _prepare(loaded, stage, target)
+    partial = partial_of(target)
+    done = how_far(partial)
+    how = f"because {'; '.join(stage.reasons)}" if done is None else f"going on at {done}"
+    say(f"{heading} ({stage.kind}): on {stage.backend}, {how}")
+    _prepare(loaded, stage, partial)
     try:
         start(partial, stage.backend)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        done = unfinished.after_failure(partial, error)
         if isinstance(error, Stopped):
-            say(f"stopped in stage {stage.label}; finished stages are kept, the same command continues")
+            kept = "" if done is None else f" at {done}"
+            say(f"stopped in stage {stage.label}{kept}; finished stages are kept, the same command continues")
         raise
+    drop_states(partial)
     replace_folder(partial, target)
     say(f"{heading}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
 
 
-def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
-    """The folder that the stage writes into, with the `stage.json` that says what to run.
+def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path) -> None:
+    """Make the folder that the stage writes into, with the `stage.json` that says what to run; what an earlier run of
+    it kept stays.
 
     Its `inputs` are folders relative to the one that the stage's own lies in.
     """
-    partial = target.with_name(f".{target.name}.partial")
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    keep_only_state(partial)
+    state = loaded.workflow.state or StateOptions()
     write_json(
         partial / "stage.json",
         {
@@ -158,22 +170,19 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, target: Path) -> Path:
                 name: dataclasses.asdict(loaded.user_functions[name]) for name in stage.parts["functions"]
             },
             "key_parts": stage.parts,
+            "state": state.model_dump(),
         },
     )
-    return partial
 
 
 def _clean(run_folder: Path) -> None:
-    """Remove what a killed run left: half-written stages and temporary files; finish a replacement that it had
-    begun."""
+    """Remove temporary files that a killed run left, and finish a replacement that it had begun. Unfinished stages
+    stay, see `unfinished.settle`."""
     for folder in (run_folder, *folders_with_stages(run_folder)):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-        for path in (folder / STAGES).glob(".*"):
-            if path.name.endswith(".partial"):
-                shutil.rmtree(path)
-            elif path.name.endswith(".old"):
-                recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
+        for path in (folder / STAGES).glob(".*.old"):
+            recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
 
 
 def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import pydantic
 
 from gemma_keras.program_shapes import counting_shapes
-from pipelines.host import imports
+from pipelines.host import imports, stopping
 from pipelines.host.activity import Activity
 from pipelines.host.errors import InternalError, Stopped
 from pipelines.host.files import read_json, write_json
@@ -30,6 +30,7 @@ from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
 from pipelines.schema.model import Model, ScratchModel
 from pipelines.stages import registry
 from pipelines.stages.context import StageContext
+from pipelines.training.state import StageState
 
 _MODEL: pydantic.TypeAdapter[str | ScratchModel | None] = pydantic.TypeAdapter(Model)
 
@@ -55,15 +56,18 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
             base_folder=Path(about["base_folder"]), quiet=quiet, activity=activity,
             user_functions={name: UserFunction(**one) for name, one in about["user_functions"].items()},
         )  # fmt: skip
+        state = StageState(output, about["key"], about["versions"], **about["state"], warn=context.warn)
+        context.state = state
         with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
             function = registry.stage_function(about["kind"])
         context.throughput = Throughput(_product_peak)
         with counting_shapes() as programs:
             final = function(config, context)
+        state.finish()
     write_json(output / "final.json", {**final, "warnings": context.warnings} if context.warnings else final)
     about["throughput"] = context.throughput.figures()
     about["programs"] = programs
-    about["seconds"] = round(time.perf_counter() - started, 3)
+    about["seconds"] = round(state.seconds_before + time.perf_counter() - started, 3)
     peak, of = peak_memory()
     about |= {"peak_memory_gib": round(peak, 3), "peak_memory_of": of}
     write_json(output / "stage.json", about)
@@ -84,10 +88,10 @@ def peak_memory() -> tuple[float, str]:
 
 
 def stop_on_signals() -> None:
-    """Make SIGINT and SIGTERM raise `Stopped` in the main thread."""
+    """Make SIGINT and SIGTERM raise `Stopped` in the main thread, at once or between two updates."""
 
     def stop(number: int, frame: types.FrameType | None) -> None:
-        raise Stopped(number)
+        stopping.arrive(number)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gemma_keras import backend_choice
+from pipelines.host import stopping
 from pipelines.host.errors import DiskError, InternalError, Stopped
 from pipelines.host.files import read_json
 from pipelines.host.paths import PACKAGE
@@ -53,7 +54,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Within, a signal raises `Stopped` where the program stands: for a stage in this process."""
+        """Within, a signal raises `Stopped`, at once or between two updates: for a stage in this process."""
         self._raise_at_once = True
         try:
             self.check()
@@ -82,7 +83,7 @@ class StopSignals:
         if self._child is not None:
             self._child.send_signal(number) if first else self._child.kill()
         elif self._raise_at_once:
-            raise Stopped(number)
+            stopping.arrive(number)
         elif not first:
             os._exit(128 + number)
 

@@ -5,6 +5,7 @@ them b rows, t positions, m targets.
 """
 
 import dataclasses
+import functools
 import math
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from gemma_keras.program_shapes import shapes_met
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
 from pipelines.data.shapes import length_rungs, rung_for
+from pipelines.host.parts import Keep, compute_now
 from pipelines.host.progress import Progress
 from pipelines.measures.model_flops import FORWARD, keys_of_answers, model_flops
 from pipelines.measures.throughput import SAMPLING, Throughput
@@ -141,6 +143,7 @@ class Sampling:
         samples_per_prompt: int = 1,
         step: int | str = 0,
         progress: Progress | None = None,
+        keep: Keep = compute_now,
     ) -> Rollout:
         """Draw `samples_per_prompt` responses to some prompts.
 
@@ -149,6 +152,7 @@ class Sampling:
             rows: which of them; a row is the key of its draws, so that they do not depend on its neighbours.
             step: further key of the draws.
             progress: a `Progress` to advance by one a response, or None.
+            keep: keeps the arrays of each part, for when this is interrupted.
         """
         k = samples_per_prompt
         index = np.repeat(np.asarray(rows, np.int64), k)
@@ -168,12 +172,13 @@ class Sampling:
             part = order[start : start + batch]
             filled = np.concatenate([part, np.repeat(part[:1], batch - len(part))])
             width = rung_for(int(is_token[part].sum(axis=1).max()), rungs)
-            shared = math.gcd(k, batch)
-            started, shapes_before = time.perf_counter(), shapes_met()
-            found = self._generate(ids[filled, -width:], is_token[filled, -width:], draws[filled], shared)
-            seconds, has_compiled = time.perf_counter() - started, shapes_met() > shapes_before
-            parts.append([values[: len(part)] for values in found])
-            self._count(is_token[part[::shared]].sum(axis=1), parts[-1][1].sum(axis=1), seconds, has_compiled)
+            inputs = ids[filled, -width:], is_token[filled, -width:], draws[filled]
+            found = keep(
+                str(start // batch),
+                functools.partial(self._draw, *inputs, math.gcd(k, batch), len(part)),
+                -(-len(order) // batch),
+            )
+            parts.append([found[name] for name in self._names])
             if progress is not None:
                 progress.advance(len(part), work=int(parts[-1][1].sum()))
         back = np.argsort(order)
@@ -197,21 +202,33 @@ class Sampling:
             answers_per_prompt=k,
         )
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The arrays of `Generated` that a rollout is made of."""
+        names = ("token_ids", "response_mask", "finished", "log_probs")
+        return (*names, "entropy") if self.with_entropy else names
+
+    def _draw(
+        self, ids: np.ndarray, is_token: np.ndarray, draws: np.ndarray, shared: int, real: int
+    ) -> dict[str, np.ndarray]:
+        """`_names` of one part: of its rows the first `real`, of which each `shared` in turn have one prompt."""
+        started, shapes_before = time.perf_counter(), shapes_met()
+        stops = self.model.tokenizer.stop_token_ids
+        prompts = ids[::shared], is_token[::shared]
+        generated = generate_tokens(
+            self.model, *prompts, self.max_new_tokens, draws, self.sampler, stops, with_entropy=self.with_entropy
+        )
+        found = {name: getattr(generated, name)[:real] for name in self._names}
+        seconds, has_compiled = time.perf_counter() - started, shapes_met() > shapes_before
+        lengths = is_token[:real:shared].sum(axis=1), found["response_mask"].sum(axis=1)
+        self._count(*lengths, seconds, has_compiled)
+        return found
+
     def _count(self, prompt_lengths: np.ndarray, lengths: np.ndarray, seconds: float, has_compiled: bool) -> None:
         keys = keys_of_answers(prompt_lengths, lengths)
         tokens = int(lengths.sum())
         flops = model_flops(self.model.config, keys, tokens, FORWARD)
         self.throughput.count(SAMPLING, tokens, seconds, flops, self.model.compute_dtype, has_compiled)
-
-    def _generate(self, ids: np.ndarray, is_token: np.ndarray, draws: np.ndarray, shared: int) -> list[np.ndarray]:
-        """The arrays of `Generated`, of rows of which each `shared` in turn have one prompt."""
-        stops = self.model.tokenizer.stop_token_ids
-        prompts = ids[::shared], is_token[::shared]
-        found = generate_tokens(
-            self.model, *prompts, self.max_new_tokens, draws, self.sampler, stops, with_entropy=self.with_entropy
-        )
-        values = (found.token_ids, found.response_mask, found.finished, found.log_probs, found.entropy)
-        return [value for value in values if value is not None]
 
 
 class ResponseScorer:

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.data.examples import load_examples
 from pipelines.data.heldout import Split, split_heldout
 from pipelines.data.rejects import Rejects
 from pipelines.host.activity import Activity
 from pipelines.host.errors import ConfigError, DataError
+from pipelines.host.parts import Compute, Keep
 from pipelines.host.paths import find_model, find_path
 from pipelines.host.progress import Progress
 from pipelines.measures.throughput import Throughput
@@ -22,6 +25,7 @@ from pipelines.schema.base import StageConfig
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import REWARD_MODEL_PREFIX, references_of, uses_workflow_model
+from pipelines.training.state import StageState
 
 
 @dataclasses.dataclass
@@ -40,6 +44,7 @@ class StageContext:
         activity: shows what is being done where no progress is; None shows nothing.
         throughput: adds up how fast the stage trains and samples.
         user_functions: reward functions of the user's own that the stage names.
+        state: what is kept of unfinished work; None keeps nothing.
     """
 
     name: str
@@ -53,6 +58,7 @@ class StageContext:
     activity: Activity | None = dataclasses.field(default=None, repr=False)
     throughput: Throughput = dataclasses.field(default_factory=Throughput, repr=False)
     user_functions: Mapping[str, UserFunction] = dataclasses.field(default_factory=dict)
+    state: StageState | None = dataclasses.field(default=None, repr=False)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 
     def model_source(self, from_: str | None) -> str | Path:
@@ -179,10 +185,27 @@ class StageContext:
         if self._progress is not None:
             self._progress.note(**metrics)
 
-    def progress(self, total: int | None, description: str, unit: str = "steps", work_unit: str = "tokens") -> Progress:
+    def progress(
+        self, total: int | None, description: str, unit: str = "steps", work_unit: str = "tokens", before: int = 0
+    ) -> Progress:
         """Progress of the stage's work: `with context.progress(100, "training") as bar: bar.advance(work=tokens)`, or
-        iterate it."""
+        iterate it. `before`: steps that an earlier process did."""
         self._progress = Progress(
-            total, f"  {self.name}: {description}", unit, work_unit, quiet=self.quiet, activity=self.activity
-        )
+            total, f"  {self.name}: {description}", unit, work_unit, quiet=self.quiet, activity=self.activity,
+            before=before,
+        )  # fmt: skip
         return self._progress
+
+    def parts(self, work: str, is_all: bool = False) -> Keep:
+        """What keeps the parts of some work in the stage's state.
+
+        Args:
+            work: its name. is_all: whether the stage has no other parts, so that their number says how far it is.
+        """
+
+        def keep(name: str, compute: Compute, of: int | None = None) -> Mapping[str, np.ndarray]:
+            if self.state is None:
+                return compute()
+            return self.state.part(f"{work}/{name}", compute, of if is_all else None)
+
+        return keep

@@ -1,7 +1,7 @@
 """The micro-batches of a language model: several examples a row where that saves work, else one a row."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from pipelines.data.layout import Layout, Part, known_layout, lay_out
 from pipelines.data.packing import Encoded, PackedRow
 from pipelines.data.shapes import rung_for
 from pipelines.training.batch_order import Updates
-from pipelines.training.loop import ROW_INDEX, Batch
+from pipelines.training.loop import ROW_INDEX, Batch, BatchesFrom
 
 
 def language_batches(
@@ -21,8 +21,8 @@ def language_batches(
     rungs: Sequence[int],
     config: GemmaConfig,
     may_pack: bool = True,
-) -> Callable[[], Iterator[Iterator[Batch]]]:
-    """The arrays of each update, made anew at each call, in at most 4 shapes.
+) -> BatchesFrom:
+    """The arrays of each update, in at most 4 shapes.
 
     Args:
         examples: encoded or packed; what is packed already is left as it is.
@@ -36,12 +36,12 @@ def language_batches(
     if may_pack and not any(isinstance(example, PackedRow) for example in examples):
         layout = known_layout(lengths[:, None], updates, micro_batch_size, rungs, config)
         if layout is not None:
-            return lambda: _packed_batches(examples, layout, config.pad_token_id)
-    return lambda: _plain_batches(examples, updates, micro_batch_size, rungs, config.pad_token_id)
+            return lambda start=0: _packed_batches(examples, layout, config.pad_token_id, start)
+    return lambda start=0: _plain_batches(examples, updates, micro_batch_size, rungs, config.pad_token_id, start)
 
 
 def _plain_batches(
-    examples: Sequence[Encoded], updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int
+    examples: Sequence[Encoded], updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int, start: int
 ) -> Iterator[Iterator[Batch]]:
     # One number of targets for each padded length, so that a length is one shape.
     target_lengths = {
@@ -56,17 +56,19 @@ def _plain_batches(
         row_index[: len(rows)] = rows
         return {**make_batch(chosen, pad_token_id, length, target_lengths[length], size), ROW_INDEX: row_index}
 
-    for update in updates:
+    for update in updates[start:]:
         yield map(batch_of, update)
 
 
-def _packed_batches(examples: Sequence[Encoded], layout: Layout, pad_token_id: int) -> Iterator[Iterator[Batch]]:
+def _packed_batches(
+    examples: Sequence[Encoded], layout: Layout, pad_token_id: int, start: int
+) -> Iterator[Iterator[Batch]]:
     # The targets of a micro-batch stand in one row: their sum varies less than the number in each sequence.
     target_counts = dict.fromkeys(layout.row_counts, 1)
     for part in itertools.chain(*layout.parts):
         rows = layout.rows_of(part)
         target_counts[rows] = max(target_counts[rows], sum(_targets(examples[i]) for i in part.items))
-    for update in layout.parts:
+    for update in layout.parts[start:]:
         yield (_packed_batch(examples, part, layout, target_counts, pad_token_id) for part in update)
 
 

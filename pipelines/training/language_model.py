@@ -63,7 +63,7 @@ def train_language_model(
         throughput=context.throughput, count_flops=training_flops(model),
     )  # fmt: skip
     return trainer.fit(
-        map(list, training_batches()),
+        lambda start: map(list, training_batches(start)),
         None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
         config.eval_every,
     )

@@ -8,8 +8,8 @@ What it promises, for every stage:
 - A loss or gradient that is not finite leaves weights and optimizer untouched, is logged as it is, and the third in a
   row stops the run.
 - No draw has a state: the order of the data is a function of (seed, stage, epoch), see `batch_order.py`, an adapter's
-  dropout one of (seed, stage, step, row of the data). The state is `step`, `tokens`, `skipped_in_a_row`, the model's
-  and the optimizer's variables.
+  dropout one of (seed, stage, step, row of the data). What cannot be derived is in `Trainer.snapshot`: counters, and
+  the trainable and the optimizer's variables.
 """
 
 import math
@@ -27,14 +27,24 @@ from pipelines.measures.metrics import curve_flatness
 from pipelines.measures.throughput import TRAINING, Throughput
 from pipelines.training.dropout_keys import DROPOUT_KEYS, dropout_keys
 from pipelines.training.optimizers import OptimizerSettings, build_optimizer, learning_rate_schedule
+from pipelines.training.state import Snapshot, StageState
+from pipelines.training.variables import assign, changing_variables, sources_of
 
 Batch = Mapping[str, np.ndarray]
 MAX_SKIPPED_IN_A_ROW = 3
+_COUNTERS = ("step", "tokens", "skipped", "skipped_in_a_row", "sums_up")
 ROW_INDEX = "row_index"  # int (b,): which rows of the data a batch holds; for messages, never given to the model
 
 
 LossFunction = Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
 """(model, batch of tensors) → (loss, aux), see `Trainer`."""
+
+
+class BatchesFrom(Protocol):
+    """The micro-batches of each update from one of them on, by its number; made anew at each call."""
+
+    def __call__(self, start: int = 0) -> Iterator[Iterable[Batch]]:
+        """From update `start` on, counted from 0."""
 
 
 class Surroundings(Protocol):
@@ -43,11 +53,13 @@ class Surroundings(Protocol):
     name: str
     seed: int
     throughput: Throughput
+    warnings: list[str]
+    state: StageState | None
 
     def log(self, step: int, **metrics: Any) -> None:
         """Write a row of metrics."""
 
-    def progress(self, total: int | None, description: str) -> Progress:
+    def progress(self, total: int | None, description: str, *, before: int = 0) -> Progress:
         """Show progress."""
 
 
@@ -114,7 +126,7 @@ class Trainer:
         self._gradients = backends.compile_gradients(self._loss_of, model)
         self._forward = backends.compile_forward(self._loss_of, [model], "heldout_loss")
         self._apply = backends.compile_update(self.optimizer, model)
-        self._sums_up = False
+        self.sums_up = False
         self._drops = any(options.dropout > 0 for options in getattr(model, "adapters", {}).values())
 
     def update(self, micro_batches: Sequence[Batch]) -> dict[str, float]:
@@ -140,8 +152,8 @@ class Trainer:
                 "response tokens, got only masked ones. Remove these rows or raise max_length."
             )
         # Once several were summed up, a single one goes the same way: another program would have to be compiled.
-        self._sums_up = self._sums_up or len(micro_batches) > 1
-        gradients = backends.zero_gradients(self.model) if self._sums_up else None
+        self.sums_up = self.sums_up or len(micro_batches) > 1
+        gradients = backends.zero_gradients(self.model) if self.sums_up else None
         losses, measured = [], []
         for batch in micro_batches:
             loss, aux, gradients = self._gradients(self._training_inputs(batch), sums=gradients)
@@ -192,14 +204,17 @@ class Trainer:
 
     def fit(
         self,
-        global_batches: Iterable[Sequence[Batch]],
+        global_batches: Callable[[int], Iterable[Sequence[Batch]]],
         heldout: Callable[[], Iterable[Batch]] | None = None,
         eval_every: int = 0,
     ) -> dict[str, Any]:
         """Train on one list of micro-batches after another; log each update, and the held-out loss now and then.
 
+        With a context that keeps states it goes on from the stage's last one.
+
         Args:
-            global_batches: one list of micro-batches an update, `total_steps` of them.
+            global_batches: number of an update → one list of micro-batches an update from that one on; `total_steps` in
+                all.
             heldout: gives the held-out batches anew at each call; None for no evaluation.
             eval_every: int. Updates between evaluations; 0 evaluates at the end only. With an interval also before the
                 first update.
@@ -210,35 +225,66 @@ class Trainer:
             `tokens_per_second` (without updates that compiled, None where all did), `skipped_updates`.
         """
         losses: list[float] = []
-        curve: list[tuple[int, float]] = []
+        curve: list[list[float]] = []
+        state = None if self.context is None else self.context.state
+        saved = None if self.context is None or state is None else state.resume(self.context.warnings)
+        if saved is not None:
+            self.restore(saved)
+            losses, curve = list(saved.record["losses"]), list(saved.record["curve"])
+
+        def snapshot() -> Snapshot:
+            own = self.snapshot()
+            return Snapshot(own.arrays, {**own.record, "losses": losses, "curve": curve})
 
         def measure() -> None:
             metrics = self.evaluate(heldout()) if heldout is not None else {}
             if metrics:
-                curve.append((self.step, metrics["eval_loss"]))
+                curve.append([self.step, metrics["eval_loss"]])
                 self.log(**metrics)
 
-        if eval_every:
+        if eval_every and not self.step:
             measure()
-        for micro_batches in self.with_progress(global_batches):
+        for micro_batches in self.with_progress(global_batches(self.step)):
             metrics = self.update(micro_batches)
             losses.append(metrics["loss"])
             self._log_update(metrics)
             if eval_every and self.step % eval_every == 0:
                 measure()
+            if self.context is not None and state is not None:
+                state.checkpoint(self.step, self.total_steps, "updates", snapshot, self.context.warnings)
+        if state is not None:
+            state.finish()
         if not curve or curve[-1][0] != self.step:
             measure()
         last = [loss for loss in losses[-max(1, len(losses) // 10) :] if math.isfinite(loss)]
         return {
             "train_loss": float(np.mean(last)) if last else None,
             "eval_loss": curve[-1][1] if curve else None,
-            "eval_loss_curve": [list(point) for point in curve],
+            "eval_loss_curve": curve,
             "eval_loss_flatness": curve_flatness(curve),
             "steps": self.step,
             "tokens": self.tokens,
             "tokens_per_second": self.throughput.tokens_per_second(TRAINING),
             "skipped_updates": self.skipped,
         }
+
+    def snapshot(self) -> Snapshot:
+        """All that training goes on from: the variables that it changes, and its counters.
+
+        What is frozen is not in it: it comes from where the model was loaded.
+        """
+        changing = changing_variables(self.model, self.optimizer)
+        return Snapshot(sources_of(changing), {name: getattr(self, name) for name in _COUNTERS})
+
+    def restore(self, saved: Snapshot) -> None:
+        """Take back what `snapshot` gave, in this process or another.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        assign(changing_variables(self.model, self.optimizer), saved.arrays)
+        for name in _COUNTERS:
+            setattr(self, name, saved.record[name])
 
     def log(self, **metrics: float) -> None:
         """Write metrics under the number of updates done so far."""
@@ -253,7 +299,7 @@ class Trainer:
         if self.context is None:
             yield from global_batches
             return
-        with self.context.progress(self.total_steps, "training") as progress:
+        with self.context.progress(self.total_steps, "training", before=self.step) as progress:
             for micro_batches in global_batches:
                 tokens_before = self.tokens
                 yield micro_batches

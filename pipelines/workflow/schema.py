@@ -66,6 +66,15 @@ class Seeds(Settings):
                 yield ("values", index), f"the seed {seed} is named twice; expected different ones"
 
 
+class StateOptions(Settings):
+    """What is kept of a stage while it runs, so that one that was stopped or killed goes on where it was."""
+
+    every_seconds: float = Field(
+        30.0, ge=0, allow_inf_nan=False, description="Least time from one state to the next; 0 keeps none."
+    )
+    keep: int = Field(2, ge=1, le=100, description="States that are left on disk while the stage runs.")
+
+
 class Workflow(Settings):
     """A workflow: a model and the stages, run in the order written."""
 
@@ -74,6 +83,9 @@ class Workflow(Settings):
     seeds: Seeds | None = Field(None, description="Several seeds in one run, {values: [17, 18], from: policy}.")
     backend: Backend | None = Field(None, description="jax, tensorflow or torch; default KERAS_BACKEND.")
     model: Model = Field(None, description="Published name, hub id, folder or file, or {config: {...}} from scratch.")
+    state: StateOptions | None = Field(
+        None, description="What is kept of a stage while it runs; default {every_seconds: 30, keep: 2}."
+    )
     stages: dict[StageName, Stage] = Field(min_length=1, description="Stages by name.")
 
     def stages_run_once(self) -> list[str]:

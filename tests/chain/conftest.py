@@ -5,12 +5,14 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+INTERRUPTED = Path(__file__).parents[1] / "fixtures" / "interrupted.py"
 STAGES = ("pretrained", "sft", "preferences", "reward", "policy", "evaluation")
 TRAINING_STAGES = ("pretrained", "sft", "reward", "policy")
 # What a run measures of the machine and not of the models.
@@ -54,6 +56,15 @@ class ChainRun:
         output, error = process.communicate(timeout=600)
         assert process.returncode == 0, error
         return output
+
+    def interrupt(self, place: str, **variables: str) -> None:
+        """Run the command in one process until it kills itself at `STAGE:N`, see `fixtures/interrupted.py`."""
+        command = [sys.executable, str(INTERRUPTED), place, *self.command("--in-process", "--quiet")[3:]]
+        process = subprocess.run(
+            command, env={**self.environment, **variables}, cwd=self.workflow.parent, capture_output=True, text=True,
+            timeout=600,
+        )  # fmt: skip
+        assert process.returncode == -signal.SIGKILL, process.stderr
 
     def stage(self, name: str) -> Path:
         return self.folder / "stages" / name

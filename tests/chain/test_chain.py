@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -290,17 +291,25 @@ def all_stages(slow_ones):
 @pytest.mark.parametrize("stages", [pytest.param(3, id="three stages"), all_stages(6)])
 def test_a_killed_run_in_a_fresh_folder_ends_like_the_uninterrupted_one(chain, make_chain, stages):
     """Real processes for each stage, other hash seeds, killed once a stage is finished and once in the middle of
-    one."""
+    one, after an update that no state holds."""
     names = list(chain.json("summary.json")["stages"])[:stages]
     run = make_chain(stages)
     kill_when(run, (run.folder / "stages/pretrained").exists, PYTHONHASHSEED="1")
     assert (run.folder / "stages/pretrained/final.json").is_file() and not (run.folder / "stages/sft").exists()
-    kill_when(run, lambda: any((run.folder / "stages/.sft.partial").glob("metrics.jsonl")), PYTHONHASHSEED="2")
+    run.interrupt("sft:4", PYTHONHASHSEED="2")
     output = run.finish(PYTHONHASHSEED="3")
-    assert output.count("finished before, skipped") in (1, 2)
+    assert output.count("finished before, skipped") == 1 and "going on at 3 of 6 updates" in output
     expected = chain.results(names)
     assert sum(place.endswith("model.safetensors") for place in expected) == {3: 2, 6: 4}[stages]
     assert run.results(names) == expected
+
+
+def test_a_policy_killed_between_two_steps_ends_like_the_uninterrupted_one(chain, chain_copy):
+    for name in ("policy", "evaluation"):
+        shutil.rmtree(chain_copy.stage(name))
+    chain_copy.interrupt("policy:2")
+    assert "going on at 1 of 4 steps" in chain_copy.finish("--in-process")
+    assert chain_copy.results() == chain.results()
 
 
 @pytest.mark.slow

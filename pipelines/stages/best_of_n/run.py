@@ -148,7 +148,8 @@ def _sample(model: GemmaCausalLM, prompts: Prompts, config: BestOfN, context: St
         throughput=context.throughput,
     )  # fmt: skip
     with context.progress(len(prompts) * config.samples_per_prompt, "sampling", unit="responses") as progress:
-        return sampling.sample(prompts, range(len(prompts)), config.samples_per_prompt, progress=progress)
+        keep = context.parts("rollout", is_all=True)
+        return sampling.sample(prompts, range(len(prompts)), config.samples_per_prompt, progress=progress, keep=keep)
 
 
 def _demonstration(rollout: Rollout, prompts: Prompts, row: int, reward: float) -> dict:

@@ -93,8 +93,10 @@ def measure_policy(
         model, config.max_new_tokens, config.temperature, config.batch_size, context.seed, context.name,
         throughput=context.throughput,
     )  # fmt: skip
-    rollout = sampling.sample(prompts, range(len(prompts)), step=f"policy {name}", progress=progress)
-    values = {"judge_score": Measured(judge.score(prompts.examples, rollout).total, judge.bounds)}
+    keep = context.parts(f"policy {name}")
+    rollout = sampling.sample(prompts, range(len(prompts)), step=f"policy {name}", progress=progress, keep=keep)
+    scores = keep("judge", lambda: {"score": judge.score(prompts.examples, rollout).total})
+    values = {"judge_score": Measured(scores["score"], judge.bounds)}
     gold_parts = {}
     if gold is not None:
         found = gold.score(prompts.examples, rollout)
@@ -103,7 +105,7 @@ def measure_policy(
     figures: dict = {name: measured.mean(groups) for name, measured in values.items()}
     if gold_parts:
         figures["gold_parts"] = {part: measured.mean(groups) for part, measured in gold_parts.items()}
-    figures |= _kl(model, reference, rollout, config)
+    figures |= _kl(keep("kl", lambda: {"token": _token_kl(model, reference, rollout, config)})["token"], rollout)
     figures["accuracy"] = None
     is_right = _is_right(prompts, rollout)
     if is_right is not None:
@@ -115,11 +117,15 @@ def measure_policy(
     return PolicyResult(rollout, values, gold_parts, figures)
 
 
-def _kl(model: GemmaCausalLM, reference: GemmaCausalLM, rollout: Rollout, config: Evaluation) -> dict[str, float]:
-    """`kl` a token and `kl_sequence` a response, in nats; greedy decoding is measured at temperature 1."""
+def _token_kl(model: GemmaCausalLM, reference: GemmaCausalLM, rollout: Rollout, config: Evaluation) -> np.ndarray:
+    """In nats, float (n, r); greedy decoding is measured at temperature 1."""
     if model is reference:
-        return {"kl": 0.0, "kl_sequence": 0.0}
-    token_kl = ExactKL(model, ReferencePolicy(reference), config.temperature or 1.0, config.batch_size)(rollout)
+        return np.zeros(rollout.response_mask.shape)
+    return ExactKL(model, ReferencePolicy(reference), config.temperature or 1.0, config.batch_size)(rollout)
+
+
+def _kl(token_kl: np.ndarray, rollout: Rollout) -> dict[str, float]:
+    """`kl` a token and `kl_sequence` a response, in nats."""
     return {"kl": float(token_kl.sum() / rollout.lengths.sum()), "kl_sequence": float(token_kl.sum(axis=1).mean())}
 
 

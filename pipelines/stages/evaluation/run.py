@@ -1,8 +1,10 @@
 """Policies side by side on held-out prompts: who wins, how far each has moved from the reference, and what its
 responses are worth."""
 
+import functools
 import itertools
 import json
+import math
 
 import numpy as np
 
@@ -108,12 +110,20 @@ def _measure_all(
             if model.tokenizer.encode_batch(_PROBES) != reference.tokenizer.encode_batch(_PROBES):
                 raise ConfigError(f"stage {context.name!r}: {name!r} and {reference_name!r} have different tokenizers")
             result = measure_policy(name, model, reference, prompts, groups, judge, gold, config, context, progress)
-            result.figures["perplexity"] = perplexity(model, demonstrations, config.max_length, config.batch_size)
+            measure = functools.partial(_perplexity, model, demonstrations, config)
+            found = float(context.parts(f"policy {name}")("perplexity", measure)["mean"])
+            result.figures["perplexity"] = None if math.isnan(found) else found
             results[name] = result
     return results
 
 
 _PROBES = ["The quick brown fox, 12345!", "<start_of_turn>", "naïve 東京"]
+
+
+def _perplexity(model: GemmaCausalLM, demonstrations: list, config: Evaluation) -> dict[str, np.ndarray]:
+    """`mean`, NaN where there is none."""
+    found = perplexity(model, demonstrations, config.max_length, config.batch_size)
+    return {"mean": np.array(math.nan if found is None else found)}
 
 
 def _compare_all(

@@ -23,22 +23,25 @@ class BehaviourScorer:
     Args:
         scorer: the second pass, by the weights that drew the rollout.
         compare_every: rollouts from one comparison to the next; 0 compares the first alone.
+
+    Attributes:
+        seen: rollouts so far. sampler_agrees: as of the last comparison.
     """
 
     def __init__(self, scorer: Scorer, compare_every: int) -> None:
         self._scorer = scorer
         self._compare_every = compare_every
-        self._seen = 0
-        self._sampler_agrees = False
+        self.seen = 0
+        self.sampler_agrees = False
 
     def __call__(self, rollout: Rollout) -> tuple[np.ndarray, np.ndarray]:
         """Args: a rollout of n responses with `entropy`. Returns: log_probs and entropy float32 (n, r), 0 where nothing
         was sampled; `rollout.log_probs` itself where no second pass was made."""
-        is_due = self._compare_every > 0 and self._seen % self._compare_every == 0
-        self._seen += 1
-        if self._sampler_agrees and not is_due and rollout.entropy is not None:
+        is_due = self._compare_every > 0 and self.seen % self._compare_every == 0
+        self.seen += 1
+        if self.sampler_agrees and not is_due and rollout.entropy is not None:
             return rollout.log_probs, rollout.entropy
         log_probs, entropy = self._scorer(rollout)
         ratios = np.exp((log_probs - rollout.log_probs)[rollout.response_mask].astype(np.float64))
-        self._sampler_agrees = bool(np.abs(ratios - 1).mean() <= MOST_DEVIATION)
+        self.sampler_agrees = bool(np.abs(ratios - 1).mean() <= MOST_DEVIATION)
         return log_probs, entropy

@@ -12,8 +12,8 @@ Departures from the paper, which gives no details:
    policy; importance weights correct for the copy (`algorithms/importance.py`). Evaluations draw from the policy.
 """
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,13 @@ from pipelines.sampling.rollout import ResponseScorer, Sampling
 from pipelines.sampling.rollout_copy import RolloutCopy
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
-from pipelines.stages.policy_optimization.behaviour import BehaviourScorer, Scorer
+from pipelines.stages.policy_optimization.behaviour import BehaviourScorer
 from pipelines.stages.policy_optimization.config import MOST_TOKEN_DEVIATION, PolicyOptimization
 from pipelines.stages.policy_optimization.drawing import Drawing, Drawn, prompt_batches
-from pipelines.stages.policy_optimization.methods.base import Method, Scored
+from pipelines.stages.policy_optimization.methods.base import Scored
 from pipelines.stages.policy_optimization.methods.registry import method_of
 from pipelines.stages.policy_optimization.monitor import PolicyEvaluation
+from pipelines.stages.policy_optimization.players import Course, Players
 from pipelines.stages.policy_optimization.updates import (
     importance,
     rollout_figures,
@@ -51,24 +52,8 @@ from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
 LARGEST_EVALUATION = 0.25  # of the prompts
-
-
-@dataclasses.dataclass
-class Players:
-    """The parts of the loop: who samples, who scores, what is learned, who learns.
-
-    Attributes:
-        kl_weight: of the next step. rollout_copy: what `drawing` samples from, or None where that is the policy itself.
-    """
-
-    drawing: Drawing
-    policy_scorer: Scorer
-    reference: ReferencePolicy
-    reference_scorer: ResponseScorer
-    method: Method
-    trainer: Trainer
-    kl_weight: float
-    rollout_copy: RolloutCopy | None = None
+SAMPLER_FIGURES = {"sampling_kl": "sampling_kl", "importance_truncated": "importance_weight/truncated"}
+"""Final figure to the metric of a step that it is the mean of."""
 
 
 def run(config: PolicyOptimization, context: StageContext) -> dict:
@@ -138,43 +123,67 @@ def _train(
     players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """The loop. Returns the figures of each evaluation, and final ones of the steps."""
-    context.doing("measuring the policy before it learns")
-    evaluations = [evaluation.measure(0)]
-    largest, steps, stopped = 0.0, [], dict[str, str]()
-    context.log(0, **evaluations[0], **context.throughput.row(SAMPLING))
-    players.method.start(evaluations[0]["eval_reward"])
-    batches = prompt_batches(rows, config.prompts_per_step, context)
-    with context.progress(config.steps, "optimizing the policy") as progress:
-        for step in range(1, config.steps + 1):
-            if players.rollout_copy is not None:
-                players.rollout_copy.refresh()
-            drawn = players.drawing.draw(batches, step)
-            metrics = _update(players, drawn, config)
-            steps.append(metrics)
-            context.log(step, **metrics, **context.throughput.row(TRAINING), **context.throughput.row(SAMPLING))
-            deviation = metrics["ratio_deviation_token"]
-            if largest <= MOST_TOKEN_DEVIATION < deviation:
-                context.warn(
-                    f"step {step}: before anything was learned from a rollout its tokens' ratios lie "
-                    f"{deviation:.2g} from 1 in the mean, over {MOST_TOKEN_DEVIATION:g}: scoring and training compute "
-                    "different log-probabilities. Set dtype: float32; if it stays, it is a fault and no rounding."
-                )
-            largest = max(largest, deviation)
-            reason = _reason_to_stop(metrics, config) if step < config.steps else None
-            if reason or step == config.steps or (config.eval_every and step % config.eval_every == 0):
-                evaluations.append(evaluation.measure(step))
-                context.log(step, **evaluations[-1], **context.throughput.row(SAMPLING))
+    saved = None if context.state is None else context.state.resume(context.warnings)
+    course = Course() if saved is None else Course(**saved.record["course"])
+    if saved is None:
+        context.doing("measuring the policy before it learns")
+        course.evaluations.append(evaluation.measure(0))
+        context.log(0, **course.evaluations[0], **context.throughput.row(SAMPLING))
+        players.method.start(course.evaluations[0]["eval_reward"])
+    else:
+        players.restore(saved)
+    batches = itertools.islice(prompt_batches(rows, config.prompts_per_step, context), course.rollouts, None)
+    with context.progress(config.steps, "optimizing the policy", before=course.step) as progress:
+        while course.step < config.steps and course.stopped is None:
+            drawn = _step(players, evaluation, batches, course, config, context)
             progress.advance(work=int(drawn.rollout.lengths.sum()))
-            if reason:
-                context.warn(f"stopped after step {step} of {config.steps}: {reason}")
-                stopped = {"stopped": reason}
-                break
-    return evaluations, {
-        "steps": len(steps),
-        **stopped,
-        "ratio_deviation_token": largest,
-        **_sampler_figures(steps, config),
+            if context.state is not None:
+                context.state.checkpoint(
+                    course.step, config.steps, "steps", lambda: players.snapshot(course), context.warnings
+                )
+    if context.state is not None:
+        context.state.finish()
+    return course.evaluations, {
+        "steps": course.step,
+        **({} if course.stopped is None else {"stopped": course.stopped}),
+        "ratio_deviation_token": course.largest_deviation,
+        **_sampler_figures(course.sampler, config),
     }
+
+
+def _step(
+    players: Players,
+    evaluation: PolicyEvaluation,
+    batches: Iterator[np.ndarray],
+    course: Course,
+    config: PolicyOptimization,
+    context: StageContext,
+) -> Drawn:
+    """Draw, learn, log, and where it is time measure. Moves `course` on."""
+    step = course.step + 1
+    if players.rollout_copy is not None:
+        players.rollout_copy.refresh()
+    drawn = players.drawing.draw(batches, step)
+    metrics = _update(players, drawn, config)
+    context.log(step, **metrics, **context.throughput.row(TRAINING), **context.throughput.row(SAMPLING))
+    deviation = metrics["ratio_deviation_token"]
+    if course.largest_deviation <= MOST_TOKEN_DEVIATION < deviation:
+        context.warn(
+            f"step {step}: before anything was learned from a rollout its tokens' ratios lie "
+            f"{deviation:.2g} from 1 in the mean, over {MOST_TOKEN_DEVIATION:g}: scoring and training compute "
+            "different log-probabilities. Set dtype: float32; if it stays, it is a fault and no rounding."
+        )
+    course.step = step
+    course.rollouts += 1 + int(drawn.figures["redraws"])
+    course.sampler.append({name: metrics[of_step] for name, of_step in SAMPLER_FIGURES.items() if of_step in metrics})
+    course.largest_deviation = max(course.largest_deviation, deviation)
+    course.stopped = _reason_to_stop(metrics, config) if step < config.steps else None
+    if course.stopped or step == config.steps or (config.eval_every and step % config.eval_every == 0):
+        course.evaluations.append(evaluation.measure(step))
+        context.log(step, **course.evaluations[-1], **context.throughput.row(SAMPLING))
+    if course.stopped:
+        context.warn(f"stopped after step {step} of {config.steps}: {course.stopped}")
+    return drawn
 
 
 def _reason_to_stop(metrics: Mapping[str, float], config: PolicyOptimization) -> str | None:
@@ -186,13 +195,8 @@ def _reason_to_stop(metrics: Mapping[str, float], config: PolicyOptimization) ->
 
 
 def _sampler_figures(steps: list[dict[str, float]], config: PolicyOptimization) -> dict[str, Any]:
-    """What the report says of a sampler other than the policy."""
-    names = {"sampling_kl": "sampling_kl", "importance_truncated": "importance_weight/truncated"}
-    means = {
-        name: float(np.mean([metrics[of_step] for metrics in steps]))
-        for name, of_step in names.items()
-        if of_step in steps[0]
-    }
+    """What the report says of a sampler other than the policy: means over the steps."""
+    means = {name: float(np.mean([of_step[name] for of_step in steps])) for name in steps[0]}
     return means if config.rollout_dtype is None else {"rollout_dtype": config.rollout_dtype, **means}
 
 

@@ -33,6 +33,9 @@ class ValueLearner:
         settings: of its optimizer. total_steps: updates in all.
         clip_range: see `clipped_value_losses`.
         micro_batch_size: responses of a forward pass.
+
+    Attributes:
+        trainer: of the model.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class ValueLearner:
     ) -> None:  # fmt: skip
         self._micro_batch_size = micro_batch_size
         self._forward = backends.compile_forward(lambda batch: response_values(model, batch), [model], "values")
-        self._trainer = Trainer(model, value_loss(clip_range), settings, total_steps, count_units=count_tokens)
+        self.trainer = Trainer(model, value_loss(clip_range), settings, total_steps, count_units=count_tokens)
 
     def values(self, rollout: Rollout) -> np.ndarray:
         """Of the place before each token of n responses: float32 (n, r), 0 where nothing was sampled."""
@@ -57,7 +60,7 @@ class ValueLearner:
         Returns:
             `value_loss`, `value_clip_ratio`.
         """
-        metrics = self._trainer.update(batches)
+        metrics = self.trainer.update(batches)
         return {"value_loss": metrics["loss"], "value_clip_ratio": metrics["clip_ratio"]}
 
 

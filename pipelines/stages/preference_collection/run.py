@@ -105,7 +105,8 @@ def _sample(model: GemmaCausalLM, prompts: Prompts, config: PreferenceCollection
         throughput=context.throughput,
     )  # fmt: skip
     with context.progress(len(prompts) * config.samples_per_prompt, "sampling pairs", unit="responses") as progress:
-        return sampling.sample(prompts, range(len(prompts)), config.samples_per_prompt, progress=progress)
+        keep = context.parts("rollout", is_all=True)
+        return sampling.sample(prompts, range(len(prompts)), config.samples_per_prompt, progress=progress, keep=keep)
 
 
 def _rated_by_scores(

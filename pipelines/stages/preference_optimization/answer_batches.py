@@ -6,7 +6,7 @@ Shape letters: k items of s answers each, such as the two of a pair; b rows, t p
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from pipelines.data.encoding import EncodedPair
 from pipelines.data.layout import Layout, Part, known_layout, lay_out
 from pipelines.data.shapes import rung_for
 from pipelines.training.batch_order import Updates
-from pipelines.training.loop import ROW_INDEX, Batch
+from pipelines.training.loop import ROW_INDEX, Batch, BatchesFrom
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,8 @@ def answer_batches(
     rungs: Sequence[int],
     config: GemmaConfig,
     may_pack: bool = True,
-) -> Callable[[], Iterator[Iterator[Batch]]]:
-    """The arrays of each update, made anew at each call, in at most 4 shapes.
+) -> BatchesFrom:
+    """The arrays of each update, in at most 4 shapes.
 
     Args:
         items: of equally many answers.
@@ -74,12 +74,12 @@ def answer_batches(
     joined = None if families is None else np.array(list(map(len, families)))
     layout = known_layout(lengths, updates, micro_batch_size, rungs, config, joined) if may_pack else None
     if layout is not None:
-        return lambda: _packed_batches(items, layout, families, config.pad_token_id)
-    return lambda: _plain_batches(items, updates, micro_batch_size, rungs, config.pad_token_id)
+        return lambda start=0: _packed_batches(items, layout, families, config.pad_token_id, start)
+    return lambda start=0: _plain_batches(items, updates, micro_batch_size, rungs, config.pad_token_id, start)
 
 
 def _plain_batches(
-    items: Sequence[Item], updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int
+    items: Sequence[Item], updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int, start: int
 ) -> Iterator[Iterator[Batch]]:
     def rung_of(rows: np.ndarray) -> int:
         return rung_for(longest([items[i] for i in rows]), rungs)
@@ -103,12 +103,12 @@ def _plain_batches(
         arrays = {"token_ids": token_ids, "padding_mask": padding_mask}
         return {**arrays, **_targets(items, rows, size, places, most_targets[rung])}
 
-    for update in updates:
+    for update in updates[start:]:
         yield map(batch_of, update)
 
 
 def _packed_batches(
-    items: Sequence[Item], layout: Layout, families: Sequence[Branches] | None, pad_token_id: int
+    items: Sequence[Item], layout: Layout, families: Sequence[Branches] | None, pad_token_id: int, start: int
 ) -> Iterator[Iterator[Batch]]:
     most_items = layout.most_items()
     most_targets = dict.fromkeys(layout.row_counts, 1)
@@ -137,7 +137,7 @@ def _packed_batches(
             ]
         return {**arrays, **_targets(items, part.items, most_items, places, most_targets[rows])}
 
-    for update in layout.parts:
+    for update in layout.parts[start:]:
         yield map(batch_of, update)
 
 

@@ -53,7 +53,7 @@ def train_policy(
         count_flops=training_flops(model),
     )  # fmt: skip
     return trainer.fit(
-        training_batches(),
+        training_batches,
         None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
         config.eval_every,
     )
@@ -61,20 +61,20 @@ def train_policy(
 
 def _update_batches(
     data: Referenced, updates: Updates, options: tuple, scorer: AnswerScorer | None
-) -> Callable[[], Iterator[list[Batch]]]:
-    """The micro-batches of each update, each made when the policy is as the update will find it.
+) -> Callable[..., Iterator[list[Batch]]]:
+    """The micro-batches of each update from one on, each made when the policy is as the update will find it.
 
     Args:
         options: of `answer_batches`. scorer: of the policy, where the loss needs its KL.
     """
     own = answer_batches(data.items, updates, *options)
     if scorer is None or data.mismatched is None:
-        return lambda: (with_constants(list(batches), data.log_probs, 0.0) for batches in own())
+        return lambda start=0: (with_constants(list(batches), data.log_probs, 0.0) for batches in own(start))
     others = data.mismatched
     foreign = answer_batches(others.items, updates, *options)
-    return lambda: (
+    return lambda start=0: (
         with_constants(list(batches), data.log_probs, prospect_kl(scorer, unmatched, others.log_probs))
-        for batches, unmatched in zip(own(), foreign(), strict=True)
+        for batches, unmatched in zip(own(start), foreign(start), strict=True)
     )
 
 

@@ -2,12 +2,13 @@
 once."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from gemma_keras.random import generator
 from pipelines.data.encoding import EncodedPair
+from pipelines.host.parts import Keep, compute_now
 from pipelines.stages.preference_optimization.answer_batches import Answer, Item, longest, sides
 from pipelines.stages.preference_optimization.scoring import AnswerScorer
 
@@ -40,6 +41,7 @@ def referenced(
     micro_batch_size: int,
     max_length: int,
     key: tuple[int, str, str] | None = None,
+    parts: Callable[[str], Keep] = lambda work: compute_now,
 ) -> Referenced:
     """Pairs under a reference.
 
@@ -47,16 +49,19 @@ def referenced(
         pairs: one at least. scorer: of the reference, or None without one.
         micro_batch_size: pairs of a forward pass. max_length: tokens of an answer with its prompt.
         key: of the draw of mismatched answers; None for none.
+        parts: what keeps the parts of some work, by its name.
     """
 
-    def of(items: list[Item], rows: int, others: Referenced | None = None) -> Referenced:
-        zeros = np.zeros((len(items), len(items[0])), np.float32)
-        return Referenced(items, zeros if scorer is None else scorer.of_items(items, rows, max_length), others)
+    def of(work: str, items: list[Item], rows: int, others: Referenced | None = None) -> Referenced:
+        if scorer is None:
+            return Referenced(items, np.zeros((len(items), len(items[0])), np.float32), others)
+        return Referenced(items, scorer.of_items(items, rows, max_length, parts(work)), others)
 
     items = list(map(sides, pairs))
     if key is None:
-        return of(items, micro_batch_size)
-    return of(items, micro_batch_size, of(mismatched(items, max_length, key), 2 * micro_batch_size))
+        return of("own", items, micro_batch_size)
+    others = of("mismatched", mismatched(items, max_length, key), 2 * micro_batch_size)
+    return of("own", items, micro_batch_size, others)
 
 
 def mismatched(items: Sequence[Item], max_length: int, key: tuple[int, str, str]) -> list[Item]:

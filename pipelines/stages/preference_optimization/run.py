@@ -93,7 +93,9 @@ def _referenced(
     part: str,
 ) -> Referenced:  # fmt: skip
     key = (context.seed, context.name, part) if config.loss.has_kl else None
-    return referenced(pairs, scorer, micro_batch_size(config), config.max_length, key)
+    return referenced(
+        pairs, scorer, micro_batch_size(config), config.max_length, key, lambda work: context.parts(f"{part}/{work}")
+    )
 
 
 def _measure(

@@ -1,7 +1,7 @@
 """The micro-batches of a reward model: several answers a row where that saves work, the beginning that those of a pair
 share once, else one a row."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from pipelines.data.layout import Layout, Part, known_layout
 from pipelines.data.shapes import rung_for
 from pipelines.scoring.reward_models import packed_reward_inputs, reward_inputs
 from pipelines.training.batch_order import Updates
-from pipelines.training.loop import ROW_INDEX, Batch
+from pipelines.training.loop import ROW_INDEX, Batch, BatchesFrom
 
 
 def pair_batches(
@@ -22,8 +22,8 @@ def pair_batches(
     rungs: Sequence[int],
     config: GemmaConfig,
     may_pack: bool = True,
-) -> Callable[[], Iterator[Iterator[Batch]]]:
-    """The arrays of each update, made anew at each call, in at most 4 shapes.
+) -> BatchesFrom:
+    """The arrays of each update, in at most 4 shapes.
 
     Args:
         updates: int indices into `pairs`; an update keeps its pairs, its micro-batches may be cut anew.
@@ -49,10 +49,11 @@ def pair_batches(
         return {**both, **_of_pairs(pairs, rows, micro_batch_size)}
 
     if layout is None:
-        return lambda: (map(plain_batch, update) for update in updates)
+        return lambda start=0: (map(plain_batch, update) for update in updates[start:])
     own = families if layout.is_joined else None
-    return lambda: (
-        (_packed_batch(pairs, part, layout, own, config.pad_token_id) for part in update) for update in layout.parts
+    return lambda start=0: (
+        (_packed_batch(pairs, part, layout, own, config.pad_token_id) for part in update)
+        for update in layout.parts[start:]
     )
 
 

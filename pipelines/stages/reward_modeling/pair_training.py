@@ -66,7 +66,7 @@ def train_on_pairs(
         training_flops(model),
     )
     return trainer.fit(
-        map(list, training_batches()),
+        lambda start: map(list, training_batches(start)),
         None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
         config.eval_every,
     )

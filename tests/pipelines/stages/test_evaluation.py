@@ -191,7 +191,8 @@ def test_kl_is_that_of_the_dense_logits_at_the_sampling_temperature(inputs):
     for prompt, response in zip(prompts, responses, strict=True):
         first, second = (dense_log_probs(one, prompt, response, temperature=0.7) for one in (model, reference))
         sums.append((np.exp(first) * (first - second)).sum())
-    assert policy_measures._kl(model, reference, rollout, config) == {
+    token_kl = policy_measures._token_kl(model, reference, rollout, config)
+    assert policy_measures._kl(token_kl, rollout) == {
         "kl": pytest.approx(sum(sums) / 6, rel=1e-3),
         "kl_sequence": pytest.approx(sum(sums) / 2, rel=1e-3),
     }

@@ -202,7 +202,7 @@ def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monke
     players = SimpleNamespace(
         method=METHODS["rloo"](),
         rollout_copy=None,
-        drawing=SimpleNamespace(draw=lambda *arguments: SimpleNamespace(rollout=rollout)),
+        drawing=SimpleNamespace(draw=lambda *arguments: SimpleNamespace(rollout=rollout, figures={"redraws": 0.0})),
     )
     rollout = rollout_of([[2]], [[5]], [True], [""])
     monkeypatch.setattr(policy_optimization, "_update", lambda *arguments: {"ratio_deviation_token": next(deviations)})

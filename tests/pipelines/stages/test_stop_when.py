@@ -20,7 +20,7 @@ def trained(monkeypatch, folder, distances, **options):
     players = SimpleNamespace(
         method=METHODS["rloo"](),
         rollout_copy=None,
-        drawing=SimpleNamespace(draw=lambda *arguments: SimpleNamespace(rollout=rollout)),
+        drawing=SimpleNamespace(draw=lambda *arguments: SimpleNamespace(rollout=rollout, figures={"redraws": 0.0})),
     )
     monkeypatch.setattr(
         policy_optimization,

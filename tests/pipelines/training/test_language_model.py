@@ -18,7 +18,7 @@ class Keeper:
         self.total_steps = total_steps
 
     def fit(self, batches, heldout_batches, eval_every):
-        return {"training": list(batches), "heldout": list(heldout_batches()), "steps": self.total_steps}
+        return {"training": list(batches(0)), "heldout": list(heldout_batches()), "steps": self.total_steps}
 
 
 def encoded(length, targets, first):

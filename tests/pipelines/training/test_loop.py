@@ -16,6 +16,7 @@ from pipelines.training.dropout_keys import dropout_keys
 from pipelines.training.language_model import next_token_loss_sum
 from pipelines.training.loop import NonFiniteTrainingError, Trainer
 from pipelines.training.optimizers import OptimizerSettings
+from pipelines.training.state import Snapshot
 
 
 def settings(**options):
@@ -31,7 +32,7 @@ def passes(**options):
 class Recorder:
     """A stage context that keeps what is logged."""
 
-    seed, name = 5, "sft"
+    seed, name, state = 5, "sft", None
 
     def __init__(self):
         self.rows = []
@@ -44,7 +45,7 @@ class Line(keras.Model):
     """y = w x, one weight, started at 2."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(name="line")
         self.w = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="w")
         self.built = True
 
@@ -217,7 +218,7 @@ def test_fit_logs_each_update_and_returns_the_held_out_curve():
     trainer.context = recorder
     trainer.with_progress = lambda batches: batches
     batch = line_batch([[1.0]], [[True]])
-    figures = trainer.fit([[batch]] * 5, heldout=lambda: [batch], eval_every=2)
+    figures = trainer.fit(lambda start: [[batch]] * (5 - start), heldout=lambda: [batch], eval_every=2)
     assert [step for step, _ in figures["eval_loss_curve"]] == [0, 2, 4, 5]
     assert figures["eval_loss_curve"][0][1] == 4.0
     assert figures["eval_loss"] == figures["eval_loss_curve"][-1][1] < 4.0
@@ -229,7 +230,7 @@ def test_fit_logs_each_update_and_returns_the_held_out_curve():
 def test_the_training_loss_is_the_mean_of_the_last_tenth_of_the_updates(updates, last):
     trainer = Trainer(Line(), squared_error, settings(), total_steps=updates, context=Recorder())
     trainer.with_progress = lambda batches: batches
-    figures = trainer.fit([[line_batch([[1.0]], [[True]])]] * updates)
+    figures = trainer.fit(lambda start: [[line_batch([[1.0]], [[True]])]] * (updates - start))
     losses = [row["loss"] for row in trainer.context.rows if "loss" in row]
     assert figures["train_loss"] == pytest.approx(np.mean(losses[-last:])) and len(set(losses)) == updates
     assert figures["eval_loss"] is None
@@ -280,3 +281,38 @@ def test_dropout_is_keyed_by_the_stage_and_its_seed():
         inputs = trainer._training_inputs(batch)
         assert inputs["dropout_keys"].tolist() == dropout_keys(seed, stage, 3, batch["row_index"], 3).tolist()
         assert set(inputs) == {"token_ids", "dropout_keys"}
+
+
+def test_a_snapshot_taken_back_goes_on_with_equal_bits():
+    """Weights, moments and counters; the updates after it are those of the trainer that was never interrupted."""
+
+    def make():
+        return Trainer(Line(), squared_error, settings(learning_rate=0.1), total_steps=4)
+
+    batches = [line_batch([[1.0 + i], [0.5]], [[True], [i != 2]]) for i in range(4)]
+    whole, first, second = make(), make(), make()
+    for batch in batches:
+        whole.update([batch])
+    for batch in batches[:2]:
+        first.update([batch])
+    saved = first.snapshot()
+    arrays = {name: source.read() for name, source in saved.arrays.items()}
+    first.update([batches[3]])  # what is read is a copy
+    second.restore(Snapshot(arrays, saved.record))
+    assert (second.step, second.tokens, second.skipped, second.skipped_in_a_row, second.sums_up) == (2, 4, 0, 0, False)
+    for batch in batches[2:]:
+        second.update([batch])
+    ours, theirs = whole.snapshot(), second.snapshot()
+    assert ours.record == theirs.record and len(ours.arrays) == len(theirs.arrays) == 5
+    for name, source in ours.arrays.items():
+        assert source.read().tobytes() == theirs.arrays[name].read().tobytes(), name
+
+
+def test_a_state_of_another_model_changes_nothing():
+    trainer = Trainer(Line(), squared_error, settings(), total_steps=4)
+    saved = trainer.snapshot()
+    arrays = {name: np.full(source.shape, 9, source.dtype) for name, source in saved.arrays.items()}
+    arrays.pop(next(name for name in arrays if name.endswith("velocity")))
+    with pytest.raises(ValueError, match=r"optimizer/.*velocity: expected shape \(\), got None"):
+        trainer.restore(Snapshot(arrays, saved.record))
+    assert float(trainer.model.w) == 2.0

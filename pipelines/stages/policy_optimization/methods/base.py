@@ -5,8 +5,8 @@ where it computes with them: that is what keeps `config.py`, which reads `needs`
 
 What an algorithm must say is its `loss`, and nearly always `advantages`. Where it differs in more, it says that too:
 what is charged to the reward (`returns`), which prompts are learned from (`counts`), what the loss reads beside the
-advantages (`batch_arrays`), what the loss is a sum over (`count_units`), what is logged of it (`figures`), and what it
-trains beside the policy (`set_up`, `learn`).
+advantages (`batch_arrays`), what the loss is a sum over (`count_units`), what is logged of it (`figures`), what it
+trains beside the policy (`set_up`, `learn`, `trainers`), and what it keeps from step to step (`memory`, `remember`).
 """
 
 import abc
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.sampling.rollout import Rollout
     from pipelines.stages.context import StageContext
     from pipelines.stages.policy_optimization.config import PolicyOptimization
+    from pipelines.training.loop import Trainer
 
 LossFunction = Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
 """(model, micro-batch) → (loss (), aux), a sum over what `Method.count_units` counts, as `Trainer` takes it."""
@@ -202,6 +203,17 @@ class Method(abc.ABC):
             Some of `metrics`; here none.
         """
         return {}
+
+    def trainers(self) -> dict[str, "Trainer"]:
+        """What trains beside the policy, by name: saved and taken back with the stage's state. Here nothing."""
+        return {}
+
+    def memory(self) -> dict[str, Any]:
+        """What the next step needs of the earlier ones, as plain JSON; here nothing."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:  # noqa: B027  most algorithms have no memory
+        """Take back what `memory` gave, in place of `start`."""
 
     def figures(self, arrays: dict[str, np.ndarray]) -> dict[str, float]:
         """What an update logs of the loss' aux, beside its scalars.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.stages.context import StageContext
     from pipelines.stages.policy_optimization.config import PolicyOptimization
     from pipelines.stages.policy_optimization.values import ValueLearner
+    from pipelines.training.loop import Trainer
 
 
 class PpoOptions(Named):
@@ -71,6 +72,10 @@ class PPO(Method):
         self.learner = value_learner(
             config, context, options.value_learning_rate, options.value_clip_range, micro_batch_size
         )
+
+    def trainers(self) -> dict[str, "Trainer"]:
+        """See `Method.trainers`; that of the values."""
+        return {"values": self.learner.trainer}
 
     def batch_arrays(self, scored: Scored, config: "PolicyOptimization") -> dict[str, np.ndarray]:
         """`advantages`, `returns` and `old_values`, each float32 (n, r)."""

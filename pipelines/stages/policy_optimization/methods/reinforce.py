@@ -6,7 +6,8 @@ of `rloo`.
 Source: Williams 1992.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +34,14 @@ class RunningMean(Method):
     def start(self, first_reward: float) -> None:
         """See `Method.start`."""
         self.baseline = first_reward
+
+    def memory(self) -> dict[str, Any]:
+        """See `Method.memory`."""
+        return {"baseline": self.baseline}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """See `Method.remember`."""
+        self.baseline = memory["baseline"]
 
     def advantages(self, rewards: np.ndarray) -> np.ndarray:
         """See `Method.advantages`; moves the baseline on."""

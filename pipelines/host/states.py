@@ -1,0 +1,109 @@
+"""The states that an unfinished stage keeps, as folders: where they lie, and what their manifests say.
+
+`stages/.NAME.partial/state/STEP/` holds a `manifest.json`, written last, and the files that it lists. What they hold,
+and when one is taken, says `pipelines/training/state.py`; the runner only asks how far a stage came.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+STATE = "state"
+MANIFEST = "manifest.json"
+FAILURES_FILE = "failures.json"
+KEPT = (STATE, FAILURES_FILE, "stage.json", "metrics.jsonl", "samples.jsonl")
+"""What of an unfinished stage's folder the next start goes on from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How far an unfinished stage came, as of its newest manifest.
+
+    Attributes:
+        key: of the stage. step: of the state.
+        done, of: how many of how many `unit`; `of` is None where nobody knows. seconds: that they took.
+    """
+
+    key: str
+    step: int
+    done: int
+    of: int | None
+    unit: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.done} {self.unit}" if self.of is None else f"{self.done} of {self.of} {self.unit}"
+
+
+def partial_of(stage_folder: Path) -> Path:
+    """Where a stage's folder lies until it is finished."""
+    return stage_folder.with_name(f".{stage_folder.name}.partial")
+
+
+def state_folders(partial: Path) -> list[Path]:
+    """The folders of states, the newest first."""
+    found = [path for path in (partial / STATE).glob("*") if path.name.isdecimal()]
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a state.
+
+    Raises:
+        ValueError: it is missing, or no manifest.
+    """
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST} is no JSON") from error
+    if not isinstance(found, dict) or not isinstance(found.get("key"), str):
+        raise ValueError(f"{MANIFEST} is no manifest")
+    return found
+
+
+def how_far(partial: Path) -> Done | None:
+    """How far an unfinished stage came; None where there is no state of it that can be read."""
+    for folder in state_folders(partial):
+        try:
+            found = read_manifest(folder)
+            return Done(*(found[field.name] for field in dataclasses.fields(Done)))
+        except (ValueError, KeyError):
+            continue
+    return None
+
+
+def count_failure(partial: Path, most: int) -> bool:
+    """Note that a stage failed after its newest state; False where that has now happened `most` times in a row, so that
+    going on from there once more would not help."""
+    done = how_far(partial)
+    if done is None:
+        return False
+    path = partial / FAILURES_FILE
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        count = before["count"] if before["step"] == done.step else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        count = 0
+    path.write_text(json.dumps({"step": done.step, "count": count + 1}), encoding="utf-8")
+    return count + 1 < most
+
+
+def keep_only_state(partial: Path) -> None:
+    """Remove what a killed stage had begun to write beside its states."""
+    for path in partial.iterdir():
+        if path.name in KEPT:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def drop_states(partial: Path) -> None:
+    """Remove the states: the stage is finished, or starts over."""
+    shutil.rmtree(partial / STATE, ignore_errors=True)
+    (partial / FAILURES_FILE).unlink(missing_ok=True)

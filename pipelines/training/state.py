@@ -1,0 +1,337 @@
+"""What an unfinished stage keeps of its work, so that the next start goes on from there with equal bits.
+
+Only what cannot be derived is kept: draws are keyed by seed, stage, step and row, so there is no data cursor and no
+random state. A state is taken between updates, in policy optimization between steps; what was cut in half is done
+again. It is taken by time, so that its cost stays under 3 % for every model and disk, and at a stop signal.
+
+Of what is made in parts, such as a rollout, the finished parts are kept.
+"""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.safetensors_file import SafetensorsWriter, read_header, read_tensor
+from pipelines.host import stopping
+from pipelines.host.errors import DiskError, Stopped
+from pipelines.host.files import write_json
+from pipelines.host.parts import Compute
+from pipelines.host.process_memory import available_memory
+from pipelines.host.states import MANIFEST, STATE, read_manifest, state_folders
+from pipelines.training.model_folder import write_folder
+
+ARRAYS_FILE = "arrays.safetensors"
+LOGS = ("metrics.jsonl", "samples.jsonl")
+COST_SHARE = 33.0
+"""A state is taken when that many times what the last one cost has passed: 3 %."""
+MEMORY_SHARE = 0.25
+"""Of the free memory; a copy that needs more is written variable by variable while the loop waits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An array that is on a device.
+
+    Args:
+        shape, dtype: of it. read: gives a copy on the host, which nothing else writes to.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """What a state holds.
+
+    Args:
+        arrays: by name, each a `Source` or on the host.
+        record: plain JSON; floats come back with all their digits.
+    """
+
+    arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def under(self, name: str) -> dict[str, Any]:
+        """The arrays with a name before theirs."""
+        return {f"{name}/{one}": array for one, array in self.arrays.items()}
+
+    def part(self, name: str) -> "Snapshot":
+        """What was kept `under` a name, and of the record what stands there."""
+        prefix = f"{name}/"
+        arrays = {one.removeprefix(prefix): array for one, array in self.arrays.items() if one.startswith(prefix)}
+        return Snapshot(arrays, self.record.get(name, {}))
+
+
+Collect = Callable[[], Snapshot]
+
+
+class StageState:
+    """The states of one stage.
+
+    Args:
+        output: the unfinished stage's folder.
+        key: the stage's. versions: of the packages that compute, for whoever reads the manifest.
+        every_seconds: least time from one state to the next; 0 keeps none.
+        keep: states that are left on disk.
+        warn: is told of a state that is damaged.
+
+    Attributes:
+        seconds_before: what the stage has taken in earlier processes, up to the state that it goes on from.
+    """
+
+    def __init__(
+        self, output: Path, key: str, versions: Mapping[str, str], every_seconds: float = 30.0, keep: int = 2,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:  # fmt: skip
+        self._output, self._key, self._versions = output, key, dict(versions)
+        self._every_seconds, self._keep, self._warn = every_seconds, keep, warn
+        self._started = time.monotonic()
+        self._last: float | None = None
+        self._loop_seconds = self._writer_seconds = 0.0
+        self._writer: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._is_training = False
+        self.seconds_before = 0.0
+        self._saved = self._newest() if self.is_on else None
+        self._parts = {} if self._saved is None else _by_part(self._saved.part("parts").arrays)
+        if self._saved is None or "training" not in self._saved.record:
+            for name in LOGS:  # written anew
+                (output / name).unlink(missing_ok=True)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any state is kept."""
+        return self._every_seconds > 0
+
+    def resume(self, warnings: list[str]) -> Snapshot | None:
+        """What a loop goes on from; None where it starts. Cuts the logs to where they were.
+
+        Args:
+            warnings: what was said so far; those of the state are put before them.
+        """
+        if self._saved is None or "training" not in self._saved.record:
+            return None
+        for name, length in self._saved.record["lengths"].items():
+            if length is None:
+                (self._output / name).unlink(missing_ok=True)
+            else:
+                os.truncate(self._output / name, length)
+        before = self._saved.record["warnings"]
+        warnings[:] = [*before, *(one for one in warnings if one not in before)]
+        return self._saved.part("training")
+
+    def part(self, name: str, compute: Compute, of: int | None = None) -> Mapping[str, np.ndarray]:
+        """A `Keep`; what is asked for once a loop has begun is not kept.
+
+        Raises:
+            Stopped: a signal came. DiskError: no room.
+        """
+        if name not in self._parts:
+            if not self.is_on or self._is_training:
+                return compute()
+            self._parts[name] = dict(compute())
+            self._checkpoint(len(self._parts), of, "parts", Snapshot)
+        return self._parts[name]
+
+    def checkpoint(self, done: int, of: int, unit: str, collect: Collect, warnings: list[str]) -> None:
+        """Between two updates: take a state where it is time, or a stop signal waits.
+
+        Args:
+            done, of: how many of how many `unit` are done. collect: what the loop keeps. warnings: said so far.
+
+        Raises:
+            Stopped: a signal came. DiskError: no room.
+        """
+        self._is_training = True
+
+        def whole() -> Snapshot:
+            found = collect()
+            record = {"training": found.record, "warnings": list(warnings), "lengths": self._lengths()}
+            return Snapshot(found.under("training"), record)
+
+        self._checkpoint(done, of, unit, whole)
+
+    def finish(self) -> None:
+        """The loop is over: wait for what is being written; signals are obeyed at once again.
+
+        Raises:
+            Stopped: one came meanwhile. DiskError: no room.
+        """
+        try:
+            self._wait()
+        finally:
+            stopping.obey()
+
+    def _checkpoint(self, done: int, of: int | None, unit: str, collect: Collect) -> None:
+        if not self.is_on:
+            return
+        stopping.defer()
+        if self._last is None:
+            self._last = time.monotonic()
+        number = stopping.requested()
+        # Where device and host share cores the writer takes the loop's time too; elsewhere this is too careful.
+        cost = self._loop_seconds + self._writer_seconds
+        is_due = time.monotonic() - self._last >= max(self._every_seconds, COST_SHARE * cost)
+        if number is None and not is_due:
+            return
+        self._save(done, of, unit, collect)
+        if number is not None:
+            self._wait()
+            raise Stopped(number)
+
+    def _save(self, done: int, of: int | None, unit: str, collect: Collect) -> None:
+        started = time.monotonic()
+        self._wait()
+        found = collect()
+        arrays = {**found.arrays, **{f"parts/{part}/{name}": array for part, values in self._parts.items()
+                                     for name, array in values.items()}}  # fmt: skip
+        size = sum(array.size if isinstance(array, Source) else array.nbytes for array in arrays.values())
+        self._need_room(size)
+        step = len(self._parts) + (done if self._is_training else 0)
+        manifest = {
+            "key": self._key, "step": step, "done": done, "of": of, "unit": unit,
+            "seconds": round(self.seconds_before + started - self._started, 3), "versions": self._versions,
+            "record": dict(found.record),
+        }  # fmt: skip
+        target = self._output / STATE / str(step)
+        if size <= MEMORY_SHARE * available_memory():
+            copies = {name: array.read() if isinstance(array, Source) else array for name, array in arrays.items()}
+            self._writer = threading.Thread(target=self._write, args=(target, copies, manifest))
+            self._writer.start()
+        else:
+            self._write(target, arrays, manifest)
+            self._writer_seconds = 0.0  # it is in the loop's
+            self._wait()
+        self._last = time.monotonic()
+        self._loop_seconds = self._last - started
+
+    def _write(self, target: Path, arrays: Mapping[str, Any], manifest: dict[str, Any]) -> None:
+        """In a thread of its own, or in the loop where a copy has no room."""
+        started = time.thread_time()
+        try:
+            for name in LOGS:
+                _sync(self._output / name)
+            write_folder(target, lambda folder: write_state(folder, arrays, manifest))
+            for folder in state_folders(self._output)[self._keep :]:
+                shutil.rmtree(folder)
+        except BaseException as error:
+            self._failure = error
+        self._writer_seconds = time.thread_time() - started
+
+    def _wait(self) -> None:
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _need_room(self, size: int) -> None:
+        there = sum(path.stat().st_size for path in (self._output / STATE).rglob("*") if path.is_file())
+        needed, free = (self._keep + 1) * size - there, shutil.disk_usage(self._output).free
+        if free < needed:
+            raise DiskError(
+                f"{self._output / STATE}: no room for the stage's state: {needed / 2**20:.0f} MiB are needed for "
+                f"{self._keep} and one that is being written, {free / 2**20:.0f} MiB are free. Make room and run the "
+                "same command again, or keep fewer (state: {keep: 1}) or none (state: {every_seconds: 0})"
+            )
+
+    def _lengths(self) -> dict[str, int | None]:
+        paths = {name: self._output / name for name in LOGS}
+        return {name: path.stat().st_size if path.exists() else None for name, path in paths.items()}
+
+    def _newest(self) -> Snapshot | None:
+        """The newest state that is whole."""
+        for path in (self._output / STATE).glob(".*"):
+            shutil.rmtree(path)
+        for folder in state_folders(self._output):
+            try:
+                arrays, manifest = read_state(folder)
+                if manifest["key"] != self._key:
+                    continue
+                self._check_logs(manifest["record"].get("lengths", {}))
+                self.seconds_before = float(manifest["seconds"])
+            except (ValueError, KeyError, TypeError, CheckpointError) as error:
+                self._warn(f"the state {STATE}/{folder.name} is damaged: {error}; going on from the one before")
+                continue
+            return Snapshot(arrays, manifest["record"])
+        return None
+
+    def _check_logs(self, lengths: Mapping[str, int | None]) -> None:
+        for name, length in lengths.items():
+            path = self._output / name
+            if length is not None and (not path.is_file() or path.stat().st_size < length):
+                raise ValueError(f"{name} is shorter than it was")
+
+
+def write_state(folder: Path, arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Write the arrays of a state, and then its manifest with their digest.
+
+    Args:
+        folder: empty. arrays: by name, each a `Source` or on the host.
+    """
+    # Large items first, so that every array begins at a multiple of its item.
+    order = sorted(arrays, key=lambda name: -arrays[name].dtype.itemsize)
+    shapes = {name: tuple(arrays[name].shape) for name in order}
+    dtypes = {name: np.dtype(arrays[name].dtype) for name in order}
+    with SafetensorsWriter(folder / ARRAYS_FILE, shapes, "float32", dtypes=dtypes) as writer:
+        for name in order:
+            array = arrays[name]
+            writer.write(name, array.read() if isinstance(array, Source) else array)
+    path = folder / ARRAYS_FILE
+    files = {ARRAYS_FILE: {"bytes": path.stat().st_size, "sha256": _digest(path)}}
+    write_json(folder / MANIFEST, {**manifest, "files": files})
+
+
+def read_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and manifest of a state.
+
+    Raises:
+        ValueError, KeyError, TypeError, CheckpointError: it is damaged.
+    """
+    manifest = read_manifest(folder)
+    for name, about in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{name} is missing")
+        if path.stat().st_size != about["bytes"]:
+            raise ValueError(f"{name} has {path.stat().st_size} bytes, expected {about['bytes']}")
+        if _digest(path) != about["sha256"]:
+            raise ValueError(f"{name} has other contents than were written")
+    entries = read_header(folder / ARRAYS_FILE)
+    return {name: read_tensor(entry) for name, entry in entries.items()}, manifest
+
+
+def _by_part(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        part, _, own = name.rpartition("/")
+        found.setdefault(part, {})[own] = array
+    return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,47 @@
+"""Every kind of stage and of algorithm, killed in its middle and gone on with in a new process: all bits are those of
+the run that nobody killed."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+MORE = {
+    "lora": "2", "best": "2", "kto": "2 6", "reinforce": "2", "grpo": "2", "ppo": "2",
+}  # fmt: skip
+"""Stage of `more_kinds.yaml` to where it is killed: among its parts, or after an update that no state holds."""
+
+
+@pytest.mark.parametrize("place", ["pretrained:4", "sft:4", "preferences:1", "reward:2", "policy:2", "evaluation:2"])
+def test_a_stage_of_the_chain_ends_as_if_it_had_not_been_killed(chain, chain_copy, place):
+    names = list(chain.json("summary.json")["stages"])
+    stage = place.partition(":")[0]
+    for name in names[names.index(stage) :]:
+        shutil.rmtree(chain_copy.stage(name))
+    chain_copy.interrupt(place, PYTHONHASHSEED="1")
+    assert "going on at " in chain_copy.finish("--in-process", PYTHONHASHSEED="2")
+    assert chain_copy.results() == chain.results()
+
+
+@pytest.fixture(scope="module")
+def more(chain, tmp_path_factory):
+    """A run of `more_kinds.yaml` from the chain's folders."""
+    folder = tmp_path_factory.mktemp("more")
+    (folder / "run").symlink_to(chain.folder)
+    shutil.copy(Path(__file__).parent / "more_kinds.yaml", folder)
+    run = dataclasses.replace(chain, folder=folder / "more", workflow=folder / "more_kinds.yaml")
+    run.finish("--in-process", "--quiet")
+    return run
+
+
+@pytest.mark.parametrize(("stage", "places"), MORE.items())
+def test_a_stage_of_another_kind_too(more, tmp_path, stage, places):
+    run = dataclasses.replace(more, folder=tmp_path / "more")
+    shutil.copytree(more.folder, run.folder)
+    shutil.rmtree(run.stage(stage))
+    for place in places.split():
+        run.interrupt(f"{stage}:{place}", PYTHONHASHSEED=place)
+    assert "going on at " in run.finish("--in-process")
+    assert run.results(MORE) == more.results(MORE)
