@@ -113,10 +113,20 @@ def _parser() -> argparse.ArgumentParser:
                 "--restart", action="append", default=[], metavar="STAGE",
                 help="start this stage over where an earlier run of it is unfinished",
             )  # fmt: skip
+            command.add_argument(
+                "--verify", action="store_true", help="read every file of the finished stages; make damaged ones again"
+            )
     _add_show(subparsers)
     command = subparsers.add_parser("report", help="build a run's summary and report again")
     command.set_defaults(function=commands.report)
     command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
+    for name, function, text in (
+        ("verify", commands.verify, "check that a run's files are as they were written"),
+        ("clean", commands.clean, "remove earlier results that a run keeps"),
+    ):
+        command = subparsers.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+        command.set_defaults(function=function)
+        command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
     command = subparsers.add_parser("list", help="list the shipped workflows")
     command.set_defaults(function=commands.list_workflows)
     command = subparsers.add_parser("copy", help="copy a shipped workflow into your folder")

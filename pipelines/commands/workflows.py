@@ -10,13 +10,13 @@ from typing import Any
 
 from gemma_keras.files import write_text
 from pipelines.commands.memory import memory_lines
-from pipelines.host.errors import ConfigError
+from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import shipped_workflows
-from pipelines.host.run_folder import folders_with_stages, stage_folder
+from pipelines.host.run_folder import STAGES, folders_with_stages, stage_folder
 from pipelines.host.spelling import did_you_mean
 from pipelines.report import headline
 from pipelines.report.records import read_run
-from pipelines.run import planning, runner
+from pipelines.run import planning, results, runner
 from pipelines.stages import registry
 from pipelines.workflow import json_schema
 from pipelines.workflow.data_checks import check_data
@@ -37,7 +37,34 @@ def run(options: argparse.Namespace) -> int:
     if not options.quiet:
         _print("")
         _say_results(folder, summary)
+        count, size = results.kept_results(folder)
+        if count:
+            what = "1 earlier result" if count == 1 else f"{count} earlier results"
+            _print(f"kept:   {what}, {size / 2**20:,.0f} MiB; gemma-keras clean {folder} removes them")
     _print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`verify RUN_DIR`: read every file of the finished stages and say which are not as they were written."""
+    _need_run(options.run_folder)
+    damaged = 0
+    for place in folders_with_stages(options.run_folder):
+        for folder in sorted(path for path in (place / STAGES).iterdir() if not path.name.startswith(".")):
+            found = results.damage(folder, with_digests=True)
+            damaged += found is not None
+            _print(f"{folder}: {'as it was written' if found is None else found}")
+    if damaged:
+        raise DataError(f"{options.run_folder}: {damaged} damaged; `run --verify` makes such stages again")
+    return 0
+
+
+def clean(options: argparse.Namespace) -> int:
+    """`clean RUN_DIR`: remove earlier results of stages that ran again under other settings."""
+    _need_run(options.run_folder)
+    count, size = results.kept_results(options.run_folder)
+    results.clean(options.run_folder)
+    _print(f"{options.run_folder}: {count} earlier results removed, {size / 2**20:,.0f} MiB")
     return 0
 
 
@@ -64,9 +91,10 @@ def plan(options: argparse.Namespace) -> int:
     check_data(loaded)
     folder = run_folder(options, loaded)
     planned = planning.plan(loaded.workflow, loaded.base_folder, folder, loaded.user_functions)
-    width = max(len(stage.label) for stage in planned)
+    width, actions = max(len(stage.label) for stage in planned), max(4, *(len(_action(stage)) for stage in planned))
     for stage in planned:
-        _print(f"{_action(stage):6}  {stage.label.ljust(width)}  {stage.kind}, {stage.backend}: {_reason(stage)}")
+        first = f"{_action(stage).ljust(actions)}  {stage.label.ljust(width)}"
+        _print(f"{first}  {stage.kind}, {stage.backend}: {_reason(stage)}")
     _print(f"{sum(stage.action == 'run' for stage in planned)} of {len(planned)} stages would run, in {folder}")
     return 0
 
@@ -78,16 +106,15 @@ def _action(stage: planning.PlannedStage) -> str:
 def _reason(stage: planning.PlannedStage) -> str:
     if stage.resumes:
         return f"at {stage.unfinished}"
+    if stage.action == "take":
+        return f"kept from an earlier run; {'; '.join(stage.reasons)}"
     reason = "; ".join(stage.reasons) or "finished"
     return reason if stage.unfinished is None else f"{reason}; unfinished under other settings: {stage.unfinished}"
 
 
 def report(options: argparse.Namespace) -> int:
     """`report RUN_DIR`: build summary and report again."""
-    if not folders_with_stages(options.run_folder):
-        raise ConfigError(
-            f"{options.run_folder}: no run folder; expected the folder that `run` wrote, such as runs/quickstart"
-        )
+    _need_run(options.run_folder)
     for of_seed in read_run(options.run_folder).parts:
         runner.write_results(of_seed.folder)
     summary = runner.write_results(options.run_folder)
@@ -170,6 +197,11 @@ def model_of(folder: Path, summary: dict[str, Any]) -> Path | None:
             if (place / "model").is_dir():
                 return place / "model"
     return None
+
+
+def _need_run(folder: Path) -> None:
+    if not folders_with_stages(folder):
+        raise ConfigError(f"{folder}: no run folder; expected the folder that `run` wrote, such as runs/quickstart")
 
 
 def _load(options: argparse.Namespace) -> LoadedWorkflow:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.host.files import read_json
 from pipelines.host.run_folder import stage_folder
 from pipelines.host.states import Done, how_far, partial_of
 from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
+from pipelines.run.results import damage, kept_result, read_about
 from pipelines.schema.roles import input_stages
 from pipelines.workflow.loading import stage_backend
 from pipelines.workflow.schema import Workflow
@@ -25,7 +25,8 @@ class PlannedStage:
         seed: which of the workflow's `seeds` it runs for; None for a stage that runs once.
         folder: where it lies in the run folder. inputs: stage → folder in the run folder, of those that it reads.
         key: hash of `parts`, everything that the result depends on.
-        action: "run" or "skip". reasons: why it is run; empty where it is skipped.
+        action: "run", "skip" where it is finished, or "take" where an earlier result under this key is kept.
+        reasons: why it is not skipped; empty where it is.
         unfinished: how far a run of it came that did not finish; None where nothing is kept.
     """
 
@@ -37,7 +38,7 @@ class PlannedStage:
     inputs: dict[str, Path]
     key: str
     parts: dict[str, Any]
-    action: Literal["run", "skip"]
+    action: Literal["run", "skip", "take"]
     reasons: list[str]
     unfinished: Done | None = None
 
@@ -94,15 +95,21 @@ def _planned(
     key = keys.key_of(parts)
     reasons = _reasons(run_folder / folder, key, parts)
     inputs = {stage: earlier[stage].folder for stage in input_stages(config, set(workflow.stages))}
-    action: Literal["run", "skip"] = "run" if reasons else "skip"
+    action: Literal["run", "skip", "take"] = "run" if reasons else "skip"
+    if reasons and kept_result(run_folder, name, key) is not None:
+        action = "take"
     unfinished = how_far(partial_of(run_folder / folder))
     return PlannedStage(name, config.kind, backend, seed, folder, inputs, key, parts, action, reasons, unfinished)
 
 
 def _reasons(folder: Path, key: str, parts: keys.KeyParts) -> list[str]:
-    if not (folder / "stage.json").is_file() or not (folder / "final.json").is_file():
+    if not folder.is_dir():
         return ["missing"]
-    about = read_json(folder / "stage.json")
-    if about.get("key") == key:
-        return []
-    return keys.changes(about.get("key_parts") or {}, parts) or ["its key changed"]
+    about = read_about(folder)
+    if not about or not (folder / "final.json").is_file():
+        return ["stage.json or final.json is missing or no object"]
+    if about.get("key") != key:
+        old = about.get("key_parts")
+        return keys.changes(old if isinstance(old, dict) else {}, parts) or ["its key changed"]
+    found = damage(folder)
+    return [] if found is None else [found]

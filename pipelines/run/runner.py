@@ -10,17 +10,18 @@ import dataclasses
 import itertools
 import os
 import platform
-from collections.abc import Callable, Collection
+import shutil
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from gemma_keras.files import write_text
 from pipelines.host.errors import ConfigError, Stopped
-from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, replace_folder, write_json
+from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, write_json
 from pipelines.host.progress import duration
 from pipelines.host.run_folder import STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
-from pipelines.host.states import drop_states, how_far, keep_only_state, partial_of
-from pipelines.run import stage_process, unfinished
+from pipelines.host.states import how_far, keep_only_state, partial_of
+from pipelines.run import results, stage_process, unfinished
 from pipelines.run.locking import run_lock
 from pipelines.run.planning import PlannedStage, plan
 from pipelines.schema.roles import plain
@@ -34,7 +35,7 @@ Say = Callable[[str], None]
 
 def run(
     loaded: LoadedWorkflow, run_folder: Path, in_process: bool = False, quiet: bool = False, say: Say = print,
-    restart: Collection[str] = (),
+    restart: Collection[str] = (), verify: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a workflow; the same call continues where an earlier one stopped.
 
@@ -43,6 +44,7 @@ def run(
         in_process: run the stages in this process, for debugging; one backend for all.
         quiet: show no progress. say: receives a line for each stage.
         restart: stages that do not go on from what an earlier run of them kept.
+        verify: read every file of every finished stage, and run those again that are damaged.
 
     Returns:
         The summary, as in `summary.json`.
@@ -63,7 +65,7 @@ def run(
     signals = stage_process.StopSignals()
     try:
         with run_lock(run_folder) as lock, signals.installed():
-            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock, restart)
+            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock, restart, verify)
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error, run_folder) from error
@@ -87,9 +89,11 @@ def _run_locked(
     signals: stage_process.StopSignals,
     lock: int,
     restart: Collection[str],
+    verify: bool,
 ) -> dict[str, Any]:
     workflow = loaded.workflow
     _clean(run_folder)
+    results.adopt(run_folder)
     planned = plan(workflow, loaded.base_folder, run_folder, loaded.user_functions)
     unfinished.settle(run_folder, planned, restart)
     write_text(run_folder / WORKFLOW_FILE, yaml_reader.dump(loaded.as_data()))
@@ -101,44 +105,79 @@ def _run_locked(
         else:
             stage_process.run_in_subprocess(partial, backend, signals, quiet, lock)
 
-    for seed, stages in itertools.groupby(enumerate(planned, 1), key=lambda one: one[1].seed):
-        for number, stage in stages:
+    stages_runner = StageRunner(loaded, planned, run_folder, start, say, verify)
+    for seed, stages in itertools.groupby(planned, key=lambda stage: stage.seed):
+        for stage in stages:
             signals.check()
-            _run_stage(loaded, stage, run_folder, f"[{number}/{len(planned)}] {stage.label}", start, say)
+            stages_runner.take(stage)
         if seed is not None:
             write_results(seed_folder(run_folder, seed))
     signals.check()
     return write_results(run_folder)
 
 
-def _run_stage(
-    loaded: LoadedWorkflow,
-    stage: PlannedStage,
-    run_folder: Path,
-    heading: str,
-    start: Callable[[Path, str], None],
-    say: Say,
-) -> None:
-    if stage.action == "skip":
-        say(f"{heading} ({stage.kind}): finished before, skipped")
-        return
-    target = run_folder / stage.folder
-    partial = partial_of(target)
-    done = how_far(partial)
-    how = f"because {'; '.join(stage.reasons)}" if done is None else f"going on at {done}"
-    say(f"{heading} ({stage.kind}): on {stage.backend}, {how}")
-    _prepare(loaded, stage, partial)
-    try:
-        start(partial, stage.backend)
-    except BaseException as error:
-        done = unfinished.after_failure(partial, error)
-        if isinstance(error, Stopped):
-            kept = "" if done is None else f" at {done}"
-            say(f"stopped in stage {stage.label}{kept}; finished stages are kept, the same command continues")
-        raise
-    drop_states(partial)
-    replace_folder(partial, target)
-    say(f"{heading}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
+class StageRunner:
+    """The stages of one run, taken one after the other.
+
+    Args:
+        start: runs the stage that is prepared in a folder, on a backend. say: receives a line for each stage.
+        verify: read every file of every finished stage; else only of those that are read in this run.
+    """
+
+    def __init__(
+        self, loaded: LoadedWorkflow, planned: Sequence[PlannedStage], run_folder: Path,
+        start: Callable[[Path, str], None], say: Say, verify: bool,
+    ) -> None:  # fmt: skip
+        self._loaded, self._planned, self._run_folder = loaded, list(planned), run_folder
+        self._start, self._say, self._verify = start, say, verify
+        self._whole: set[Path] = set()
+
+    def take(self, stage: PlannedStage) -> None:
+        """Run a stage, or leave it as it is finished, or take an earlier result of it."""
+        heading = f"[{self._planned.index(stage) + 1}/{len(self._planned)}] {stage.label}"
+        target = self._run_folder / stage.folder
+        kept = results.kept_result(self._run_folder, stage.name, stage.key) if stage.action == "take" else None
+        if kept is not None:
+            results.put_in_place(self._run_folder, kept, target)
+            self._say(f"{heading} ({stage.kind}): taken back from {results.KEPT_FOLDER}/{kept.name}")
+        elif stage.action == "skip":
+            self._say(f"{heading} ({stage.kind}): finished before, skipped")
+            if self._verify:
+                self._need_whole(stage)
+        else:
+            self._run(stage, heading, stage.reasons)
+
+    def _run(self, stage: PlannedStage, heading: str, reasons: Sequence[str]) -> None:
+        for name in stage.inputs:
+            self._need_whole(next(one for one in self._planned if one.folder == stage.inputs[name]))
+        target = self._run_folder / stage.folder
+        partial = partial_of(target)
+        done = how_far(partial)
+        how = f"because {'; '.join(reasons)}" if done is None else f"going on at {done}"
+        self._say(f"{heading} ({stage.kind}): on {stage.backend}, {how}")
+        _prepare(self._loaded, stage, partial)
+        try:
+            self._start(partial, stage.backend)
+        except BaseException as error:
+            done = unfinished.after_failure(partial, error)
+            if isinstance(error, Stopped):
+                at = "" if done is None else f" at {done}"
+                self._say(f"stopped in stage {stage.label}{at}; finished stages are kept, the same command continues")
+            raise
+        results.put_in_place(self._run_folder, partial, target)
+        self._whole.add(target)
+        self._say(f"{heading}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
+
+    def _need_whole(self, stage: PlannedStage) -> None:
+        """Run a finished stage again whose files are not as they were written."""
+        target = self._run_folder / stage.folder
+        if target in self._whole:
+            return
+        found = results.damage(target, with_digests=True)
+        if found is not None:
+            shutil.rmtree(target)  # not to be kept
+            self._run(stage, stage.label, [f"{stage.folder}: {found}"])
+        self._whole.add(target)
 
 
 def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path) -> None:

@@ -26,6 +26,7 @@ from pipelines.host.files import read_json, write_json
 from pipelines.host.process_memory import peak_memory_gib
 from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
+from pipelines.run.results import record_files
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
 from pipelines.schema.model import Model, ScratchModel
 from pipelines.stages import registry
@@ -36,7 +37,7 @@ _MODEL: pydantic.TypeAdapter[str | ScratchModel | None] = pydantic.TypeAdapter(M
 
 
 def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
-    """Run the stage that `output/stage.json` describes and write `final.json`, time and memory beside it.
+    """Run the stage that `output/stage.json` describes and write `final.json`, time and memory, and `files.json` last.
 
     Args:
         output: the unfinished stage's folder, `RUN/stages/.NAME.partial`.
@@ -71,6 +72,7 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
     peak, of = peak_memory()
     about |= {"peak_memory_gib": round(peak, 3), "peak_memory_of": of}
     write_json(output / "stage.json", about)
+    record_files(output)
 
 
 def _product_peak(dtype: str) -> float:

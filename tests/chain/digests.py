@@ -59,7 +59,7 @@ def chain_digests(backend: str) -> dict[str, str]:
         return {
             path.relative_to(folder).as_posix(): digest(path)
             for path in sorted(Path(folder, "stages").rglob("*"))
-            if path.is_file() and path.name != "stage.json"
+            if path.is_file() and path.name not in ("stage.json", "files.json")
         }
 
 

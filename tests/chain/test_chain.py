@@ -29,12 +29,19 @@ MODEL_FILES = {
     "seen_prompts.txt",
 }
 FILES = {
-    "pretrained": {"stage.json", "final.json", "metrics.jsonl", "model"},
-    "sft": {"stage.json", "final.json", "metrics.jsonl", "model"},
-    "preferences": {"stage.json", "final.json", "preferences.jsonl", "responses.jsonl", "seen_prompts.txt"},
-    "reward": {"stage.json", "final.json", "metrics.jsonl", "model"},
-    "policy": {"stage.json", "final.json", "metrics.jsonl", "samples.jsonl", "model"},
-    "evaluation": {"stage.json", "final.json", "evaluation.json", "samples.jsonl"},
+    "pretrained": {"stage.json", "final.json", "files.json", "metrics.jsonl", "model"},
+    "sft": {"stage.json", "final.json", "files.json", "metrics.jsonl", "model"},
+    "preferences": {
+        "stage.json",
+        "final.json",
+        "files.json",
+        "preferences.jsonl",
+        "responses.jsonl",
+        "seen_prompts.txt",
+    },
+    "reward": {"stage.json", "final.json", "files.json", "metrics.jsonl", "model"},
+    "policy": {"stage.json", "final.json", "files.json", "metrics.jsonl", "samples.jsonl", "model"},
+    "evaluation": {"stage.json", "final.json", "files.json", "evaluation.json", "samples.jsonl"},
 }
 SECTIONS = [
     "chain",

@@ -38,7 +38,7 @@ def contents(folder: Path):
     """Every file of a run but times and memory."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (".lock", "started"):
+        if path.is_file() and path.name not in (".lock", "started", "files.json"):
             text = path.read_text()
             if path.suffix == ".json":
                 value = json.loads(text)
@@ -99,10 +99,16 @@ def test_a_change_runs_the_stage_and_what_follows_from_it(start, workflow_file, 
     assert ran(start("stages.sft.learning_rate=1e-5")) == []
 
 
-def test_going_back_runs_again(start):
+def test_going_there_and_back_trains_once_each(start, tmp_path):
     start()
-    start("stages.sft.learning_rate=1e-5")
-    assert ran(start()) == ["sft", "evaluation"]
+    first = contents(tmp_path / "run/stages")
+    assert ran(start("stages.sft.learning_rate=1e-5")) == ["sft", "evaluation"]
+    second = contents(tmp_path / "run/stages")
+    for expected, overrides in ((first, []), (second, ["stages.sft.learning_rate=1e-5"]), (first, [])):
+        said = start(*overrides)
+        assert ran(said) == [] and sum("taken back from kept/" in line for line in said) == 2
+        assert contents(tmp_path / "run/stages") == expected
+    assert len(list((tmp_path / "run/kept").iterdir())) == 2
 
 
 def test_changed_data_code_versions_seed_backend(start, workflow_file, tmp_path, monkeypatch, all_backends):

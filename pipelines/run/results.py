@@ -1,0 +1,120 @@
+"""Finished stages on disk: what their files must be, and where earlier results of a stage are kept.
+
+The last file that a stage writes, `files.json`, has the size and the SHA-256 of each of the others. A folder that holds
+it is whole, so that what is found under a temporary name is finished too. A result that another one takes the place of
+moves to `RUN/kept/NAME-KEY8/`, from where the same key takes it back.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.host.errors import DataError
+from pipelines.host.files import read_json, replace_folder, write_json
+from pipelines.host.run_folder import STAGES, folders_with_stages
+from pipelines.host.states import FAILURES_FILE, STATE, drop_states
+
+FILES_FILE = "files.json"
+KEPT_FOLDER = "kept"
+
+
+def record_files(folder: Path) -> None:
+    """Write `files.json` of a stage that is finished, with all but what is removed with its state."""
+    found = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        for path in _files(folder)
+    }
+    write_json(folder / FILES_FILE, found)
+
+
+def damage(folder: Path, with_digests: bool = False) -> str | None:
+    """The first file of a finished stage that is not as it was written, in words; None where all are.
+
+    Args:
+        with_digests: read every file, in place of asking for its size.
+    """
+    try:
+        expected = read_json(folder / FILES_FILE)
+        sizes = {name: int(about["bytes"]) for name, about in expected.items()}
+        digests = {name: str(about["sha256"]) for name, about in expected.items()}
+    except DataError:
+        return f"{FILES_FILE} is missing or no JSON"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return f"{FILES_FILE} is no list of files"
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, expected {size}"
+        if with_digests and _digest(path) != digests[name]:
+            return f"{name} has other contents than were written"
+    return None
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The `stage.json` of a stage; {} where it is missing or no object."""
+    try:
+        about = read_json(folder / "stage.json")
+    except DataError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def kept_result(run_folder: Path, name: str, key: str) -> Path | None:
+    """An earlier result of a stage under a key, where it is kept and whole."""
+    folder = run_folder / KEPT_FOLDER / f"{name}-{key[:8]}"
+    return folder if read_about(folder).get("key") == key and damage(folder) is None else None
+
+
+def put_in_place(run_folder: Path, finished: Path, target: Path) -> None:
+    """Give a finished folder its name; what stood there is kept. A kill in between leaves what `adopt` finishes."""
+    drop_states(finished)
+    if target.exists():
+        _keep(run_folder, target)
+    replace_folder(finished, target)
+
+
+def adopt(run_folder: Path) -> None:
+    """Put finished stages in place whose runner was killed before it could."""
+    for folder in folders_with_stages(run_folder):
+        for partial in (folder / STAGES).glob(".*.partial"):
+            if damage(partial) is None:
+                name = partial.name.removeprefix(".").removesuffix(".partial")
+                put_in_place(run_folder, partial, partial.with_name(name))
+
+
+def kept_results(run_folder: Path) -> tuple[int, int]:
+    """How many earlier results are kept, and their bytes."""
+    folders = [path for path in (run_folder / KEPT_FOLDER).glob("*") if path.is_dir()]
+    return len(folders), sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def clean(run_folder: Path) -> None:
+    """Remove the earlier results."""
+    shutil.rmtree(run_folder / KEPT_FOLDER, ignore_errors=True)
+
+
+def _keep(run_folder: Path, target: Path) -> None:
+    key = read_about(target).get("key")
+    if not isinstance(key, str) or damage(target) is not None:
+        shutil.rmtree(target)  # nothing that could be taken back
+        return
+    place = run_folder / KEPT_FOLDER / f"{target.name}-{key[:8]}"
+    place.parent.mkdir(exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    target.rename(place)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    others = {FILES_FILE, STATE, FAILURES_FILE}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder).parts[0] not in others:
+            yield path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
