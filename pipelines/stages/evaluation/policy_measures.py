@@ -18,6 +18,7 @@ from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import Rollout, Sampling
+from pipelines.schema.ensembles import Ensemble
 from pipelines.scoring.raters import Rater
 from pipelines.stages.context import StageContext
 from pipelines.stages.evaluation.config import Evaluation
@@ -94,7 +95,8 @@ def measure_policy(
         throughput=context.throughput,
     )  # fmt: skip
     rollout = sampling.sample(prompts, range(len(prompts)), step=f"policy {name}", progress=progress)
-    values = {"judge_score": Measured(judge.score(prompts.examples, rollout).total, judge.bounds)}
+    judged = judge.score(prompts.examples, rollout)
+    values = {"judge_score": Measured(judged.total, judge.bounds)}
     gold_parts = {}
     if gold is not None:
         found = gold.score(prompts.examples, rollout)
@@ -103,6 +105,8 @@ def measure_policy(
     figures: dict = {name: measured.mean(groups) for name, measured in values.items()}
     if gold_parts:
         figures["gold_parts"] = {part: measured.mean(groups) for part, measured in gold_parts.items()}
+    if isinstance(config.judge, Ensemble):
+        figures["judge_parts"] = {part: mean_with_interval(one, groups, None) for part, one in judged.parts.items()}
     figures |= _kl(model, reference, rollout, config)
     figures["accuracy"] = None
     is_right = _is_right(prompts, rollout)
