@@ -33,6 +33,8 @@ class Answer:
 
 
 Item = tuple[Answer, ...]
+Ids = Sequence[Sequence[Sequence[int]]]
+"""What is read of each answer of each item."""
 
 
 def sides(pair: EncodedPair) -> Item:
@@ -69,19 +71,20 @@ def answer_batches(
         first answers of all items come first, then the second ones; `answer_lengths` float32 (s * k,); `is_item` bool
         (k,), False where a place is only filled up.
     """
-    ids = [[answer.token_ids for answer in item] for item in items]
+    # Nothing is asked after an answer's last token.
+    ids = [[answer.token_ids[:-1] for answer in item] for item in items]
     lengths = np.array([list(map(len, sequences)) for sequences in ids])
     layout = known_layout(lengths, updates, micro_batch_size, rungs, config, joined_items(ids)) if may_pack else None
     if layout is not None:
         return lambda: _packed_batches(items, ids, layout, config.pad_token_id)
-    return lambda: _plain_batches(items, updates, micro_batch_size, rungs, config.pad_token_id)
+    return lambda: _plain_batches(items, ids, updates, micro_batch_size, rungs, config.pad_token_id)
 
 
 def _plain_batches(
-    items: Sequence[Item], updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int
+    items: Sequence[Item], ids: Ids, updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int
 ) -> Iterator[Iterator[Batch]]:
     def rung_of(rows: np.ndarray) -> int:
-        return rung_for(longest([items[i] for i in rows]), rungs)
+        return rung_for(max(len(sequence) for i in rows for sequence in ids[i]), rungs)
 
     # One number of targets for each padded length, so that a length is one shape.
     most_targets = dict.fromkeys(rungs, 1)
@@ -92,10 +95,8 @@ def _plain_batches(
     def batch_of(rows: np.ndarray) -> Batch:
         rung, count = rung_of(rows), len(items[0])
         # Places beyond the rows are filled up: a token that is real, as attention over no key is 0/0.
-        answers = [
-            [items[i][side].token_ids for i in rows] + [[pad_token_id]] * (size - len(rows)) for side in range(count)
-        ]
-        token_ids, padding_mask = padded(list(itertools.chain(*answers)), pad_token_id, rung)
+        filled = [[ids[i][side] for i in rows] + [[pad_token_id]] * (size - len(rows)) for side in range(count)]
+        token_ids, padding_mask = padded(list(itertools.chain(*filled)), pad_token_id, rung)
         places = [
             (side * size + place, _asked(items[i][side])) for place, i in enumerate(rows) for side in range(count)
         ]
@@ -106,9 +107,7 @@ def _plain_batches(
         yield map(batch_of, update)
 
 
-def _packed_batches(
-    items: Sequence[Item], ids: Sequence[Sequence[Sequence[int]]], layout: Layout, pad_token_id: int
-) -> Iterator[Iterator[Batch]]:
+def _packed_batches(items: Sequence[Item], ids: Ids, layout: Layout, pad_token_id: int) -> Iterator[Iterator[Batch]]:
     most_items = layout.most_items()
     most_targets = dict.fromkeys(layout.row_counts, 1)
     for part in itertools.chain(*layout.parts):
@@ -130,7 +129,7 @@ def _count_targets(items: Sequence[Item], rows: np.ndarray) -> int:
 
 
 def _asked(answer: Answer) -> np.ndarray:
-    """Which of a sequence's ids predict the answer's: int (length,)."""
+    """Which of the ids that are read predict the answer's: int (length,)."""
     total = len(answer.token_ids)
     return np.arange(total - answer.length - 1, total - 1)
 
