@@ -61,7 +61,7 @@ class Blocks:
         Args:
             queries: float (i, b, k, r, h). keys, values: float (i, b, k, c, h).
         """
-        product = self.native.product
+        product, first = self.native.product, self._first()
 
         def rows(i, carry):
             def block(j, state):
@@ -77,14 +77,14 @@ class Blocks:
             mass = mixed[..., :1]
             # Whatever a row gathers before its first visible key is multiplied by exp(HIDDEN_SCORE - ...) = 0 there;
             # each sees itself, in the last block.
-            largest, mass, mixed = ops.fori_loop(self._first(i), i + 1, block, (mass + HIDDEN_SCORE, mass, mixed))
+            largest, mass, mixed = ops.fori_loop(first(i), i + 1, block, (mass + HIDDEN_SCORE, mass, mixed))
             return carry, (ops.cast(mixed / mass, queries.dtype), largest + ops.log(mass))
 
         return self.native.loop(ops.shape(queries)[0], rows, (), (queries.dtype, "float32"))[1]
 
     def backward(self, queries, keys, values, mixed, log_mass, gradient):
         """Gradients of queries, keys and values by that of `mixed`, all shaped and typed as `forward` has them."""
-        product, add_at = self.native.product, self.native.add_at
+        product, add_at, first = self.native.product, self.native.add_at, self._first()
 
         def rows(i, carry):
             row_gradient = gradient[i]
@@ -105,7 +105,7 @@ class Blocks:
                 )
 
             zeros = ops.zeros_like(queries[0], dtype="float32")
-            of_queries, *carry = ops.fori_loop(self._first(i), i + 1, block, (zeros, *carry))
+            of_queries, *carry = ops.fori_loop(first(i), i + 1, block, (zeros, *carry))
             return tuple(carry), (ops.cast(of_queries, queries.dtype),)
 
         zeros = ops.zeros_like(keys, dtype="float32")
@@ -113,16 +113,14 @@ class Blocks:
         of_keys, of_values = carry
         return of_queries, ops.cast(of_keys, keys.dtype), ops.cast(of_values, values.dtype)
 
-    def _first(self, i):
-        """The first block of keys that the queries of block i see."""
-        if self.window is None:
-            return i * 0
-        first = ops.maximum(i * self.size - (self.window - 1), 0) // self.size
-        return ops.where(self._has_branches(), 0, first)
-
-    def _has_branches(self):
-        """Whether other branches may lie between a query and what it sees: then places are no distances."""
-        return ops.max(self.segments) >= BRANCHES
+    def _first(self) -> Callable[[Any], Any]:
+        """A function of i: the first block of keys that the queries of block i see."""
+        window = self.window
+        if window is None:
+            return lambda i: i * 0
+        # Other branches may lie between a query and what it sees: then places are no distances.
+        has_branches = ops.max(self.segments) >= BRANCHES
+        return lambda i: ops.where(has_branches, 0, ops.maximum(i * self.size - (window - 1), 0) // self.size)
 
     def _scores(self, queries, keys, i, j):
         """Scores float32 (b, k, r, c) of two blocks, and what a step of the uncapped ones moves them by, None for 1."""

@@ -18,7 +18,8 @@ class Branches:
     """Sequences with one beginning.
 
     Args:
-        beginning: its ids, at least one. ends: of each sequence the ids behind it.
+        beginning: its ids, at least one. ends: of each sequence the ids behind it; a sequence alone is a beginning with
+            one end of nothing.
     """
 
     beginning: Sequence[int]

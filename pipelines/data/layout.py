@@ -16,6 +16,7 @@ import numpy as np
 
 from gemma_keras.config import GemmaConfig
 from pipelines.data.batches import bucket
+from pipelines.data.branches import Branches, lay_out_branches
 from pipelines.data.packing import best_fit
 from pipelines.data.shapes import ONE_SHAPE, rung_for
 
@@ -45,13 +46,14 @@ class Layout:
     Args:
         width: t. parts: the micro-batches of each update.
         row_counts: the sizes of b, rising; a part takes the smallest that it fits.
-        is_joined: whether the sequences of an item stand together, their beginning once, and count as one in `rows`.
+        families: each item's sequences with their beginning once, which stand together and count as one in `rows`; None
+            where the sequences stand apart.
     """
 
     width: int
     parts: list[list[Part]]
     row_counts: list[int]
-    is_joined: bool = False
+    families: Sequence[Branches] | None = None
 
     def rows_of(self, part: Part) -> int:
         """b of a part."""
@@ -68,7 +70,7 @@ def known_layout(
     micro_batch_size: int,
     rungs: Sequence[int],
     config: GemmaConfig,
-    joined: np.ndarray | None = None,
+    families: Sequence[Branches] | None = None,
 ) -> Layout | None:
     """A layout for updates that are known beforehand.
 
@@ -79,8 +81,7 @@ def known_layout(
         micro_batch_size: items of a forward pass without packing: with it a pass holds no more positions, or one row.
         rungs: the padded lengths without packing.
         config: of the model, whose attention is weighed against its products.
-        joined: int (n,), tokens of each item where its sequences share their beginning, see `branches.py`; None where
-            they stay apart.
+        families: of each item its sequences, as `joined_items` gives them; None where they stay apart.
 
     Returns:
         The cheaper layout, apart or joined, of at most 4 shapes; or None where it gains less than 5 %.
@@ -89,10 +90,11 @@ def known_layout(
     most = micro_batch_size * sides * rungs[-1]
     width = max(rungs[-1], ONE_SHAPE)
     layouts = [_fitting_layout(lengths, updates, width, max(sides, most // width))]
-    if joined is not None:
+    if families is not None:
+        joined = np.array(list(map(len, families)))
         width = max(bucket(int(joined.max())), ONE_SHAPE)
         layout = _fitting_layout(joined[:, None], updates, width, max(1, most // width))
-        layouts.append(dataclasses.replace(layout, is_joined=True))
+        layouts.append(dataclasses.replace(layout, families=families))
     plain = sum(
         _cost(micro_batch_size * sides, rung_for(lengths[rows].max(), rungs), costly)
         for rows in itertools.chain(*updates)
@@ -148,24 +150,38 @@ def lay_out(
         arrays: token_ids, positions, segment_ids int32 (b, t) and padding_mask bool (b, t), True for a real token; rows
         that hold no sequence are padding, which sees itself. row, start: int32 (n,), where each sequence begins.
     """
-    token_ids = np.full((rows, width), pad_token_id, np.int32)
-    positions, segment_ids = np.zeros_like(token_ids), np.zeros_like(token_ids)
-    row_of, start_of = np.zeros(len(sequences), np.int32), np.zeros(len(sequences), np.int32)
-    for row, together in enumerate(part.rows):
-        end = 0
-        for segment, index in enumerate(together, 1):
-            start, end = end, end + len(sequences[index])
-            token_ids[row, start:end] = sequences[index]
-            positions[row, start:end] = np.arange(end - start)
-            segment_ids[row, start:end] = segment
-            row_of[index], start_of[index] = row, start
-    arrays = {
-        "token_ids": token_ids,
-        "padding_mask": segment_ids > 0,
-        "positions": positions,
-        "segment_ids": segment_ids,
-    }
+    arrays, places = lay_out_branches(list(map(_alone, sequences)), part.rows, (rows, width), pad_token_id)
+    row_of, start_of = (np.array([getattr(place, name) for place in places], np.int32) for name in ("row", "start"))
     return arrays, row_of, start_of
+
+
+def lay_out_items(
+    items: Sequence[Sequence[Sequence[int]]], part: Part, layout: Layout, pad_token_id: int = 0
+) -> tuple[dict[str, np.ndarray], list[tuple[int, np.ndarray]]]:
+    """A part of a known layout as a model takes it, the sequences of an item joined or apart.
+
+    Args:
+        items: ids of each sequence of each item that the layout was made of.
+
+    Returns:
+        arrays: as of `lay_out`. places: of each sequence, item by item, its row and the columns of its ids, int
+        (length,).
+    """
+    if layout.families is None:
+        families = [_alone(ids) for i in part.items for ids in items[i]]
+    else:
+        families = [layout.families[i] for i in part.items]
+    arrays, found = lay_out_branches(families, part.rows, (layout.rows_of(part), layout.width), pad_token_id)
+    places = [
+        (place.row, place.positions(number, np.arange(len(family.beginning) + len(end))))
+        for family, place in zip(families, found, strict=True)
+        for number, end in enumerate(family.ends)
+    ]
+    return arrays, places
+
+
+def _alone(sequence: Sequence[int]) -> Branches:
+    return Branches(sequence, [[]])
 
 
 def _dealt(lengths: np.ndarray, items: np.ndarray, count: int, width: int) -> list[Part]:

@@ -93,6 +93,11 @@ Demonstrations = Annotated[
 
 Preferences = Annotated[
     Annotated[str, Tag("<stage>"), Names("preferences")] | Annotated[FileData, Tag("<file>")],
-    Discriminator(lambda value: "<stage>" if isinstance(value, str) else "<file>"),
+    Discriminator(
+        lambda value: None if _data_tag(value) == "<task>" else _data_tag(value),
+        custom_error_type="no_preferences",
+        custom_error_message="a preference_collection stage, or a file with chosen and rejected; the built-in task has "
+        "no preferences until such a stage collects them",
+    ),
 ]
 """The name of a stage with preferences, or a file; the built-in task has none until a stage collects them."""

@@ -9,7 +9,7 @@ import abc
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -17,7 +17,7 @@ from gemma_keras.install_advice import install_command
 from pipelines.graders.json_text import EXTRA, PACKAGE, json_check, schema_problem
 from pipelines.graders.text_form import distinct_share, has_pattern, length_within
 from pipelines.schema.base import Problem, Settings
-from pipelines.schema.roles import FUNCTION_PREFIX, Names, plain
+from pipelines.schema.roles import Names, plain
 
 Scorer = Callable[[str, Sequence[int]], float]
 """From a response's text and its token ids, without the stop token, to a score in [0, 1]."""
@@ -161,12 +161,6 @@ def _tag(value: Any) -> str:
     return str(value.get("function")) if isinstance(value, dict) else "<name>"
 
 
-if TYPE_CHECKING:
-    RaterName = str | ScoringFunction
-else:
-    RaterName = named_or_function("rater")
-
-
 def described(function: Mapping[str, Any]) -> str:
     """A function's plain settings in words, such as `length(at_most=80, unit="words", fade=20)`."""
     said = [
@@ -175,11 +169,6 @@ def described(function: Mapping[str, Any]) -> str:
         if key not in ("function", "name") and value is not None
     ]
     return f"{function['function']}({', '.join(said)})"
-
-
-def as_said(scorer: str | ScoringFunction) -> str:
-    """What scores, as one text: its name, or its function in words behind `function:`."""
-    return scorer if isinstance(scorer, str) else FUNCTION_PREFIX + scorer.source
 
 
 def functions_with_settings(settings: Any) -> Iterator[str]:

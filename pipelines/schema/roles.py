@@ -126,7 +126,7 @@ class Reference:
 
     @property
     def is_reward(self) -> bool:
-        """True where something is trained on it or chosen by it, alone or in an ensemble; a judge is none."""
+        """True where something is trained on it or chosen by it, and for a member of any ensemble; a judge is none."""
         return any(self.role is ROLES[name] for name in ("reward", "member"))
 
     @property

@@ -26,8 +26,8 @@ from pipelines.sampling.prompts import prompt_text
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.base import Bits
 from pipelines.schema.data import FileData, TaskData
-from pipelines.schema.ensembles import Ensemble
-from pipelines.schema.functions import ScoringFunction, as_said
+from pipelines.schema.ensembles import ENSEMBLE_STD, Ensemble, as_said
+from pipelines.schema.functions import ScoringFunction
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
 from pipelines.scoring.base import Rater, Scores, checked
 from pipelines.scoring.reward_models import SequenceScorer
@@ -187,27 +187,21 @@ class EnsembleRater(Rater):
 
     name = "ensemble"
 
-    def __init__(self, members: Sequence[Rater], combine: str, uncertainty_weight: float) -> None:
+    def __init__(self, members: Sequence[Rater], settings: Ensemble) -> None:
         names = [member.name for member in members]
-        if len({*names, _ENSEMBLE_STD}) <= len(names):
+        if len({*names, ENSEMBLE_STD}) <= len(names):
             raise ConfigError(
-                f"The members of an ensemble need names that differ, and none may be {_ENSEMBLE_STD!r}. Received: "
+                f"The members of an ensemble need names that differ, and none may be {ENSEMBLE_STD!r}. Received: "
                 f"{', '.join(names)}. A folder is called by its last part: rename it."
             )
-        of_members = ", ".join(member.source for member in members)
-        formula = combine if combine != "uncertainty" else f"mean - {uncertainty_weight:g} variance"
-        self.source = f"{formula} of {of_members}"
-        self._members = list(members)
-        self._combine, self._uncertainty_weight = combine, uncertainty_weight
+        self.source = as_said(settings)
+        self._members, self._settings = list(members), settings
 
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
         parts = {member.name: member.score(prompts, rollout).total for member in self._members}
         scores = np.stack(list(parts.values()))
-        total = combined(scores, self._combine, self._uncertainty_weight)
-        return Scores(total, {**parts, _ENSEMBLE_STD: disagreement(scores)})
-
-
-_ENSEMBLE_STD = "ensemble_std"
+        total = combined(scores, self._settings.combine, self._settings.weight)
+        return Scores(total, {**parts, ENSEMBLE_STD: disagreement(scores)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +241,7 @@ def make_rater(
         members = [
             _reward_model_rater(one.removeprefix(REWARD_MODEL_PREFIX), models, settings) for one in name.ensemble
         ]
-        return EnsembleRater(members, name.combine, name.weight)
+        return EnsembleRater(members, name)
     if not isinstance(name, str):
         return WeightedRater(
             [make_rater(part.reward, models, settings) for part in name], [part.weight for part in name]

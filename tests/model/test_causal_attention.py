@@ -21,7 +21,8 @@ LAYOUTS = {
     "full": [ALL, ALL],
     "left": [[0] * 9 + [1] * 12, ALL],
     "right": [ALL, [1] * 5 + [0] * 16],
-    "branches": [[1] * 6 + [A] * 6 + [B] * 9, [1] * 3 + [B] * 4 + [2] * 4 + [A + 1] * 3 + [B + 1] * 5 + [0] * 2],
+    # The second branch of the first row sees its beginning two blocks back, behind another: within its window of 5.
+    "branches": [[1] * 6 + [A] * 10 + [B] * 5, [1] * 3 + [B] * 4 + [2] * 4 + [A + 1] * 3 + [B + 1] * 5 + [0] * 2],
     "packed": [[1] * 7 + [2] * 10 + [0] * 4, [1] * 2 + [2] * 17 + [3] * 2],
 }
 

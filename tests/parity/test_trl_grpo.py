@@ -11,8 +11,17 @@ import os
 
 import numpy as np
 import pytest
-from policy_fixture import prompts_of, world_model
+from policy_fixture import prompts_of
 from stage_fixture import stage_config
+from trl_comparison import (
+    SETTINGS,
+    compare_gradients,
+    gradients_of,
+    kept_gradients,
+    norm_of,
+    reward_of_ids,
+    twenty_steps,
+)
 
 from gemma_keras import GemmaCausalLM
 from pipelines.algorithms.length_penalties import soft_overlong_penalty
@@ -41,25 +50,12 @@ VARIANTS = {
 PLAIN = {"importance_sampling_level": "token", "scale_rewards": "group", "epsilon_low": LOW, "epsilon_high": LOW}
 
 
-def reward_of_ids(ids):
-    return ids[0] % 7 - 0.3 * len(ids)
-
-
 def config_of(inner_updates=1, **options):
     return stage_config(
         "policy_optimization", reward="exact_answer", data={"task": "small_world", "split": "rl", "size": 1},
         algorithm={"name": "grpo", **options}, kl_weight=KL_WEIGHT, samples_per_prompt=K, prompts_per_step=2,
         max_new_tokens=MOST, temperature=TEMPERATURE, clip_range=LOW, inner_updates=inner_updates,
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        name: world_model(folder / name, seed=seed, scale=4.0, stop_scale=5.0) / "model"
-        for name, seed in (("policy", 3), ("reference", 4))
-    }
 
 
 @pytest.fixture(scope="module")
@@ -83,26 +79,19 @@ def ours(sampled, moved, **options):
     policy, scored, _ = sampled
     config = config_of(1 if moved is None else 2, **options)
     method = method_of(config.algorithm)
-    settings = OptimizerSettings(learning_rate=1e-3, schedule="constant", warmup_fraction=0.0, clip_norm=0.0)
+    settings = OptimizerSettings(learning_rate=1e-3, clip_norm=0.0, **SETTINGS)
     trainer = Trainer(
         policy, method.loss(config), settings, 1, count_units=method.count_units, summarize=method.figures
     )
-    gradients = {}
-
-    def keep(found, scale, clip_norm):
-        """In place of the optimizer: the policy stays where it is."""
-        for variable, gradient in zip(policy.trainable_variables, found, strict=True):
-            gradients[id(variable)] = gradient.detach().numpy() * scale
-        return sum(float((values.astype(np.float64) ** 2).sum()) for values in gradients.values()) ** 0.5
-
-    trainer._apply = keep
+    # In place of the optimizer: the policy stays where it is.
+    trainer._apply = lambda found, scale, clip_norm: scale * norm_of(dict(enumerate(x.detach().numpy() for x in found)))
+    gradients = kept_gradients(trainer)
     arrays = {
         "old_log_probs": scored.old_log_probs if moved is None else moved,
         **method.batch_arrays(scored, config),
     }
     metrics = trainer.update(list(update_batches(scored.rollout, arrays, 4)))
-    named = {name: gradients[id(variable)] for name, variable in policy.backbone.named_variables().items()}
-    return metrics, arrays["advantages"], named
+    return metrics, arrays["advantages"], gradients(policy.backbone.named_variables())
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +137,8 @@ def theirs(sampled, folders, tmp_path_factory):
         scored = prepared(moved, **changes)
         loss = trainer.compute_loss(trainer.model, scored)
         loss.backward()
-        gradients = {name: value.grad.numpy().copy() for name, value in trainer.model.named_parameters()}
         metrics = {name: values[-1] for name, values in trainer._metrics["train"].items()}
-        return scored["advantages"].numpy(), loss.item(), gradients, metrics
+        return scored["advantages"].numpy(), loss.item(), gradients_of(trainer.model), metrics
 
     of.trainer, of.prepared = trainer, prepared
     return of
@@ -174,18 +162,9 @@ def test_advantages_loss_gradient_and_clipped_share_are_those_of_trl(sampled, th
     assert np.abs(advantages).max() > 0.5 and advantages.min() < -0.5
     assert np.abs(advantages - wanted_advantages).max() < 1e-5
     assert metrics["loss"] == pytest.approx(loss, abs=1e-5)
-    norm = np.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in wanted.values()))
+    norm = norm_of(wanted)
     assert norm > 1e-2 and metrics["grad_norm"] == pytest.approx(norm, rel=1e-5)
-    names = {"embedding": "model.embed_tokens.weight"}
-    for name, theirs_name in (
-        ("q_proj", "self_attn.q_proj"),
-        ("o_proj", "self_attn.o_proj"),
-        ("down_proj", "mlp.down_proj"),
-    ):
-        names[f"layers.1.{name}"] = f"model.layers.1.{theirs_name}.weight"
-    for name, their_name in names.items():
-        expected = wanted[their_name] if name == "embedding" else wanted[their_name].T
-        assert np.abs(gradients[name] - expected).max() < 1e-5 * max(1, np.abs(expected).max()), name
+    compare_gradients(gradients, wanted)
     for name, their_name in (("clip_ratio", "region_mean"), ("clip_ratio/low_mean", "low_mean"),
                              ("clip_ratio/high_mean", "high_mean")):  # fmt: skip
         assert metrics.get(name, 0.0) == pytest.approx(their_metrics[f"clip_ratio/{their_name}"], abs=1e-6)
@@ -194,31 +173,21 @@ def test_advantages_loss_gradient_and_clipped_share_are_those_of_trl(sampled, th
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_twenty_steps_on_a_rollout_end_where_those_of_trl_end(sampled, theirs, folders, variant):
-    import torch
-
     options, changes = VARIANTS[variant]
     scored, config = sampled[1], config_of(20, kl_in="loss", **options)
     policy, method = GemmaCausalLM.from_preset(folders["policy"]), method_of(config.algorithm)
-    settings = OptimizerSettings(
-        learning_rate=1e-4, schedule="constant", warmup_fraction=0.0, weight_decay=0.0, beta_2=0.999, clip_norm=1e9
-    )
+    settings = OptimizerSettings(learning_rate=1e-4, clip_norm=1e9, **SETTINGS)
     trainer = Trainer(
         policy, method.loss(config), settings, 20, count_units=method.count_units, summarize=method.figures
     )
     arrays = {"old_log_probs": scored.old_log_probs, **method.batch_arrays(scored, config)}
     clipped = [trainer.update(list(update_batches(scored.rollout, arrays, 4)))["clip_ratio"] for _ in range(20)]
     model = theirs.trainer.model
-    start = {name: value.clone() for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = theirs.prepared(scored.old_log_probs, **changes)
-    # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.0, eps=1e-7)
-    for _ in range(20):
-        optimizer.zero_grad()
-        theirs.trainer.compute_loss(model, batch).backward()
-        optimizer.step()
-    end = model.model.embed_tokens.weight.detach().clone()
-    model.load_state_dict(start)
-    assert clipped[0] == 0 < max(clipped) and (end - start["model.embed_tokens.weight"]).abs().max() > 1e-3
+    start, end = twenty_steps(model, lambda: theirs.trainer.compute_loss(model, batch))
+    model.load_state_dict(before)
+    assert clipped[0] == 0 < max(clipped) and (end - start).abs().max() > 1e-3
     found = policy.backbone.named_variables()["embedding"].value.detach()
     assert (found - end).abs().max() < 1e-4
 

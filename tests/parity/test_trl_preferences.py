@@ -9,7 +9,8 @@ import os
 
 import numpy as np
 import pytest
-from policy_fixture import prompts_of, world_model
+from policy_fixture import prompts_of
+from trl_comparison import SETTINGS, compare_gradients, gradients_of, kept_gradients, twenty_steps
 
 from gemma_keras import GemmaCausalLM
 from pipelines.data.encoding import EncodedPair
@@ -23,22 +24,6 @@ from pipelines.training.optimizers import OptimizerSettings
 
 pytestmark = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "torch", reason="TRL runs on PyTorch")
 PROMPTS = [[2, 90, 91, 92, 93], [2, 100, 101]]
-SETTINGS = {
-    "schedule": "constant",
-    "warmup_fraction": 0.0,
-    "weight_decay": 0.0,
-    "beta_2": 0.999,
-}
-NAMES = {"q_proj": "self_attn.q_proj", "o_proj": "self_attn.o_proj", "down_proj": "mlp.down_proj"}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        name: world_model(folder / name, seed=seed, scale=4.0, stop_scale=5.0) / "model"
-        for name, seed in (("policy", 3), ("reference", 4))
-    }
 
 
 @pytest.fixture(scope="module")
@@ -66,21 +51,14 @@ def ours(folders, pairs, loss, kls=(0.0,), rate=1e-3):
         policy, pair_loss(loss, 1.0), OptimizerSettings(learning_rate=rate, clip_norm=1e9, **SETTINGS), len(kls),
         count_units=count_pairs,
     )  # fmt: skip
-    gradients, apply = {}, trainer._apply
-
-    def spy(found, scale, clip_norm):
-        for variable, gradient in zip(policy.trainable_variables, found, strict=True):
-            gradients.setdefault(id(variable), np.asarray(gradient) * scale)
-        return apply(found, scale, clip_norm)
-
-    trainer._apply = spy
+    gradients = kept_gradients(trainer)
     found = []
     for kl in kls:
         # Micro-batches of two pairs and one: what TRL is given at once.
         batches = next(answer_batches(items, [[np.array([0, 1]), np.array([2])]], 2, [16], policy.config, False)())
         found.append(trainer.update(with_constants(list(batches), log_probs, kl)))
     named = policy.backbone.named_variables()
-    return found[0], {name: gradients[id(variable)] for name, variable in named.items()}, named
+    return found[0], gradients(named), named
 
 
 def tensors(rows):
@@ -126,13 +104,9 @@ def compare(found, expected_loss, model):
     """Loss and gradients of ours with those that stand in a model of transformers'."""
     metrics, gradients, _ = found
     assert metrics["loss"] == pytest.approx(expected_loss, abs=1e-5)
-    expected = {name: value.grad.numpy() for name, value in model.named_parameters()}
-    largest = np.abs(expected["model.embed_tokens.weight"]).max()
-    assert np.abs(gradients["embedding"] - expected["model.embed_tokens.weight"]).max() < 1e-5 * max(1, largest)
-    assert largest > 1e-4
-    for our_name, their_name in NAMES.items():
-        mine, theirs = gradients[f"layers.1.{our_name}"], expected[f"model.layers.1.{their_name}.weight"].T
-        assert np.abs(mine - theirs).max() < 1e-5 * max(1, np.abs(theirs).max()), our_name
+    expected = gradients_of(model)
+    assert np.abs(expected["model.embed_tokens.weight"]).max() > 1e-4
+    compare_gradients(gradients, expected)
 
 
 DPO_CASES = {
@@ -273,20 +247,11 @@ def their_losses(name, folders, folder, pairs):
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "robust", "simpo", "orpo", "cpo", "kto"])
 def test_twenty_steps_end_where_those_of_trl_end(folders, pairs, tmp_path, name):
-    import torch
-
     trainer, loss = their_losses(name, folders, tmp_path, pairs)
-    start = trainer.model.model.embed_tokens.weight.detach().clone()
-    # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
-    optimizer = torch.optim.AdamW(trainer.model.parameters(), 1e-4, weight_decay=0.0, eps=1e-7)
-    for _ in range(20):
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
+    start, end = twenty_steps(trainer.model, loss)
     kls = trainer._metrics["train"]["kl"] if name == "kto" else [0.0] * 20
     assert len(kls) == 20 and (name != "kto" or max(kls) > 1.05 * min(kls) > 0.05)
     options = {"orpo": {"nll_weight": 0.0}, "kto": KTO}.get(name, {})
     *_, weights = ours(folders, pairs, LOSSES[name](**{"name": name, "beta": 0.3, **options}), kls, rate=1e-4)
-    end = trainer.model.model.embed_tokens.weight.detach()
     assert (end - start).abs().max() > 1e-3
     assert np.abs(np.asarray(weights["embedding"].value.detach()) - end.numpy()).max() < 1e-4

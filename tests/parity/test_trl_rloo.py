@@ -5,8 +5,17 @@ import os
 
 import numpy as np
 import pytest
-from policy_fixture import prompts_of, world_model
+from policy_fixture import prompts_of
 from stage_fixture import stage_config
+from trl_comparison import (
+    SETTINGS,
+    compare_gradients,
+    gradients_of,
+    kept_gradients,
+    norm_of,
+    reward_of_ids,
+    twenty_steps,
+)
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.text.chat import encode_pair
@@ -31,18 +40,7 @@ from pipelines.training.optimizers import OptimizerSettings
 pytestmark = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "torch", reason="TRL runs on PyTorch")
 PROMPTS = [[2, 90, 91, 92, 93], [2, 100, 101]]
 TEMPERATURE, KL_WEIGHT, K = 0.7, 0.05, 3
-OPTIONS = {
-    "learning_rate": 1e-3,
-    "schedule": "constant",
-    "warmup_fraction": 0.0,
-    "weight_decay": 0.0,
-    "beta_2": 0.999,
-    "clip_norm": 0.0,
-}
-
-
-def reward_of_ids(ids):
-    return ids[0] % 7 - 0.3 * len(ids)
+OPTIONS = {**SETTINGS, "learning_rate": 1e-3, "clip_norm": 0.0}
 
 
 class IdsRater(Rater):
@@ -55,15 +53,6 @@ class IdsRater(Rater):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        name: world_model(folder / name, seed=seed, scale=4.0, stop_scale=5.0) / "model"
-        for name, seed in (("policy", 3), ("reference", 4))
-    }
-
-
-@pytest.fixture(scope="module")
 def ours(folders):
     """The stage's own update on one rollout: metrics, advantages and the gradients that the optimizer was handed."""
     policy, reference = (GemmaCausalLM.from_preset(folders[name]) for name in ("policy", "reference"))
@@ -73,15 +62,7 @@ def ours(folders):
     trainer = Trainer(
         policy, policy_loss(TEMPERATURE, 0.2), settings, 1, count_units=count_responses, summarize=ratio_figures
     )
-    gradients, advantages = {}, []
-    apply = trainer._apply
-
-    def spy(found, scale, clip_norm):
-        for variable, gradient in zip(policy.trainable_variables, found, strict=True):
-            gradients[id(variable)] = np.asarray(gradient) * scale
-        return apply(found, scale, clip_norm)
-
-    trainer._apply = spy
+    gradients, advantages = kept_gradients(trainer), []
     method = METHODS["rloo"]()
     judge = method.advantages
     method.advantages = lambda rewards: advantages.append(judge(rewards)) or advantages[-1]
@@ -100,8 +81,7 @@ def ours(folders):
         kl_weight=KL_WEIGHT, samples_per_prompt=K, prompts_per_step=2, micro_batch_size=4, temperature=TEMPERATURE,
     )  # fmt: skip
     metrics = policy_optimization._update(players, drawn, config)
-    named = {name: gradients[id(variable)] for name, variable in policy.backbone.named_variables().items()}
-    return rollout, metrics, advantages[0], named
+    return rollout, metrics, advantages[0], gradients(policy.backbone.named_variables())
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +121,7 @@ def theirs(ours, folders, tmp_path_factory):
     scored = trainer._generate_and_score_completions([{"prompt": "a"}] * K + [{"prompt": "b"}] * K)
     loss = trainer.compute_loss(trainer.model, scored)
     loss.backward()
-    gradients = {name: value.grad.numpy() for name, value in trainer.model.named_parameters()}
-    return trainer, scored, loss.item(), gradients
+    return trainer, scored, loss.item(), gradients_of(trainer.model)
 
 
 def test_some_responses_end_and_some_are_cut(ours, folders):
@@ -168,22 +147,11 @@ def test_the_loss_and_its_gradient_are_those_of_trl(ours, theirs):
     assert metrics["policy_loss"] == pytest.approx(loss, abs=1e-5)
     assert metrics["entropy"] == pytest.approx(trainer._metrics["train"]["entropy"][0], abs=1e-5)
     assert metrics["clip_ratio"] == trainer._metrics["train"]["clip_ratio/region_mean"][0] == 0
-    norm = np.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in expected.values()))
-    assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-5)
-    largest = np.abs(expected["model.embed_tokens.weight"]).max()
-    assert np.abs(gradients["embedding"] - expected["model.embed_tokens.weight"]).max() < 1e-5 * max(1, largest)
-    for ours_name, their_name in (
-        ("q_proj", "self_attn.q_proj"),
-        ("o_proj", "self_attn.o_proj"),
-        ("down_proj", "mlp.down_proj"),
-    ):
-        found, wanted = gradients[f"layers.1.{ours_name}"], expected[f"model.layers.1.{their_name}.weight"].T
-        assert np.abs(found - wanted).max() < 1e-5 * max(1, np.abs(wanted).max()), ours_name
+    assert metrics["grad_norm"] == pytest.approx(norm_of(expected), rel=1e-5)
+    compare_gradients(gradients, expected)
 
 
 def test_twenty_steps_on_a_rollout_end_where_those_of_trl_end(ours, theirs, folders):
-    import torch
-
     rollout, _, advantages, _ = ours
     their_trainer, scored, *_ = theirs
     policy = GemmaCausalLM.from_preset(folders["policy"])
@@ -194,16 +162,10 @@ def test_twenty_steps_on_a_rollout_end_where_those_of_trl_end(ours, theirs, fold
     arrays = {"old_log_probs": ResponseScorer(policy, TEMPERATURE, 4)(rollout)[0], "advantages": advantages}
     clipped = [trainer.update(list(update_batches(rollout, arrays, 4)))["clip_ratio"] for _ in range(20)]
     model = their_trainer.model
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    # Keras adds epsilon outside the bias correction, PyTorch inside: next to nothing here.
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.0, eps=1e-7)
-    for _ in range(20):
-        optimizer.zero_grad()
-        their_trainer.compute_loss(model, scored).backward()
-        optimizer.step()
-    end = model.model.embed_tokens.weight.detach().clone()
-    model.load_state_dict(start)
-    assert clipped[0] == 0 < max(clipped) and (end - start["model.embed_tokens.weight"]).abs().max() > 1e-3
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    start, end = twenty_steps(model, lambda: their_trainer.compute_loss(model, scored))
+    model.load_state_dict(before)
+    assert clipped[0] == 0 < max(clipped) and (end - start).abs().max() > 1e-3
     assert (policy.backbone.named_variables()["embedding"].value.detach() - end).abs().max() < 1e-4
 
 

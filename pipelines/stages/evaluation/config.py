@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pipelines.schema.base import Bits, DtypePolicy, Encoding, Problem, StageConfig, Use, response_room_problems
 from pipelines.schema.data import Data, FileData
-from pipelines.schema.functions import RaterName
+from pipelines.schema.ensembles import RaterName
 from pipelines.schema.roles import Names
 from pipelines.schema.scoring import scorer_problems
 
@@ -24,7 +24,7 @@ class Evaluation(StageConfig):
     data: Data = Field(description="Held-out prompts.")
     judge: RaterName = Field(
         "gold",
-        description="gold, exact_answer, function:<name>, reward_model:<stage>, or {function: ...}.",
+        description="gold, exact_answer, function:<name>, reward_model:<stage>, {function: ...} or {ensemble: [...]}.",
     )
     quantize_reward_model: Bits | None = Field(
         None, description="Hold the kernels of a reward model that scores in 8 or 4 bits."

@@ -1,4 +1,4 @@
-"""What an evaluation needs of a device's memory: the reference, one policy at a time and a reward model that judges."""
+"""What an evaluation needs of a device's memory: the reference, one policy at a time and reward models that judge."""
 
 import dataclasses
 

@@ -18,6 +18,8 @@ from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.reference_policy import ReferencePolicy
 from pipelines.sampling.rollout import Rollout, Sampling
+from pipelines.schema.ensembles import Ensemble
+from pipelines.scoring.base import Scores
 from pipelines.scoring.raters import Rater
 from pipelines.stages.context import StageContext
 from pipelines.stages.evaluation.config import Evaluation
@@ -95,8 +97,8 @@ def measure_policy(
     )  # fmt: skip
     keep = context.parts(f"policy {name}")
     rollout = sampling.sample(prompts, range(len(prompts)), step=f"policy {name}", progress=progress, keep=keep)
-    scores = keep("judge", lambda: {"score": judge.score(prompts.examples, rollout).total})
-    values = {"judge_score": Measured(scores["score"], judge.bounds)}
+    judged = keep("judge", lambda: _judged(judge.score(prompts.examples, rollout)))
+    values = {"judge_score": Measured(judged[_TOTAL], judge.bounds)}
     gold_parts = {}
     if gold is not None:
         found = gold.score(prompts.examples, rollout)
@@ -105,6 +107,10 @@ def measure_policy(
     figures: dict = {name: measured.mean(groups) for name, measured in values.items()}
     if gold_parts:
         figures["gold_parts"] = {part: measured.mean(groups) for part, measured in gold_parts.items()}
+    if isinstance(config.judge, Ensemble):
+        figures["judge_parts"] = {
+            part: mean_with_interval(one, groups, None) for part, one in judged.items() if part != _TOTAL
+        }
     figures |= _kl(keep("kl", lambda: {"token": _token_kl(model, reference, rollout, config)})["token"], rollout)
     figures["accuracy"] = None
     is_right = _is_right(prompts, rollout)
@@ -115,6 +121,14 @@ def measure_policy(
     figures["mean_length"] = float(rollout.lengths.mean())
     figures["finished"] = float(rollout.finished.mean())
     return PolicyResult(rollout, values, gold_parts, figures)
+
+
+_TOTAL = "(total)"
+
+
+def _judged(scores: Scores) -> dict[str, np.ndarray]:
+    """As arrays of one part of the work: `_TOTAL`, and the parts by their names."""
+    return {_TOTAL: scores.total, **scores.parts}
 
 
 def _token_kl(model: GemmaCausalLM, reference: GemmaCausalLM, rollout: Rollout, config: Evaluation) -> np.ndarray:

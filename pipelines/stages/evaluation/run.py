@@ -17,7 +17,7 @@ from pipelines.measures.intervals import groups_of
 from pipelines.measures.judges import compare
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts, prompt_text
-from pipelines.schema.functions import as_said
+from pipelines.schema.ensembles import as_said
 from pipelines.schema.roles import references_of
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
@@ -70,7 +70,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
 
 
 def seen_elsewhere(prompts: Prompts, config: Evaluation, context: StageContext) -> dict[str, dict[str, int] | None]:
-    """How many prompts each policy, and a reward model that judges, was trained on, it or a model that it came from.
+    """How many prompts each policy, and each reward model that judges, was trained on, it or a model that it came from.
 
     Returns:
         By name `SeenPrompts.overlap`; None where nothing is known of its training, as of a model from the hub.
@@ -95,7 +95,7 @@ def _measure_all(
     config: Evaluation,
     context: StageContext,
 ) -> dict[str, PolicyResult]:
-    """Each policy in turn; besides the reference and a reward model only one of them is in memory."""
+    """Each policy in turn; besides the reference and the reward models only one of them is in memory."""
     built_in = task_of(config.data)
     settings = RaterSettings(
         config.dtype, config.quantize_reward_model, built_in, config.batch_size, reference.config.vocabulary_size

@@ -1,21 +1,15 @@
 """What a preference collection stage is asked for."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from pipelines.schema.base import Bits, Encoding, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
-from pipelines.schema.ensembles import Ensemble, or_ensemble
-from pipelines.schema.functions import ScoringFunction
+from pipelines.schema.ensembles import RaterName
 from pipelines.schema.roles import LocalFile, Product
 from pipelines.schema.scoring import scorer_problems
-
-if TYPE_CHECKING:
-    RaterName = str | ScoringFunction | Ensemble
-else:
-    RaterName = or_ensemble("rater")
 
 
 class PreferenceCollection(ModelStage):

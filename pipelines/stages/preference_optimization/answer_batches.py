@@ -12,9 +12,9 @@ import numpy as np
 
 from gemma_keras.config import GemmaConfig
 from gemma_keras.inputs.padding import padded
-from pipelines.data.branches import Branches, joined_items, lay_out_branches
+from pipelines.data.branches import joined_items
 from pipelines.data.encoding import EncodedPair
-from pipelines.data.layout import Layout, Part, known_layout, lay_out
+from pipelines.data.layout import Layout, Part, known_layout, lay_out_items
 from pipelines.data.shapes import rung_for
 from pipelines.training.batch_order import Updates
 from pipelines.training.loop import ROW_INDEX, Batch, BatchesFrom
@@ -33,6 +33,8 @@ class Answer:
 
 
 Item = tuple[Answer, ...]
+Ids = Sequence[Sequence[Sequence[int]]]
+"""What is read of each answer of each item."""
 
 
 def sides(pair: EncodedPair) -> Item:
@@ -69,20 +71,20 @@ def answer_batches(
         first answers of all items come first, then the second ones; `answer_lengths` float32 (s * k,); `is_item` bool
         (k,), False where a place is only filled up.
     """
-    lengths = np.array([[len(answer.token_ids) for answer in item] for item in items])
-    families = joined_items([[answer.token_ids for answer in item] for item in items]) if may_pack else None
-    joined = None if families is None else np.array(list(map(len, families)))
-    layout = known_layout(lengths, updates, micro_batch_size, rungs, config, joined) if may_pack else None
+    # Nothing is asked after an answer's last token.
+    ids = [[answer.token_ids[:-1] for answer in item] for item in items]
+    lengths = np.array([list(map(len, sequences)) for sequences in ids])
+    layout = known_layout(lengths, updates, micro_batch_size, rungs, config, joined_items(ids)) if may_pack else None
     if layout is not None:
-        return lambda start=0: _packed_batches(items, layout, families, config.pad_token_id, start)
-    return lambda start=0: _plain_batches(items, updates, micro_batch_size, rungs, config.pad_token_id, start)
+        return lambda start=0: _packed_batches(items, ids, layout, config.pad_token_id, start)
+    return lambda start=0: _plain_batches(items, ids, updates, micro_batch_size, rungs, config.pad_token_id, start)
 
 
 def _plain_batches(
-    items: Sequence[Item], updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int, start: int
+    items: Sequence[Item], ids: Ids, updates: Updates, size: int, rungs: Sequence[int], pad_token_id: int, start: int
 ) -> Iterator[Iterator[Batch]]:
     def rung_of(rows: np.ndarray) -> int:
-        return rung_for(longest([items[i] for i in rows]), rungs)
+        return rung_for(max(len(sequence) for i in rows for sequence in ids[i]), rungs)
 
     # One number of targets for each padded length, so that a length is one shape.
     most_targets = dict.fromkeys(rungs, 1)
@@ -93,10 +95,8 @@ def _plain_batches(
     def batch_of(rows: np.ndarray) -> Batch:
         rung, count = rung_of(rows), len(items[0])
         # Places beyond the rows are filled up: a token that is real, as attention over no key is 0/0.
-        answers = [
-            [items[i][side].token_ids for i in rows] + [[pad_token_id]] * (size - len(rows)) for side in range(count)
-        ]
-        token_ids, padding_mask = padded(list(itertools.chain(*answers)), pad_token_id, rung)
+        filled = [[ids[i][side] for i in rows] + [[pad_token_id]] * (size - len(rows)) for side in range(count)]
+        token_ids, padding_mask = padded(list(itertools.chain(*filled)), pad_token_id, rung)
         places = [
             (side * size + place, _asked(items[i][side])) for place, i in enumerate(rows) for side in range(count)
         ]
@@ -108,7 +108,7 @@ def _plain_batches(
 
 
 def _packed_batches(
-    items: Sequence[Item], layout: Layout, families: Sequence[Branches] | None, pad_token_id: int, start: int
+    items: Sequence[Item], ids: Ids, layout: Layout, pad_token_id: int, start: int
 ) -> Iterator[Iterator[Batch]]:
     most_items = layout.most_items()
     most_targets = dict.fromkeys(layout.row_counts, 1)
@@ -117,25 +117,10 @@ def _packed_batches(
         most_targets[rows] = max(most_targets[rows], _count_targets(items, part.items))
 
     def batch_of(part: Part) -> Batch:
-        rows = layout.rows_of(part)
-        answers = [answer for i in part.items for answer in items[i]]
-        asked = list(map(_asked, answers))
-        if layout.is_joined and families is not None:
-            shape = (rows, layout.width)
-            arrays, found = lay_out_branches([families[i] for i in part.items], part.rows, shape, pad_token_id)
-            lies = [(place, side) for place in found for side in range(len(items[0]))]
-            places = [
-                (place.row, place.positions(side, indices)) for (place, side), indices in zip(lies, asked, strict=True)
-            ]
-        else:
-            arrays, row_of, start_of = lay_out(
-                [answer.token_ids for answer in answers], part, layout.width, rows, pad_token_id
-            )
-            places = [
-                (row, start + indices)
-                for row, start, indices in zip(row_of.tolist(), start_of.tolist(), asked, strict=True)
-            ]
-        return {**arrays, **_targets(items, part.items, most_items, places, most_targets[rows])}
+        arrays, lies = lay_out_items(ids, part, layout, pad_token_id)
+        asked = [_asked(answer) for i in part.items for answer in items[i]]
+        places = [(row, columns[indices]) for (row, columns), indices in zip(lies, asked, strict=True)]
+        return {**arrays, **_targets(items, part.items, most_items, places, most_targets[layout.rows_of(part)])}
 
     for update in layout.parts[start:]:
         yield map(batch_of, update)
@@ -146,7 +131,7 @@ def _count_targets(items: Sequence[Item], rows: np.ndarray) -> int:
 
 
 def _asked(answer: Answer) -> np.ndarray:
-    """Which of a sequence's ids predict the answer's: int (length,)."""
+    """Which of the ids that are read predict the answer's: int (length,)."""
     total = len(answer.token_ids)
     return np.arange(total - answer.length - 1, total - 1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from pipelines.schema.base import Problem, TrainingOptions, Use
-from pipelines.schema.data import Data
+from pipelines.schema.data import Preferences
 from pipelines.schema.named import one_of
 from pipelines.schema.roles import Names, Product
 from pipelines.stages.preference_optimization.losses.base import PairLoss
@@ -29,7 +29,7 @@ class PreferenceOptimization(TrainingOptions):
     }
 
     kind: Literal["preference_optimization"]
-    data: Data = Field(description="A preference_collection stage, or a file with chosen and rejected.")
+    data: Preferences = Field(description="A preference_collection stage, or a file with chosen and rejected.")
     loss: Loss = Field(
         next(iter(LOSSES.values()))(),
         description="; ".join(f"{name}: {loss.summary}" for name, loss in LOSSES.items())

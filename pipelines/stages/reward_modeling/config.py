@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipelines.schema.base import TrainingOptions, Use
-from pipelines.schema.data import Data
+from pipelines.schema.data import Preferences
 from pipelines.schema.roles import Product
 
 SAMPLING_BATCH, LONGEST_SAMPLE = 64, 256
@@ -19,7 +19,7 @@ class RewardModeling(TrainingOptions):
     elsewhere = dict.fromkeys(("reward", "rm", "reward_model"), "")
 
     kind: Literal["reward_modeling"]
-    data: Data = Field(description="A preference_collection stage, or a file with chosen and rejected.")
+    data: Preferences = Field(description="A preference_collection stage, or a file with chosen and rejected.")
     heldout_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the prompts whose pairs measure accuracy.")
     center_coefficient: float = Field(0.0, ge=0, description="Weight of the squared sum of the two scores.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="How likely a preference is taken to be wrong.")

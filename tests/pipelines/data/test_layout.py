@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from gemma_keras.config import GemmaConfig
-from pipelines.data.layout import Part, _row_counts, costly_width, known_layout, lay_out, step_layout
+from gemma_keras.limits import BRANCHES
+from pipelines.data.branches import Branches
+from pipelines.data.layout import (
+    Layout,
+    Part,
+    _row_counts,
+    costly_width,
+    known_layout,
+    lay_out,
+    lay_out_items,
+    step_layout,
+)
 from pipelines.data.shapes import alike_lengths, length_rungs
 
 pytestmark = pytest.mark.no_backend
@@ -41,6 +52,28 @@ def test_a_part_by_hand():
     assert arrays["positions"].tolist() == [[0, 1, 2, 0, 1, 0], [0] * 6, [0] * 6]
     assert arrays["padding_mask"].tolist() == (np.array(arrays["segment_ids"]) > 0).tolist()
     assert row_of.tolist() == [0, 1, 0] and start_of.tolist() == [0, 0, 3]
+
+
+@pytest.mark.parametrize("are_joined", [False, True])
+def test_items_by_hand(are_joined):
+    """Of three items the last and the first, apart three a row, or joined with the 2 that their sequences share."""
+    items = [[[2, 5], [2, 6, 7]], [[2, 8], [2, 9]], [[2, 1], [2, 3]]]
+    families = [Branches(first[:1], [first[1:], second[1:]]) for first, second in items] if are_joined else None
+    part = Part(np.array([2, 0]), [[1], [0]] if are_joined else [[0, 1, 2], [3]])
+    layout = Layout(7, [[part]], [2, 4], families)
+    arrays, places = lay_out_items(items, part, layout, pad_token_id=4)
+    a, b = BRANCHES, 2 * BRANCHES
+    expected = (
+        ([[2, 5, 6, 7, 4, 4, 4], [2, 1, 3, 4, 4, 4, 4]], [[0, 1, 1, 2, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0]],
+         [[1, a + 1, b + 1, b + 1, 0, 0, 0], [1, a + 1, b + 1, 0, 0, 0, 0]],
+         [(1, [0, 1]), (1, [0, 2]), (0, [0, 1]), (0, [0, 2, 3])])
+        if are_joined
+        else ([[2, 1, 2, 3, 2, 5, 4], [2, 6, 7, 4, 4, 4, 4]], [[0, 1, 0, 1, 0, 1, 0], [0, 1, 2, 0, 0, 0, 0]],
+              [[1, 1, 2, 2, 3, 3, 0], [1, 1, 1, 0, 0, 0, 0]],
+              [(0, [0, 1]), (0, [2, 3]), (0, [4, 5]), (1, [0, 1, 2])])
+    )  # fmt: skip
+    found = [arrays[name].tolist() for name in ("token_ids", "positions", "segment_ids")]
+    assert (*found, [(row, columns.tolist()) for row, columns in places]) == expected
 
 
 @pytest.mark.parametrize(("sides", "micro_batch_size", "longest"), [(1, 32, 48), (2, 32, 48), (1, 4, 300), (2, 2, 300)])

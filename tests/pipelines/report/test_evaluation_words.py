@@ -41,6 +41,17 @@ def _words_alone(monkeypatch):
             "the reward model “third”",
             "Judged by the reward model “third”.",
         ),
+        (
+            "minimum of reward_model:reward, reward_model:second",
+            "the minimum of the reward models “reward” and “second”, of which policy was trained on one or more",
+            "Judged by the minimum of the reward models “reward” and “second”, of which policy was trained on one or "
+            "more: a win under it says that training reached its aim, not that the answers are better.",
+        ),
+        (
+            "mean of reward_model:../runs/other/stages/third/model, reward_model:second",
+            "the mean of the reward models “third” and “second”",
+            "Judged by the mean of the reward models “third” and “second”.",
+        ),
         ("function:answer_format", "the function “answer_format”", "Judged by the function “answer_format”."),
     ],
 )
@@ -80,6 +91,43 @@ def test_a_policy_that_came_from_a_trained_one_was_trained_on_its_judge():
     assert list(trained_on("reward_model:reward", names, stages).values()) == [False, True, True, None, None]
     said = judge_sentence("reward_model:reward", {"first": True, "second": True, "sft": False})
     assert said.startswith("Judged by the reward model “reward” that first and second were trained on:")
+
+
+def test_a_policy_that_was_trained_on_a_member_was_trained_on_the_judge():
+    stages = [
+        *(StageRecord(name, kind="reward_modeling") for name in ("reward", "second", "third")),
+        StageRecord("sft", kind="instruction_tuning"),
+        StageRecord("policy", kind="policy_optimization", config={"from": "sft", "reward": "reward"}),
+    ]
+    for judge, expected in (
+        ("mean of reward_model:second, reward_model:reward", [False, True]),
+        ("mean of reward_model:second, reward_model:third", [False, False]),
+        ("mean of reward_model:second, reward_model:../other/model", [None, None]),
+        ("mean of reward_model:../other/model, reward_model:reward", [None, True]),
+    ):
+        assert list(trained_on(judge, ["sft", "policy"], stages).values()) == expected
+    said = judge_sentence("mean - 1 variance of reward_model:second, reward_model:third", {"policy": False})
+    assert said == "Judged by the mean - 1 variance of other reward models “second” and “third”."
+
+
+def test_the_scores_of_a_judging_ensembles_members_are_shown_for_each_policy(tmp_path):
+    folder = fixture.write_run(tmp_path / "run")
+    file = folder / "stages" / "evaluation" / "evaluation.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    found["judge"] = "mean of reward_model:reward, reward_model:second"
+    for policy in found["policies"].values():
+        policy["judge_parts"] = {
+            part: {"mean": mean, "ci95": [mean - 0.1, mean + 0.1]}
+            for part, mean in (("second", 0.625), ("ensemble_std", 0.375))
+        }
+    file.write_text(json.dumps(found), encoding="utf-8")
+    page = Page(written(folder))
+    shown = {item["data-path"] for item in page.data}
+    for name in found["policies"]:
+        assert f"/evaluation/policies/{name}/judge_parts/second/mean" in shown
+        assert f"/evaluation/policies/{name}/judge_parts/ensemble_std/ci95" in shown
+    assert "second's score" in page.section_text["win_rates"]
+    assert "members' deviation" in page.section_text["win_rates"]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,11 @@ def test_each_member_of_an_ensemble_rewards():
     assert summary(*stages)["reward_model"]["stage"] == "second"
 
 
+def test_members_that_only_judge_do_not_reward():
+    judge = StageRecord("evaluation", kind="evaluation", config={"judge": {"ensemble": ["reward", "judge"]}})
+    assert rewarding([REWARD, JUDGE, POLICY, judge]) == ["reward"]
+
+
 def test_the_last_model_leads_where_none_rewards_and_one_alone_needs_no_name():
     assert summary(REWARD, JUDGE)["reward_model"]["stage"] == "judge"
     alone = summary(REWARD, POLICY)

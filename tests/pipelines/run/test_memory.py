@@ -78,9 +78,11 @@ def test_every_member_of_an_ensemble_stands(tmp_path):
     ensemble = "{ensemble: [reward, second, reward_model:third]}"
     text = WORKFLOW.format(model="gemma3_270m").replace("  policy:\n", f"{more}  policy:\n")
     text = text.replace("[{reward: reward}, {reward: exact_answer, weight: 2.0}]", ensemble)
-    (tmp_path / "w.yaml").write_text(text.replace("    reward: reward\n", f"    reward: {ensemble}\n"))
+    text = text.replace("    reward: reward\n", f"    reward: {ensemble}\n")
+    (tmp_path / "w.yaml").write_text(text.replace("judge: reward_model:reward", f"judge: {ensemble}"))
     found = {one.stage: one.peak.frozen for one in plan_memory(load(tmp_path / "w.yaml"))}
     assert (found["policy"], found["best"]) == (4 * FLOAT, 3 * FLOAT)  # of the former one is the reference
+    assert found["evaluation"] == 4 * FLOAT  # one is the policy
 
 
 def test_a_reward_model_by_set_stands_alone(tmp_path):

@@ -1,5 +1,7 @@
 """An ensemble of reward models in the stages that a reward scores for."""
 
+import json
+
 import numpy as np
 import pytest
 from policy_fixture import OPTIONS, rollout_of, world_model, world_reward_model
@@ -11,6 +13,7 @@ from pipelines.schema.ensembles import Ensemble
 from pipelines.scoring.raters import RaterSettings, make_rater
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.stages.best_of_n import run as best_of_n
+from pipelines.stages.evaluation import run as evaluation
 from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.preference_collection import run as preference_collection
 
@@ -132,6 +135,44 @@ def test_it_rates_pairs(inputs, normalized, tmp_path):
         scores = normalized([row["prompt_ids"] + row[f"{side}_ids"] for row in rows])
         expected = scores.mean(axis=0) - scores.var(axis=0)
         np.testing.assert_allclose([row[f"score_{side}"] for row in rows], expected, atol=1e-4)
+
+
+def test_it_judges(inputs, normalized, tmp_path):
+    config = stage_config(
+        "evaluation", compare=["sft", "other"], judge={"ensemble": ["first", "second"], "combine": "minimum"},
+        data={"task": "small_world", "split": "heldout", "size": 6},
+        max_new_tokens=6, max_length=96, batch_size=8, temperature=0.0,
+    )  # fmt: skip
+    other = world_model(tmp_path / "other", seed=4, scale=4.0)
+    context = make_context(tmp_path, "evaluation", inputs={**inputs, "other": other})
+    drawn = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "measure_policy", _kept(evaluation.measure_policy, drawn))
+        final = evaluation.run(config, context)
+    found = json.loads((context.output / "evaluation.json").read_text())
+    assert found["judge"] == final["judge"] == "minimum of reward_model:first, reward_model:second"
+    scores = {}
+    for name, rollout in drawn.items():
+        of_members = normalized(rollout.sequences())[:2]
+        scores[name] = of_members.min(axis=0)
+        figures = found["policies"][name]
+        assert figures["judge_score"]["mean"] == pytest.approx(scores[name].mean(), abs=1e-4)
+        parts = {"first": of_members[0], "second": of_members[1], "ensemble_std": of_members.std(axis=0)}
+        assert {part: one["mean"] for part, one in figures["judge_parts"].items()} == {
+            part: pytest.approx(one.mean(), abs=1e-4) for part, one in parts.items()
+        }
+    outcomes = np.where(np.abs(scores["other"] - scores["sft"]) < 1e-5, 0.5, scores["other"] > scores["sft"])
+    assert final["win_rate"] == pytest.approx(outcomes.mean())
+    assert set(found["seen_elsewhere"]) == {"sft", "other", "first", "second"}
+
+
+def _kept(measure_policy, drawn):
+    def measured(name, *arguments):
+        result = measure_policy(name, *arguments)
+        drawn[name] = result.rollout
+        return result
+
+    return measured
 
 
 def _all_finished(sample):

@@ -4,6 +4,7 @@ import pytest
 
 from pipelines.host.errors import ConfigError
 from pipelines.run.keys import flat
+from pipelines.schema.ensembles import Ensemble, as_said, ensemble_in
 from pipelines.schema.roles import input_stages, plain
 from pipelines.workflow import loading
 
@@ -18,18 +19,19 @@ stages:
   second: {{kind: reward_modeling, from: sft, data: {{path: a/b, chosen: chosen, rejected: rejected}}, member: 1}}
   policy:
     kind: {kind}
-    from: sft
+    {model}
     data: {{path: a/b, prompt: p}}
     {key}: {reward}
 """
-KEYS = {"policy_optimization": "reward", "best_of_n": "reward", "preference_collection": "rater"}
+KEYS = {"policy_optimization": "reward", "best_of_n": "reward", "preference_collection": "rater", "evaluation": "judge"}
 
 
 @pytest.fixture
 def load(tmp_path):
     def load(reward, kind="policy_optimization", *overrides):
         path = tmp_path / "w.yaml"
-        path.write_text(WORKFLOW.format(kind=kind, key=KEYS[kind], reward=reward))
+        model = "compare: [sft]" if kind == "evaluation" else "from: sft"
+        path.write_text(WORKFLOW.format(kind=kind, model=model, key=KEYS[kind], reward=reward))
         return loading.load(path, overrides).workflow.stages["policy"]
 
     return load
@@ -82,3 +84,41 @@ def test_what_is_wrong_is_said_with_its_place(load, tmp_path, reward, place, wor
         load(reward)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{tmp_path}/w.yaml:{place}: ") and words in line
+
+
+@pytest.mark.parametrize(
+    ("judge", "place", "words"),
+    [
+        ("{ensemble: [first, sft]}", "11:31", "stage 'sft' is of kind instruction_tuning; expected a stage of kind"),
+        ("{ensemble: [first, reward_model:first]}", "11:31", "'first' is named twice; its second vote says nothing"),
+    ],
+)
+def test_a_judge_is_held_to_the_same(load, tmp_path, judge, place, words):
+    with pytest.raises(ConfigError) as caught:
+        load(judge, "evaluation")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{tmp_path}/w.yaml:{place}: ") and words in line
+
+
+@pytest.mark.parametrize(
+    ("options", "formula"),
+    [
+        ({}, "mean"),
+        ({"combine": "minimum"}, "minimum"),
+        ({"combine": "uncertainty", "uncertainty_weight": 0.25}, "mean - 0.25 variance"),
+    ],
+)
+def test_its_words_name_the_members_and_can_be_read(options, formula):
+    members = ["first", "reward_model:one, of two/model"]
+    said = as_said(Ensemble(ensemble=members, **options))
+    assert said == f"{formula} of reward_model:first, reward_model:one, of two/model"
+    assert ensemble_in(said) == (formula, ["first", "one, of two/model"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["gold", "reward_model:first", "reward_model:a of reward_model:b",
+     'function:regular_expression(pattern="one of reward_model:first", whole=false)'],
+)  # fmt: skip
+def test_what_is_no_ensemble_has_no_members(said):
+    assert ensemble_in(said) == ("", [])

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from pipelines.host.errors import ConfigError
-from pipelines.schema.functions import FUNCTIONS, as_said, functions_with_settings
+from pipelines.schema.ensembles import as_said
+from pipelines.schema.functions import FUNCTIONS, functions_with_settings
 from pipelines.stages.evaluation.report.judge import judge_sentence, judge_words, trained_on
 from pipelines.workflow import loading, yaml_reader
 

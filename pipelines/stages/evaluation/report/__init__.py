@@ -11,7 +11,8 @@
                            "gold_parts": {"right": {"mean": 0.02, "ci95": [0.0, 0.04]}}}}],
  "policies": {"policy": {"gold": {"mean": 0.8, "ci95": [0.78, 0.82]},
                          "gold_parts": {"right": {"mean": 0.9, "ci95": [0.88, 0.92]}},
-                        "judge_score": {"mean": 0.8, "ci95": [0.78, 0.82]}, "kl": 0.02, "kl_sequence": 0.3,
+                        "judge_score": {"mean": 0.8, "ci95": [0.78, 0.82]},
+                        "judge_parts": {"first": {"mean": 0.9, "ci95": [0.87, 0.93]}}, "kl": 0.02, "kl_sequence": 0.3,
                         "accuracy": 0.8, "accuracy_ci95": [0.77, 0.83], "perplexity": 1.4, "mean_length": 11.2,
                         "finished": 0.99}}}
 ```
@@ -19,7 +20,9 @@
 `win_rate` is wins + ties/2 of `policy` against `baseline`, `loss_rate` and `tie_rate` are shares of prompts,
 `difference` is `policy` minus `baseline` on the same prompts, of what was measured of both; `kl` is the mean over
 tokens and `kl_sequence` the sum over a response, in nats, to `reference`; `accuracy` is null where the
-data has no answers; `gold` and `gold_parts` are left out (or empty) where there is no gold reward. `pairs` holds every
+data has no answers; `gold` and `gold_parts` are left out (or empty) where there is no gold reward; `judge_parts`, the
+members' scores and `ensemble_std`, is there where an ensemble judges, of which `judge` names them all and says how they
+are combined: "minimum of reward_model:first, reward_model:second". `pairs` holds every
 pair of compared policies once, the earlier in `compare` as baseline. The order of `policies` is the order of `compare`.
 `seen_elsewhere`: policy, or reward model that judges, to how many of the prompts it or a model that it came from was
 trained on, by content and letter by letter (null where that is not known).
@@ -37,6 +40,7 @@ from pipelines.report.format import short_names
 from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, Tile, look_up
 from pipelines.report.records import RunRecord, is_finite_number
+from pipelines.schema.ensembles import ENSEMBLE_STD
 from pipelines.stages.evaluation.report import figures as draw
 from pipelines.stages.evaluation.report.judge import judge_sentence, judge_words, trained_on
 from pipelines.stages.evaluation.report.over_seeds import POLICIES, over_seeds
@@ -130,11 +134,19 @@ def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
 
 
 def _policy_columns(found: dict[str, Any]) -> list[tuple]:
-    """Those of `POLICY_COLUMNS` in which a policy has a figure; the gold judge's score is the gold reward and is not
-    shown twice."""
+    """Those of `POLICY_COLUMNS` in which a policy has a figure, and the members' scores of a judging ensemble; the gold
+    judge's score is the gold reward and is not shown twice."""
+    parts = dict.fromkeys(part for policy in found["policies"].values() for part in policy.get("judge_parts") or {})
+    of_judge = [
+        (
+            "members' deviation" if part == ENSEMBLE_STD else f"{part}'s score",
+            "number", ("judge_parts", part, "mean"), "interval", ("judge_parts", part, "ci95"),
+        )
+        for part in parts
+    ]  # fmt: skip
     return [
         column
-        for column in POLICY_COLUMNS
+        for column in [*POLICY_COLUMNS[:2], *of_judge, *POLICY_COLUMNS[2:]]
         if any(look_up(policy, column[2]) is not None for policy in found["policies"].values())
         and not (found["judge"] == "gold" and column[2][0] == "judge_score")
     ]

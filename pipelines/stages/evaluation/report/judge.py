@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pipelines.graders.answers import JUDGES_OF_RIGHT
 from pipelines.report import format as report_format
 from pipelines.report.records import StageRecord
+from pipelines.schema.ensembles import ensemble_in
 from pipelines.schema.functions import functions_with_settings
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX, ROLES, references
 from pipelines.stages.registry import KINDS
 
 
 def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord]) -> dict[str, bool | None]:
-    """Whether each policy, or one that it came from, was trained on the judge.
+    """Whether each policy, or one that it came from, was trained on the judge, of an ensemble on a member.
 
     Args:
         judge: as the evaluation names it. policies: those compared, stages or folders. stages: of the run.
@@ -21,7 +22,10 @@ def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord
         By policy; None where that is not known here: the judge, the policy or one that it came from is a folder.
     """
     by_name = {stage.name: stage for stage in stages}
-    is_folder = judge.startswith(REWARD_MODEL_PREFIX) and _bare(judge) not in by_name
+    _, members = ensemble_in(judge)
+    models = members or [_bare(judge)] * judge.startswith(REWARD_MODEL_PREFIX)
+    is_folder = not by_name.keys() >= set(models)
+    judges = {*members, _bare(judge)}
 
     def is_trained(policy: str) -> bool | None:
         stage = by_name.get(policy)
@@ -29,7 +33,7 @@ def trained_on(judge: str, policies: Sequence[str], stages: Sequence[StageRecord
             return None
         named = references(KINDS[stage.kind], stage.config)
         rewards = [_bare(one.name) for one in named if one.is_reward]
-        if _bare(judge) in (*rewards, *functions_with_settings(stage.config)):
+        if not judges.isdisjoint((*rewards, *functions_with_settings(stage.config))):
             return True
         sources = [is_trained(one.target) for one in named if one.role is ROLES["policy"]]
         return True if True in sources else None if None in sources or is_folder else False
@@ -51,6 +55,11 @@ def judge_words(judge: str | None, is_trained: bool | None, *policies: str) -> s
     learned = f"{' and '.join(policies)} {'were' if len(policies) > 1 else 'was'} trained on"
     if not judge:
         return "an unnamed judge"
+    formula, members = ensemble_in(judge)
+    if members:
+        of = " and ".join(f"“{name}”" for name in report_format.short_names(members).values())
+        words = f"the {formula} of {'other' if is_trained is False else 'the'} reward models {of}"
+        return f"{words}, of which {learned} one or more" if is_trained else words
     name = _bare(judge)
     if judge.startswith(REWARD_MODEL_PREFIX):
         name = report_format.short_names([name])[name]

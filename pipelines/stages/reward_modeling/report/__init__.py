@@ -41,7 +41,7 @@ def rewarding(stages: Sequence[StageRecord]) -> list[str]:
     named = {
         one.target
         for stage in stages
-        if stage.kind in KINDS
+        if stage.kind in KINDS and KINDS[stage.kind].produces
         for one in references(KINDS[stage.kind], stage.config)
         if one.is_reward
     }
