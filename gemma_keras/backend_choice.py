@@ -80,7 +80,8 @@ def set_backend(requested: str | None = None) -> str:
 
 
 def _configuration_file() -> tuple[str, str | None]:
-    home = pathlib.Path(os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras")
+    # As Keras has it: where a user has no home, "~" stands as it is.
+    home = pathlib.Path(os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras"))
     path = home / "keras.json"
     try:
         value = json.loads(path.read_text()).get("backend")

@@ -3,7 +3,6 @@ model."""
 
 import argparse
 import importlib.metadata
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,9 +14,11 @@ from pipelines.commands.explain import explain
 from pipelines.commands.model_options import add_model_commands
 from pipelines.commands.show import show
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
+from pipelines.host.output import lasting_output
 from pipelines.run.stage_errors import known_error
+from pipelines.run.stop_signals import GRACE_SECONDS
 
-EXIT_CODES = "exit codes: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 130 and 143 stopped"
+EXIT_CODES = "exit codes: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 129, 130 and 143 stopped"
 
 FIRST_STEPS = """\
 first steps:
@@ -37,27 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: default `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 130 and 143 stopped by a signal.
+        The exit code: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 129, 130 and 143 stopped by a signal.
     """
-    options = _parser().parse_args(arguments)
-    try:
-        return options.function(options)
-    except Stopped as stopped:
-        return stopped.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `... | head`; what is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except WorkflowError as error:
-        return _show(error)
-    except Exception as error:
-        known = known_error(error, Path.cwd())
-        if known is not None:
-            return _show(known)
-        traceback.print_exc()
-        return InternalError.exit_code
+    with lasting_output():
+        options = _parser().parse_args(arguments)
+        try:
+            return options.function(options)
+        except Stopped as stopped:
+            return stopped.exit_code
+        except KeyboardInterrupt:
+            return 130
+        except WorkflowError as error:
+            return _show(error)
+        except Exception as error:
+            known = known_error(error, Path.cwd())
+            if known is not None:
+                return _show(known)
+            traceback.print_exc()
+            return InternalError.exit_code
 
 
 def _show(error: WorkflowError) -> int:
@@ -110,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
             )
             command.add_argument("--quiet", action="store_true", help="no progress")
             command.add_argument(
+                "--grace", type=float, default=GRACE_SECONDS, metavar="SECONDS",
+                help="for a stage to end its update and save after a stop signal, default 30; then it is killed",
+            )  # fmt: skip
+            command.add_argument(
                 "--restart", action="append", default=[], metavar="STAGE",
                 help="start this stage over where an earlier run of it is unfinished",
             )  # fmt: skip
@@ -126,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = subparsers.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         command.set_defaults(function=function)
-        command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
+        command.add_argument(
+            "run_folder", type=Path, metavar="RUN_DIR", help="what `run` wrote, such as runs/quickstart"
+        )
     command = subparsers.add_parser("list", help="list the shipped workflows")
     command.set_defaults(function=commands.list_workflows)
     command = subparsers.add_parser("copy", help="copy a shipped workflow into your folder")

@@ -12,7 +12,7 @@ from pipelines.host.activity import Activity
 from pipelines.host.errors import ConfigError
 from pipelines.host.files import disk_error, is_disk_error
 from pipelines.host.paths import model_source
-from pipelines.run.stage_process import StopSignals
+from pipelines.run.stop_signals import StopSignals
 from pipelines.training.model_folder import write_folder
 
 

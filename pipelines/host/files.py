@@ -11,7 +11,7 @@ from typing import Any
 from gemma_keras.files import sync_folder, write_text
 from pipelines.host.errors import DataError, DiskError
 
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
 def is_disk_error(error: BaseException | None) -> bool:
@@ -28,13 +28,18 @@ def disk_error(error: BaseException, folder: Path) -> DiskError:
     """The error shown to the user: what happened, where, and what to do."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return DiskError(
-        f"{folder}: cannot write ({reason}). Finished stages are kept; make room and run the same command again"
+        f"{folder}: cannot write ({reason}). Finished stages are kept; make room, or mend the disk, and run the same "
+        "command again"
     )
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented, keys in the given order; NaN stays NaN, as in the metrics."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        # A path in another encoding than the system's: UTF-8 cannot hold what Python makes of it, an escape can.
+        text = json.dumps(value, indent=2)
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -60,8 +60,14 @@ def model_source(name: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `GEMMA_KERAS_CACHE`, else a folder in the user's cache."""
-    return Path(os.environ.get("GEMMA_KERAS_CACHE") or Path.home() / ".cache" / "gemma_keras")
+    """Where what can be made again is kept: `GEMMA_KERAS_CACHE`, else a folder in the user's cache; beside the runs
+    where the user has no home."""
+    if named := os.environ.get("GEMMA_KERAS_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "gemma_keras"
+    except RuntimeError:
+        return Path("runs/.cache").absolute()
 
 
 def shipped_workflows() -> dict[str, Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import filelock
 
 from pipelines.host.errors import ConfigError
+from pipelines.host.files import disk_error, is_disk_error
 
 LOCK_FILE = ".lock"
 ORPHAN_SECONDS = 15.0
@@ -22,18 +23,32 @@ def run_lock(run_folder: Path) -> Iterator[int]:
     Held through `filelock.lock_descriptor` and not `FileLock`: a descriptor of ours can be handed on to the stage.
 
     Raises:
-        ConfigError: another runner works in the folder; says its process id.
+        ConfigError: another runner works in the folder; says its process id. Or the lock is somebody else's.
     """
     path = run_folder / LOCK_FILE
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        _acquire(descriptor, run_folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise _no_lock(path, error) from error
+    try:
+        try:
+            _acquire(descriptor, run_folder)
+        except OSError as error:
+            raise _no_lock(path, error) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _no_lock(path: Path, error: OSError) -> Exception:
+    if is_disk_error(error):
+        return disk_error(error, path.parent)
+    return ConfigError(
+        f"{path}: cannot be locked ({error.strerror}); remove it if it is yours, or choose another --out"
+    )
 
 
 def _acquire(descriptor: int, run_folder: Path) -> None:

@@ -24,6 +24,7 @@ from pipelines.host.states import how_far, keep_only_state, partial_of
 from pipelines.run import results, stage_process, unfinished
 from pipelines.run.locking import run_lock
 from pipelines.run.planning import PlannedStage, plan
+from pipelines.run.stop_signals import GRACE_SECONDS, StopSignals
 from pipelines.schema.roles import plain
 from pipelines.stages import registry
 from pipelines.workflow import yaml_reader
@@ -35,7 +36,7 @@ Say = Callable[[str], None]
 
 def run(
     loaded: LoadedWorkflow, run_folder: Path, in_process: bool = False, quiet: bool = False, say: Say = print,
-    restart: Collection[str] = (), verify: bool = False,
+    restart: Collection[str] = (), verify: bool = False, grace_seconds: float = GRACE_SECONDS,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a workflow; the same call continues where an earlier one stopped.
 
@@ -45,6 +46,7 @@ def run(
         quiet: show no progress. say: receives a line for each stage.
         restart: stages that do not go on from what an earlier run of them kept.
         verify: read every file of every finished stage, and run those again that are damaged.
+        grace_seconds: for a stage to end its update and save after a stop signal; then it is killed.
 
     Returns:
         The summary, as in `summary.json`.
@@ -62,7 +64,7 @@ def run(
         raise ConfigError(
             f"{run_folder}: cannot make the run folder ({error.strerror}); choose another with --out"
         ) from error
-    signals = stage_process.StopSignals()
+    signals = StopSignals(grace_seconds)
     try:
         with run_lock(run_folder) as lock, signals.installed():
             return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock, restart, verify)
@@ -86,7 +88,7 @@ def _run_locked(
     in_process: bool,
     quiet: bool,
     say: Say,
-    signals: stage_process.StopSignals,
+    signals: StopSignals,
     lock: int,
     restart: Collection[str],
     verify: bool,

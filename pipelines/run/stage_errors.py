@@ -1,6 +1,7 @@
 """Which errors of a stage are the user's to mend, and what the command line says about them."""
 
 import builtins
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ EXTRAS = {
 }  # fmt: skip
 # Libraries that write through native code put the system's reason into the text alone.
 _DISK_TEXTS = ("No space left on device", "File too large", "Disk quota exceeded")
+_SYSTEM_ERRORS = {
+    errno.EACCES: "Choose a place that you may write to, with --out, or ask its owner",
+    errno.EPERM: "Choose a place that you may write to, with --out, or ask its owner",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "The system has no more open files to give: end other programs",
+    errno.ENOLCK: "The file system gives no locks: choose a local one with --out",
+    errno.ENAMETOOLONG: "Choose a shorter place, with --out",
+}
 _MEMORY_TEXTS = (
     "RESOURCE_EXHAUSTED",
     "out of memory",
@@ -36,6 +45,9 @@ def known_error(error: BaseException, folder: Path) -> WorkflowError | None:
         return error
     if is_disk_error(error) or any(text in str(error) for text in _DISK_TEXTS):
         return disk_error(error, folder)
+    if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
+        where = error.filename or folder
+        return ConfigError(f"{where}: {error.strerror}. {_SYSTEM_ERRORS[error.errno]}")
     if isinstance(error, BackendError | InputError):
         return ConfigError(str(error))
     if isinstance(error, CheckpointError):

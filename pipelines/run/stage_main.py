@@ -23,11 +23,13 @@ from pipelines.host import imports, stopping
 from pipelines.host.activity import Activity
 from pipelines.host.errors import InternalError, Stopped
 from pipelines.host.files import read_json, write_json
+from pipelines.host.output import lasting_output
 from pipelines.host.process_memory import peak_memory_gib
 from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
 from pipelines.run.results import record_files
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
+from pipelines.run.stop_signals import STOPPING, ignored_from_outside
 from pipelines.schema.model import Model, ScratchModel
 from pipelines.stages import registry
 from pipelines.stages.context import StageContext
@@ -90,13 +92,14 @@ def peak_memory() -> tuple[float, str]:
 
 
 def stop_on_signals() -> None:
-    """Make SIGINT and SIGTERM raise `Stopped` in the main thread, at once or between two updates."""
+    """Make stop signals raise `Stopped` in the main thread, at once or between two updates."""
 
     def stop(number: int, frame: types.FrameType | None) -> None:
         stopping.arrive(number)
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    for number in STOPPING:
+        if not ignored_from_outside(number):
+            signal.signal(number, stop)
 
 
 def end_with(lifeline: int) -> None:
@@ -123,16 +126,21 @@ def main(arguments: list[str] | None = None) -> int:
     end_with(options.lifeline)
     os.set_inheritable(options.lifeline, False)
     os.set_inheritable(options.lock, False)
+    with lasting_output():
+        return _exit_code(options.output, options.quiet)
+
+
+def _exit_code(output: Path, quiet: bool) -> int:
     try:
-        execute(options.output, options.quiet, own_process=True)
+        execute(output, quiet, own_process=True)
     except Stopped as stopped:
         return stopped.exit_code
     except Exception as error:
-        known = known_error(error, options.output.parent.parent)
+        known = known_error(error, output.parent.parent)
         if known is None:
             traceback.print_exc()
             return InternalError.exit_code
-        write_error(options.output, error_record(known))
+        write_error(output, error_record(known))
         return known.exit_code
     return 0
 

@@ -1,91 +1,19 @@
 """A stage in a process of its own: its backend, its memory, its end. Also the same in this process, for debugging."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
-import types
-from collections.abc import Iterator
 from pathlib import Path
 
 from gemma_keras import backend_choice
-from pipelines.host import stopping
 from pipelines.host.errors import DiskError, InternalError, Stopped
 from pipelines.host.files import read_json
 from pipelines.host.paths import PACKAGE
 from pipelines.host.run_folder import run_of
 from pipelines.run import compile_cache, stage_main
 from pipelines.run.stage_errors import ERROR_FILE, from_record, known_error
-
-GRACE_SECONDS = 30.0
-
-
-class StopSignals:
-    """SIGINT and SIGTERM while a run is going: passed on to the stage's process, remembered, obeyed between stages.
-
-    Attributes:
-        received: number of the first signal, or None.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._child: subprocess.Popen | None = None
-        self._raise_at_once = False
-
-    @contextlib.contextmanager
-    def installed(self) -> Iterator["StopSignals"]:
-        """Handle the signals; other threads than the main one can not, there this does nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def check(self) -> None:
-        """Raise `Stopped` where a signal has come."""
-        if self.received is not None:
-            raise Stopped(self.received)
-
-    @contextlib.contextmanager
-    def raising(self) -> Iterator[None]:
-        """Within, a signal raises `Stopped`, at once or between two updates: for a stage in this process."""
-        self._raise_at_once = True
-        try:
-            self.check()
-            yield
-        finally:
-            self._raise_at_once = False
-
-    def wait_for(self, child: subprocess.Popen) -> int:
-        """Wait for a process, passing signals on; a second signal, or a stage that does not stop in time, kills it."""
-        self._child = child
-        try:
-            if self.received is not None:
-                child.send_signal(self.received)
-            while self.received is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    return child.wait(timeout=1.0)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return child.wait(timeout=GRACE_SECONDS)
-            child.kill()
-            return child.wait()
-        finally:
-            self._child = None
-
-    def _handle(self, number: int, frame: types.FrameType | None) -> None:
-        first, self.received = self.received is None, self.received or number
-        if self._child is not None:
-            self._child.send_signal(number) if first else self._child.kill()
-        elif self._raise_at_once:
-            stopping.arrive(number)
-        elif not first:
-            os._exit(128 + number)
+from pipelines.run.stop_signals import STOPPING, StopSignals
 
 
 def command(output: Path, lifeline: int, lock: int, quiet: bool) -> list[str]:
@@ -160,7 +88,7 @@ def raise_for(code: int, output: Path) -> None:
     stage = f"stage {name!r}" if seed is None else f"stage {name!r} of seed {seed}"
     if (output / ERROR_FILE).is_file():
         raise from_record(read_json(output / ERROR_FILE))
-    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+    if code - 128 in STOPPING:
         raise Stopped(code - 128)
     if code == DiskError.exit_code:
         raise DiskError(

@@ -110,6 +110,7 @@ DOORS = {
         "gemma_keras",
         "`from_preset`: file formats, a floor above, by the package's name",
     ),
+    "pipelines/__main__.py": ("pipelines.cli", "Ctrl-C while it is loaded ends without a traceback"),
     "pipelines/commands/backend.py": ("keras", "the commands that build a model load Keras when it is known which one"),
     "pipelines/commands/explain.py": ("rich.markdown*", "a thirtieth of a second, which only a terminal needs"),
     "pipelines/commands/models.py": ("pipelines.commands.talk", "chat and generate build a model"),

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pipelines import cli
-from pipelines.run import results, runner, stage_process
+from pipelines.run import results, runner
 from pipelines.workflow import loading as workflow
 
 pytestmark = pytest.mark.no_backend
@@ -134,4 +134,3 @@ def test_a_stage_killed_while_it_wrote_is_not_taken_for_finished(start, stage, t
     shutil.copytree(stage("sft"), partial)
     (partial / "files.json").unlink()
     assert start()[0] == [] and not partial.exists()
-    assert stage_process.GRACE_SECONDS == 30
