@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     folder = run_folder(options, loaded)
     say = (lambda line: None) if options.quiet else _print
     summary = runner.run(
-        loaded, folder, in_process=options.in_process, quiet=options.quiet, say=say, restart=options.restart
+        loaded, folder, options.in_process, options.quiet, say, options.restart, options.verify, options.grace
     )
     if not options.quiet:
         _print("")
