@@ -79,16 +79,29 @@ def set_backend(requested: str | None = None) -> str:
     return name
 
 
+def float_type() -> str:
+    """Keras' default float type, as its configuration file has it; Keras is not imported."""
+    _, found = _configuration()
+    return str(found.get("floatx") or "float32")
+
+
 def _configuration_file() -> tuple[str, str | None]:
-    # As Keras has it: where a user has no home, "~" stands as it is.
-    home = pathlib.Path(os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras"))
-    path = home / "keras.json"
-    try:
-        value = json.loads(path.read_text()).get("backend")
-    except (OSError, ValueError, AttributeError):
-        value = None
+    path, found = _configuration()
+    value = found.get("backend")
     # Keras writes its own default into this file at first import, also where that backend is missing: such a file
     # decides nothing.
     if value not in installed_backends():
         value = None
     return str(path), value
+
+
+def _configuration() -> tuple[pathlib.Path, dict]:
+    """Keras' configuration file, and what it says."""
+    # As Keras has it: where a user has no home, "~" stands as it is.
+    home = pathlib.Path(os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras"))
+    path = home / "keras.json"
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        found = None
+    return path, found if isinstance(found, dict) else {}

@@ -9,10 +9,12 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gemma_keras import backend_choice
 from pipelines.host.errors import DataError
 from pipelines.host.paths import PACKAGE, find_model, find_path
 from pipelines.plugins.sources import UserFunction
@@ -29,6 +31,12 @@ from pipelines.schema.roles import (
 from pipelines.workflow.schema import Workflow
 
 BACKEND_PACKAGES = {"jax": ("jax", "jaxlib"), "tensorflow": ("tensorflow",), "torch": ("torch",)}
+PLAIN_FILES = (".jsonl", ".json", ".txt", ".gguf", "")
+"""Read by our own code; the empty one is a folder, of a model."""
+ARITHMETIC_SWITCHES = (
+    "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS",
+    "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE",
+)  # fmt: skip
 PRESENTATION = (
     "cli.py",
     "__main__.py",
@@ -66,7 +74,8 @@ def key_parts(
 
     Returns:
         Plain JSON: stage, kind, seed, backend, config (dotted key → value), inputs (stage → key), data (dotted
-        key → digest), functions (name → digest), code (digest), versions (package → version).
+        key → digest), functions (name → digest), code (digest), versions (package → version), machine (what decides
+        about arithmetic, see `machine`).
 
     Raises:
         DataError: a file can not be read.
@@ -74,7 +83,8 @@ def key_parts(
     config = workflow.stages[name]
     settings = {key: value for key, value in plain(config).items() if key not in ("kind", "backend")}
     digests: dict[str, str] = {}
-    for dotted, path in _local_paths(workflow, name, base_folder).items():
+    paths = local_paths(workflow, name, base_folder)
+    for dotted, path in paths.items():
         digests[dotted] = content_digest(path)
         _replace(settings, dotted, "(content)")
     if uses_workflow_model(config) and "model" not in digests:
@@ -90,7 +100,8 @@ def key_parts(
         "data": digests,
         "functions": {one: user_functions[one].version for one in functions_of(config) if one in user_functions},
         "code": code_digest(),
-        "versions": versions(backend),
+        "versions": versions(backend, reads_tables=any(path.suffix not in PLAIN_FILES for path in paths.values())),
+        "machine": machine(backend),
     }
 
 
@@ -106,7 +117,9 @@ def changes(old: KeyParts, new: KeyParts) -> list[str]:
     found += [f"function changed: {name}" for name in _changed_names(old.get("functions", {}), new["functions"])]
     if old.get("code") != new["code"]:
         found.append("code changed")
-    return found + [f"versions changed: {change}" for change in _dict_changes(old.get("versions", {}), new["versions"])]
+    for part in ("versions", "machine"):
+        found += [f"{part} changed: {change}" for change in _dict_changes(old.get(part, {}), new[part])]
+    return found
 
 
 @functools.cache
@@ -123,15 +136,31 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def versions(backend: str) -> dict[str, str]:
-    """Installed versions of what computes: Keras, NumPy and the backend."""
-    found = {}
-    for package in ("keras", "numpy", *BACKEND_PACKAGES[backend]):
+def versions(backend: str, reads_tables: bool = False) -> dict[str, str]:
+    """Installed versions of what computes: Keras, NumPy and the backend; of what encodes and stores, and of Python.
+
+    Args:
+        reads_tables: whether `datasets` reads what the stage learns from.
+    """
+    packages = ["keras", "numpy", "ml_dtypes", "sentencepiece", *BACKEND_PACKAGES[backend]]
+    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for package in [*packages, "datasets"] if reads_tables else packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = "missing"
     return found
+
+
+def machine(backend: str) -> dict[str, str]:
+    """What beside versions decides about arithmetic: the kind of accelerator, Keras' float type, and switches in the
+    environment. The number of threads may change the last bits too; it is recorded and changes no key."""
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or os.environ.get("JAX_PLATFORMS") == "cpu"
+    found = {"accelerator": "cpu", "floatx": backend_choice.float_type()}
+    for kind, device in (("nvidia", "/dev/nvidia0"), ("tpu", "/dev/accel0"), ("amd", "/dev/kfd")):
+        if Path(device).exists() and not is_hidden:
+            found["accelerator"] = kind
+    return found | {name: os.environ[name] for name in ARITHMETIC_SWITCHES if name in os.environ}
 
 
 def content_digest(path: Path) -> str:
@@ -153,6 +182,16 @@ def content_digest(path: Path) -> str:
         return digest.hexdigest()
     except OSError as error:
         raise DataError(f"{error.filename or path}:1: cannot be read ({error.strerror})") from error
+
+
+def fingerprint(path: Path) -> list[list[Any]]:
+    """Name, size, time and inode of a file, or of each file of a folder: another one means that it was written to."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    found: list[list[Any]] = []
+    for file in files:
+        about = file.stat()
+        found.append([file.relative_to(path).as_posix(), about.st_size, about.st_mtime_ns, about.st_ino])
+    return found
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -177,7 +216,7 @@ def _digest_of(path: str, size: int, modified: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _local_paths(workflow: Workflow, name: str, base_folder: Path) -> dict[str, Path]:
+def local_paths(workflow: Workflow, name: str, base_folder: Path) -> dict[str, Path]:
     """Files and folders outside the run that a stage reads, by dotted key."""
     config = workflow.stages[name]
     found: dict[str, Path | None] = {}

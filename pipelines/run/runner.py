@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from gemma_keras.files import write_text
-from pipelines.host.errors import ConfigError, Stopped
+from pipelines.host.errors import ConfigError, DataError, Stopped
 from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, write_json
 from pipelines.host.progress import duration
 from pipelines.host.run_folder import STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
 from pipelines.host.states import how_far, keep_only_state, partial_of
-from pipelines.run import results, stage_process, unfinished
+from pipelines.run import keys, results, stage_process, unfinished
 from pipelines.run.locking import run_lock
 from pipelines.run.planning import PlannedStage, plan
 from pipelines.run.stop_signals import GRACE_SECONDS, StopSignals
@@ -32,6 +32,7 @@ from pipelines.workflow.loading import LoadedWorkflow
 from pipelines.workflow.schema import StateOptions, Workflow
 
 Say = Callable[[str], None]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def run(
@@ -188,6 +189,7 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path) -> None
 
     Its `inputs` are folders relative to the one that the stage's own lies in.
     """
+    read = _files_to_read(loaded, stage)
     partial.mkdir(parents=True, exist_ok=True)
     keep_only_state(partial)
     state = loaded.workflow.state or StateOptions()
@@ -212,8 +214,28 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path) -> None
             },
             "key_parts": stage.parts,
             "state": state.model_dump(),
+            "read": read,
         },
     )
+
+
+def _files_to_read(loaded: LoadedWorkflow, stage: PlannedStage) -> dict[str, Any]:
+    """Files and folders outside the run that a stage reads, as they were when they were found to be what was planned.
+
+    Raises:
+        DataError: one has changed since.
+    """
+    found = {}
+    of_seed = loaded.workflow.model_copy(update={"seed": stage.parts["seed"]})
+    for dotted, path in keys.local_paths(of_seed, stage.name, loaded.base_folder).items():
+        before = keys.fingerprint(path)
+        if keys.content_digest(path) != stage.parts["data"].get(dotted):
+            raise DataError(
+                f"{path}: changed while the run was going, so stage {stage.label!r} would not be the one that was "
+                "planned. Run the same command again"
+            )
+        found[dotted] = {"path": str(path), "files": before}
+    return found
 
 
 def _clean(run_folder: Path) -> None:
@@ -235,6 +257,7 @@ def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, A
         "seed": workflow.seed,
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
         "stages": stages_of(None),
     }
     if workflow.seeds is not None:

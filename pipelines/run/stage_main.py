@@ -6,6 +6,7 @@ two file descriptors: one whose closing means that the runner is gone, and the r
 
 import argparse
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -21,12 +22,13 @@ import pydantic
 from gemma_keras.program_shapes import counting_shapes
 from pipelines.host import imports, stopping
 from pipelines.host.activity import Activity
-from pipelines.host.errors import InternalError, Stopped
+from pipelines.host.errors import DataError, InternalError, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.output import lasting_output
 from pipelines.host.process_memory import peak_memory_gib
 from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
+from pipelines.run import keys
 from pipelines.run.results import record_files
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
 from pipelines.run.stop_signals import STOPPING, ignored_from_outside
@@ -61,12 +63,16 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
         )  # fmt: skip
         state = StageState(output, about["key"], about["versions"], **about["state"], warn=context.warn)
         context.state = state
+        _check_code(about)
+        context.check_inputs = functools.partial(_check_inputs, about)
         with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
             function = registry.stage_function(about["kind"])
         context.throughput = Throughput(_product_peak)
         with counting_shapes() as programs:
             final = function(config, context)
         state.finish()
+        for path in _changed(about):
+            context.warn(f"{path} was written to after the stage had read it; the result is of what it read")
     write_json(output / "final.json", {**final, "warnings": context.warnings} if context.warnings else final)
     about["throughput"] = context.throughput.figures()
     about["programs"] = programs
@@ -75,6 +81,22 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
     about |= {"peak_memory_gib": round(peak, 3), "peak_memory_of": of}
     write_json(output / "stage.json", about)
     record_files(output)
+
+
+def _check_code(about: dict[str, Any]) -> None:
+    """The code of this process is that of the key, or the result would stand under another name."""
+    if keys.code_digest() != about["key_parts"]["code"]:
+        raise DataError(f"{keys.PACKAGE}: the code changed while the run was going. Run the same command again")
+
+
+def _check_inputs(about: dict[str, Any]) -> None:
+    for path in _changed(about):
+        raise DataError(f"{path}: changed while the run was going. Run the same command again")
+
+
+def _changed(about: dict[str, Any]) -> list[str]:
+    """Files and folders outside the run that were written to since the runner looked at them."""
+    return [one["path"] for one in about["read"].values() if keys.fingerprint(Path(one["path"])) != one["files"]]
 
 
 def _product_peak(dtype: str) -> float:

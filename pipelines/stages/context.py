@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class StageContext:
         throughput: adds up how fast the stage trains and samples.
         user_functions: reward functions of the user's own that the stage names.
         state: what is kept of unfinished work; None keeps nothing.
+        check_inputs: called when all is read and the work begins; raises where a file has changed meanwhile.
     """
 
     name: str
@@ -59,6 +60,7 @@ class StageContext:
     throughput: Throughput = dataclasses.field(default_factory=Throughput, repr=False)
     user_functions: Mapping[str, UserFunction] = dataclasses.field(default_factory=dict)
     state: StageState | None = dataclasses.field(default=None, repr=False)
+    check_inputs: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 
     def model_source(self, from_: str | None) -> str | Path:
@@ -190,6 +192,9 @@ class StageContext:
     ) -> Progress:
         """Progress of the stage's work: `with context.progress(100, "training") as bar: bar.advance(work=tokens)`, or
         iterate it. `before`: steps that an earlier process did."""
+        if self.check_inputs is not None:
+            self.check_inputs()
+            self.check_inputs = None
         self._progress = Progress(
             total, f"  {self.name}: {description}", unit, work_unit, quiet=self.quiet, activity=self.activity,
             before=before,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.host.errors import ConfigError, DataError, DiskError, InternalError
-from pipelines.run import keys, planning, runner, stage_process
+from pipelines.run import keys, planning, runner, stage_main, stage_process
 from pipelines.workflow import loading as workflow
 
 pytestmark = pytest.mark.no_backend
@@ -65,7 +65,7 @@ def test_a_run_leaves_the_documented_folder_and_nothing_else(start, tmp_path):
     about = json.loads((run / "stages/sft/stage.json").read_text())
     assert about["name"] == "sft" and about["kind"] == "instruction_tuning" and about["backend"] == "jax"
     assert about["seconds"] >= 0 and about["peak_memory_gib"] > 0 and about["config"]["from"] == "base"
-    assert {"keras", "numpy", "jax", "jaxlib"} == set(about["versions"])
+    assert {"python", "keras", "numpy", "ml_dtypes", "sentencepiece", "jax", "jaxlib"} == set(about["versions"])
     lock = json.loads((run / "workflow.lock").read_text())
     assert lock["stages"]["sft"]["key"] == about["key"] == keys.key_of(about["key_parts"])
     rows = (run / "stages/sft/metrics.jsonl").read_text().splitlines()
@@ -129,8 +129,61 @@ def test_changed_data_code_versions_seed_backend(start, workflow_file, tmp_path,
         changed.setattr(keys, "code_digest", lambda: "other")
         assert plan(workflow_file, tmp_path)["base"] == ["code changed"]
     real = keys.versions
-    monkeypatch.setattr(keys, "versions", lambda backend: {**real(backend), "keras": "3.99"})
-    assert plan(workflow_file, tmp_path)["base"][0].startswith("versions changed: keras 3.")
+    with monkeypatch.context() as changed:
+        changed.setattr(
+            keys, "versions", lambda *arguments, **options: {**real(*arguments, **options), "keras": "3.99"}
+        )
+        assert plan(workflow_file, tmp_path)["base"][0].startswith("versions changed: keras 3.")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    assert plan(workflow_file, tmp_path)["base"] == ["machine changed: JAX_ENABLE_X64 nothing -> 1"]
+
+
+def test_only_tables_need_the_version_of_what_reads_them():
+    assert "datasets" not in keys.versions("torch") and "datasets" in keys.versions("torch", reads_tables=True)
+
+
+@pytest.mark.parametrize("when", ["while another stage runs", "while it is read", "afterwards"])
+def test_data_that_change_under_a_run_never_give_a_wrong_key(start, workflow_file, tmp_path, monkeypatch, when):
+    """The file is the second stage's; the first one, or the second itself, is at work when it changes."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    text = workflow_file.read_text().replace(
+        "data: {task: small_world, split: sft, size: 9}", "data: {path: rows.jsonl}"
+    )
+    workflow_file.write_text(text)
+
+    def write(name):
+        (tmp_path / "rows.jsonl").write_text(f'{{"prompt": "a", "completion": "{name}"}}\n')
+
+    run = stage_main.registry.stage_function("instruction_tuning")
+
+    def stage(config, context):
+        if context.name == ("base" if when == "while another stage runs" else "sft") and when != "afterwards":
+            write("new")
+        final = run(config, context)
+        if context.name == "sft" and when == "afterwards":
+            write("later")
+        return final
+
+    monkeypatch.setattr(stage_main.registry, "stage_function", lambda kind: stage)
+    if when == "afterwards":
+        start()
+        final = json.loads((tmp_path / "run/stages/sft/final.json").read_text())
+        assert "was written to after the stage had read it" in final["warnings"][0]
+        assert ran(start())[0] == "sft"
+        return
+    with pytest.raises(DataError, match=r"rows\.jsonl: changed while the run was going") as error:
+        start()
+    assert error.value.exit_code == 65
+    assert {path.name for path in (tmp_path / "run/stages").glob("[!.]*")} == {"base"}
+    monkeypatch.setattr(stage_main.registry, "stage_function", lambda kind: run)
+    assert ran(start())[0] == "sft"
+
+
+def test_code_that_changes_under_a_run_does_neither(start, monkeypatch):
+    digests = iter(["planned"] * 5 + ["edited"] * 20)
+    monkeypatch.setattr(keys, "code_digest", lambda: next(digests))
+    with pytest.raises(DataError, match="the code changed while the run was going"):
+        start()
 
 
 def test_contents_count_and_not_paths(start, workflow_file, tmp_path):
