@@ -5,7 +5,7 @@
 Runs `quickstart.yaml` and `quickstart_algorithms.yaml` in the current folder, and goes on where it was stopped. Run i
 of the search has the i-th setting of every algorithm, and is judged by the gold reward on prompts of another part
 than the test's. Writes the table of the settings between two marks of benchmarks/README.md, then what
-`benchmarks.algorithms` writes.
+`benchmarks.algorithms` and `benchmarks.algorithm_curves` write.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import algorithms
+from benchmarks import algorithm_curves, algorithms
 from benchmarks.pages import write_between
 from pipelines.report.records import RunRecord, read_run
 
@@ -57,6 +57,7 @@ def main() -> int:
         *("run", FILE, "--seeds", ",".join(map(str, TEST))),
         *(part for name, settings in SETTINGS.items() for part in overrides(name, settings[best(found[name])])),
     )
+    algorithm_curves.write(read_run(Path("runs") / FILE.stem))
     return algorithms.main([str(Path("runs") / FILE.stem)])
 
 

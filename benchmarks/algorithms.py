@@ -68,7 +68,7 @@ def table(parts: Sequence[RunRecord]) -> list[str]:
             _over_seeds([one["kl_sequence"] for one in found], 2),
         ]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    curves = [_stage(part, "best").final["curve"] for part in parts]
+    curves = [stage_of(part, "best").final["curve"] for part in parts]
     best = [
         f"of {points[0]['n']} {_over_seeds([point['gold']['mean'] for point in points], 3)} "
         f"(at most {points[0]['kl_bound']:.2f} nats)"
@@ -98,7 +98,7 @@ def draw(parts: Sequence[RunRecord]) -> Figure:
         [
             [
                 (0 if point["n"] == 1 else point["kl_bound"], point["gold"]["mean"])
-                for point in _stage(part, "best").final["curve"]
+                for point in stage_of(part, "best").final["curve"]
             ]
             for part in parts
         ]
@@ -112,13 +112,14 @@ def draw(parts: Sequence[RunRecord]) -> Figure:
     return figure
 
 
-def _stage(part: RunRecord, name: str) -> StageRecord:
+def stage_of(part: RunRecord, name: str) -> StageRecord:
+    """A stage of one seed's run."""
     return next(stage for stage in part.stages if stage.name == name)
 
 
 def evaluated(part: RunRecord, name: str) -> dict:
     """An evaluated policy, by its stage or the last part of its folder; a loop by its last round."""
-    policies = _stage(part, "evaluation").evaluation["policies"]
+    policies = stage_of(part, "evaluation").evaluation["policies"]
     return next(found for policy, found in policies.items() if Path(policy).name.startswith(name))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.safetensors_file import float_dtype
 
+_BLOCK = 1 << 22
 Reader = Callable[[np.dtype | None], np.ndarray]
 
 
@@ -41,8 +42,26 @@ class StoredWeights:
         """One weight, cast on the way.
 
         Raises:
-            CheckpointError: there is none of that name, or its bytes cannot be read.
+            CheckpointError: there is none of that name, its bytes cannot be read, or a value is NaN or infinite.
         """
         if name not in self._readers:
             raise CheckpointError(f"{self.origin}: weight {name!r} is missing.")
-        return self._readers[name](self._dtype if dtype is None else float_dtype(dtype))
+        found = self._readers[name](self._dtype if dtype is None else float_dtype(dtype))
+        if not is_finite(found):
+            raise CheckpointError(
+                f"{self.origin}: weight {name!r} has values that are NaN or infinite. What it was saved by had failed "
+                "before: save or download it again."
+            )
+        return found
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether all values are, without a second array of that size."""
+    if not array.size:
+        return True
+    if array.dtype.itemsize > 2:  # a NaN is in both ends
+        return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    bits = np.uint16(0x7C00 if array.dtype == np.float16 else 0x7F80)  # of the exponent, all set where it is neither
+    raw = array.view(np.uint16).reshape(len(array), -1) if array.ndim else array.view(np.uint16).reshape(1, 1)
+    rows = max(1, _BLOCK // max(1, raw.shape[1]))
+    return not any(((raw[i : i + rows] & bits) == bits).any() for i in range(0, len(raw), rows))

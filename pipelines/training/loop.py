@@ -66,6 +66,8 @@ class Surroundings(Protocol):
 class NonFiniteTrainingError(WorkflowError):
     """Several updates in a row had a loss or gradient that is not finite."""
 
+    exit_code = 65
+
 
 def count_target_tokens(batch: Batch) -> int:
     """Loss-bearing tokens of a batch: the sum of its `target_mask`."""
