@@ -13,6 +13,7 @@ from pipelines.commands import workflows as commands
 from pipelines.commands.explain import explain
 from pipelines.commands.model_options import add_model_commands
 from pipelines.commands.show import show
+from pipelines.commands.status import status
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
 from pipelines.host.output import lasting_output
 from pipelines.run.stage_errors import known_error
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(function=commands.report)
     command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
     for name, function, text in (
+        ("status", status, "how far a run is"),
         ("verify", commands.verify, "check that a run's files are as they were written"),
         ("clean", commands.clean, "remove earlier results that a run keeps"),
     ):

@@ -43,6 +43,15 @@ def run_lock(run_folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def working_process(run_folder: Path) -> int | None:
+    """The process that runs a workflow in a folder, or None."""
+    try:
+        holder = (run_folder / LOCK_FILE).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+    return int(holder) if _is_alive(holder) else None
+
+
 def _no_lock(path: Path, error: OSError) -> Exception:
     if is_disk_error(error):
         return disk_error(error, path.parent)

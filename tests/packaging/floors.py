@@ -52,6 +52,7 @@ LIGHT = (
     "pipelines.commands.explain",
     "pipelines.commands.key_search",
     "pipelines.commands.show",
+    "pipelines.commands.status",
     "pipelines.commands.token_text",
     "pipelines.commands.backend",
     "pipelines.commands.conversation",
