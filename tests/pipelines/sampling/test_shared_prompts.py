@@ -26,7 +26,7 @@ def test_a_row_by_hand():
     rollout = drawn([FIRST, FIRST, SECOND, SECOND], ANSWERS, 2)
     ((arrays, rows),) = shared_parts(rollout, 40)
     assert rows.tolist() == [0, 1, 2, 3] and arrays["token_ids"].shape == (1, 128)
-    assert arrays["token_ids"][0, :10].tolist() == [*FIRST, 5, 6, *SECOND, 3, 4, 4]
+    assert arrays["token_ids"][0, :11].tolist() == [*FIRST, 5, 6, *SECOND, 3, 4, 4, 0]
     assert arrays["positions"][0, :10].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 2, 3]
     assert arrays["segment_ids"][0, :10].tolist() == [1, 1, 1, A + 1, A + 1, 2, 2, A + 2, B + 2, B + 2]
     assert arrays["padding_mask"].sum() == 10 and not arrays["padding_mask"][0, 10:].any()
