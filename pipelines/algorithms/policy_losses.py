@@ -11,20 +11,6 @@ from gemma_keras.shapes import Array, Bool, Float, Scalar
 from pipelines.algorithms.importance import with_weighted_gradients
 
 
-def sequence_log_probs(log_probs: Float[Array, "b t"], response_mask: Bool[Array, "b t"]) -> Float[Array, "b"]:
-    """Log-probability of each whole response.
-
-    Args:
-        log_probs: float (b, t). Of each sampled token.
-        response_mask: bool (b, t). True where the policy sampled the token, the stop token included.
-
-    Returns:
-        float (b,).
-    """
-    # `where` and not a product: a position behind the stop token may hold anything, infinity included.
-    return ops.sum(ops.where(response_mask, log_probs, 0), axis=-1)
-
-
 def reinforce_loss(
     log_probs: Float[Array, "b t"],
     advantages: Float[Array, "b"],
@@ -49,6 +35,7 @@ def reinforce_loss(
     feedback".
     """
     weights = reinforce_weights(advantages, response_mask, importance_weights)
+    # `where` and not a product: a position behind the stop token may hold anything, infinity included.
     terms = ops.sum(ops.where(response_mask, log_probs, 0) * weights, axis=-1)
     return -ops.sum(terms) / _count(terms, response_count)
 

@@ -194,3 +194,41 @@ def test_rewards_are_what_the_losses_compare():
         {"dpo": 0.1, "ipo": 0.025, "robust": 0.1, "simpo": -1.0, "orpo": -0.05, "kto": 0.1, "cpo": -0.2}
     )
     assert LOSSES["dpo"](name="dpo", length_normalized=True).rewards(sides[0])[0] == pytest.approx(0.025)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+ODDS = [np.exp(-0.5) / (1 - np.exp(-0.5)), np.exp(-2.5) / (1 - np.exp(-2.5))]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("dpo", {"beta": 0.2, "label_smoothing": 0.1}, softplus(-0.3) + 0.1 * 0.3),
+        ("dpo", {"beta": 0.2, "length_normalized": True}, softplus(-0.1)),
+        ("ipo", {"beta": 0.25}, (0.5 - 2) ** 2),
+        ("robust", {"beta": 0.2, "label_noise": 0.1}, (0.9 * softplus(-0.3) - 0.1 * softplus(0.3)) / 0.8),
+        ("simpo", {"beta": 1.5, "gamma": 0.5, "label_smoothing": 0.1}, softplus(-2.5) + 0.1 * 2.5),
+        ("orpo", {"beta": 0.3}, 0.3 * softplus(np.log(ODDS[1] / ODDS[0]))),
+        (
+            "kto",
+            {"beta": 0.5, "desirable_weight": 1.5, "undesirable_weight": 0.8},
+            (1.5 * (1 - sigmoid(0.5 * (1 - 0.3))) + 0.8 * (1 - sigmoid(0.5 * (0.3 + 0.5)))) / 2,
+        ),
+        ("cpo", {"beta": 0.2, "label_smoothing": 0.1}, softplus(-0.6) + 0.1 * 0.6),
+    ],
+)
+def test_each_loss_by_hand_with_options_of_its_own(name, options, expected):
+    """Log-ratios 1 and -1/2, a token 1/4 and -1/4; log-probabilities a token -1/2 and -5/2; a KL of 0.3."""
+    chosen, rejected = (
+        Answers(*(ops.convert_to_tensor(np.float32([number])) for number in numbers))
+        for numbers in ((-2.0, -3.0, 4.0), (-5.0, -4.5, 2.0))
+    )
+    found = ops.convert_to_numpy(LOSSES[name](name=name, **options).of_pairs(chosen, rejected, 0.3))
+    assert found == pytest.approx([expected], rel=1e-6)

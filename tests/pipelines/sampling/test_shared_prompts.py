@@ -26,7 +26,7 @@ def test_a_row_by_hand():
     rollout = drawn([FIRST, FIRST, SECOND, SECOND], ANSWERS, 2)
     ((arrays, rows),) = shared_parts(rollout, 40)
     assert rows.tolist() == [0, 1, 2, 3] and arrays["token_ids"].shape == (1, 128)
-    assert arrays["token_ids"][0, :10].tolist() == [*FIRST, 5, 6, *SECOND, 3, 4, 4]
+    assert arrays["token_ids"][0, :11].tolist() == [*FIRST, 5, 6, *SECOND, 3, 4, 4, 0]
     assert arrays["positions"][0, :10].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 2, 3]
     assert arrays["segment_ids"][0, :10].tolist() == [1, 1, 1, A + 1, A + 1, 2, 2, A + 2, B + 2, B + 2]
     assert arrays["padding_mask"].sum() == 10 and not arrays["padding_mask"][0, 10:].any()
@@ -55,14 +55,12 @@ def test_what_shares_nothing_is_cut_as_before():
 
 
 def test_parts_hold_what_they_must():
-    """21 prompts of 100 tokens, a row each: dealt in turn, as equal ones keep their order, and the parts that get one
-    more say how many rows and answers all have room for."""
-    rollout = drawn([list(range(3, 103))] * 42, [[5, 6, 1]] * 42, 2)
-    parts = list(shared_parts(rollout, 6))
-    assert [rows.tolist()[::2] for _, rows in parts[:2]] == [
-        list(range(0, 42, 2 * len(parts))),
-        list(range(2, 42, 2 * len(parts))),
-    ]
+    """21 prompts of 100 and 99 tokens in turns, a row each: dealt the longer ones first, equal ones in their order, and
+    the parts that get one more say how many rows and answers all have room for."""
+    prompts = [list(range(3, 103 - number % 2)) for number in range(21) for _ in range(2)]
+    parts = list(shared_parts(drawn(prompts, [[5, 6, 1]] * 42, 2), 6))
+    order = [*range(0, 42, 4), *range(2, 42, 4)]
+    assert [rows.tolist()[::2] for _, rows in parts] == [order[first :: len(parts)] for first in range(len(parts))]
     assert len({len(rows) for _, rows in parts}) == 2, "uneven, as 21 prompts are"
     shapes = {(*arrays["token_ids"].shape, *arrays["target_ids"].shape) for arrays, _ in parts}
     (shape,) = shapes

@@ -140,8 +140,12 @@ def test_one_prompt_cannot_be_held_out(chain, tmp_path):
         )  # fmt: skip
 
 
-def test_the_record_lies_beside_the_weights(chain):
-    lines = (chain.inputs["policy"] / "model" / SEEN_FILE).read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [("sft", ()), ("control", ("sft",)), ("reward", ("sft",)), ("pairs", ("sft",)), ("policy", ("sft", "reward"))],
+)
+def test_the_record_lies_beside_the_weights(chain, name, before):
+    lines = (chain.inputs[name] / "model" / SEEN_FILE).read_text(encoding="utf-8").splitlines()
     contents = [line for line in lines if line.startswith("c:")]
-    trained = set().union(*(chain.sides[name][0] for name in ("sft", "reward", "policy")))
+    trained = set().union(*(chain.sides[one][0] for one in (*before, name)))
     assert len(contents) == len(trained) and lines == sorted(lines)

@@ -1,5 +1,7 @@
 """PPO: values of prefixes, advantages and both losses against plain numpy, and a stage that learns."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from keras import ops
@@ -9,14 +11,16 @@ from stage_fixture import make_context, read_jsonl, stage_config
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from pipelines.sampling.rollout import ResponseScorer
 from pipelines.stages.policy_optimization import run as policy_optimization
+from pipelines.stages.policy_optimization import values as value_models
 from pipelines.stages.policy_optimization.methods.base import Scored
 from pipelines.stages.policy_optimization.methods.registry import method_of
 from pipelines.stages.policy_optimization.updates import update_batches
 from pipelines.stages.policy_optimization.values import ValueLearner, value_learner
+from pipelines.training.adapters import adapter_figures
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
-TEMPERATURE, KL_WEIGHT, PENALTY, CLIP, DISCOUNT, TRACE = 0.7, 0.3, 0.25, 0.2, 0.9, 0.8
+TEMPERATURE, KL_WEIGHT, ENTROPY, PENALTY, CLIP, DISCOUNT, TRACE = 0.7, 0.3, 0.05, 0.25, 0.2, 0.9, 0.8
 PROMPTS = [[2, 90, 91], [2, 90, 91], [2, 100]]
 RESPONSES = [[50, 60, 55, 70], [51, 61], [1]]
 REWARDS = np.array([1.5, -0.5, 0.3])
@@ -40,8 +44,8 @@ def options(**changes):
     algorithm = {"name": "ppo", "discount": DISCOUNT, "trace": TRACE, "value_learning_rate": 0.02}
     given = {
         **OPTIONS, "from": "sft", "reward": "reward", "algorithm": algorithm, "kl_weight": KL_WEIGHT,
-        "missing_stop_penalty": PENALTY, "length_penalty": 0.125, "temperature": TEMPERATURE, "inner_updates": 2,
-        "clip_range": CLIP, "schedule": "constant", **changes,
+        "entropy_weight": ENTROPY, "missing_stop_penalty": PENALTY, "length_penalty": 0.125,
+        "temperature": TEMPERATURE, "inner_updates": 2, "clip_range": CLIP, "schedule": "constant", **changes,
     }  # fmt: skip
     return stage_config("policy_optimization", **given)
 
@@ -80,6 +84,22 @@ def test_another_reward_model_may_be_named(tmp_path, inputs, rollout):
     assert np.abs(named - value_learner(options(), context, None, 0.2, 4).values(rollout)).max() > 1e-3
 
 
+@pytest.mark.once
+def test_values_are_kept_and_trained_as_the_options_say(tmp_path, inputs, monkeypatch):
+    """6 steps of 2 updates each, and a rate of their own or the policy's."""
+    monkeypatch.setattr(value_models, "ValueLearner", lambda *arguments: arguments)
+    config, context = options(dtype="mixed_bfloat16", weight_decay=0.1), make_context(tmp_path, "policy", inputs=inputs)
+    model, settings, updates, clip_range, size = value_learner(config, context, 0.02, 0.3, 4)
+    assert model.dtype_policy.name == "mixed_bfloat16" and model.backbone.dtype_policy.name == "mixed_bfloat16"
+    assert (updates, clip_range, size) == (12, 0.3, 4)
+    expected = OptimizerSettings(0.02, "constant", warmup_fraction=0.0, weight_decay=0.1)
+    assert settings == expected
+    with_adapter = options(lora={"rank": 2})
+    model, settings, _, clip_range, _ = value_learner(with_adapter, context, None, None, 4)
+    assert settings == dataclasses.replace(expected, learning_rate=0.1, weight_decay=0.0) and clip_range is None
+    assert 0 < adapter_figures(model)["trainable_parameters"] < model.count_params() / 4
+
+
 @pytest.fixture(scope="module")
 def scored(inputs, rollout):
     policy = GemmaCausalLM.from_preset(inputs["sft"] / "model")
@@ -113,6 +133,7 @@ def by_numpy(scored):
         after = 0.0
         for place in reversed(range(len(response))):
             earned = -KL_WEIGHT * (scored.old_log_probs[row, place] - scored.reference_log_probs[row, place])
+            earned -= ENTROPY * scored.old_log_probs[row, place]
             if place == len(response) - 1:
                 earned += REWARDS[row] - PENALTY * (row != 2) - 0.125 * len(response)
             value = values[row, place + 1] if place + 1 < len(response) else 0.0
@@ -182,7 +203,8 @@ def test_a_stage_learns_by_it(tmp_path, inputs, monkeypatch):
     monkeypatch.setattr(policy_optimization, "make_rater", lambda *arguments: EvenIds())
     context = make_context(tmp_path, "policy", inputs=inputs)
     final = policy_optimization.run(
-        options(kl_weight=0.01, learning_rate=0.05, missing_stop_penalty=0.0, length_penalty=0.0), context
+        options(kl_weight=0.01, entropy_weight=0.0, learning_rate=0.05, missing_stop_penalty=0.0, length_penalty=0.0),
+        context,
     )
     rows = [row for row in read_jsonl(context.output / "metrics.jsonl") if "value_loss" in row]
     assert len(rows) == 6 and all(set(method_of(options().algorithm).metrics) <= set(row) for row in rows)

@@ -14,10 +14,11 @@ from gemma_keras.backends import IS_EAGER, to_host
 from gemma_keras.limits import BRANCHES
 from pipelines.data.columns import Preference
 from pipelines.data.encoding import encode_preferences
+from pipelines.measures.throughput import TRAINING, Throughput
 from pipelines.stages.preference_optimization import learning
 from pipelines.stages.preference_optimization import run as preference_optimization
-from pipelines.stages.preference_optimization.answer_batches import answer_batches, sides
-from pipelines.stages.preference_optimization.learning import pair_loss, with_constants
+from pipelines.stages.preference_optimization.answer_batches import Answer, answer_batches, sides
+from pipelines.stages.preference_optimization.learning import pair_loss, train_policy, with_constants
 from pipelines.stages.preference_optimization.losses.registry import LOSSES
 from pipelines.stages.preference_optimization.references import Referenced, mismatched, referenced
 from pipelines.stages.preference_optimization.scoring import AnswerScorer
@@ -88,6 +89,36 @@ def test_answers_have_the_log_probabilities_of_their_rows_alone(policy, pairs):
         for pair, (chosen, rejected) in zip(pairs[:7], found, strict=True):
             assert chosen == pytest.approx(log_prob(policy, pair.chosen_ids, pair.chosen_length), abs=1e-4)
             assert rejected == pytest.approx(log_prob(policy, pair.rejected_ids, pair.rejected_length), abs=1e-4)
+
+
+def batch_of_one(policy, item, size, may_pack):
+    return next(next(answer_batches([item], [[np.array([0])]], size, [128], policy.config, may_pack)()))
+
+
+def test_arrays_by_hand(policy):
+    """A pair in rows of its own, beside a place that is filled up; and in one row, its beginning once."""
+    prompt, end = [2, *range(50, 149)], slice(98, 104)
+    item = Answer([*prompt, 5, 6], 2), Answer([*prompt, 8], 1)
+    plain, joined = batch_of_one(policy, item, 2, False), batch_of_one(policy, item, 1, True)
+    assert plain["token_ids"].shape == (4, 128) and joined["token_ids"].shape == (1, 128)
+    assert plain["token_ids"][::2, end].tolist() == [[147, 148, 5, 6, 0, 0], [147, 148, 8, 0, 0, 0]]
+    assert joined["token_ids"][0, end].tolist() == [147, 148, 5, 6, 8, 0]
+    assert plain["padding_mask"].sum(axis=1).tolist() == [102, 1, 101, 1] and joined["padding_mask"].sum() == 103
+    for batch, rows, answers, lengths in (
+        (plain, [0, 0, 2], [0, 0, 2], [2, 1, 1, 1]),
+        (joined, [0, 0, 0], [0, 0, 1], [2, 1]),
+    ):
+        assert batch["target_ids"].tolist() == [[5, 6, 8]] and batch["target_positions"].tolist() == [[99, 100, 99]]
+        assert batch["target_rows"].tolist() == [rows] and batch["target_answer"].tolist() == [answers]
+        assert batch["target_mask"].all() and batch["answer_lengths"].tolist() == lengths
+        assert batch["is_item"].tolist() == [True, False][: len(lengths) // 2]
+        assert batch["row_index"].tolist() == [0, -1][: len(lengths) // 2]
+
+
+@pytest.mark.parametrize("may_pack", [False, True])
+def test_one_answer_of_one_token_is_one_target(policy, may_pack):
+    batch = batch_of_one(policy, (Answer([2, 5], 1),), 40, may_pack)
+    assert batch["target_ids"].tolist() == [[5]] and ("segment_ids" in batch) == may_pack
 
 
 def gradient_of(policy, micro_batches, loss):
@@ -186,6 +217,28 @@ def test_mismatched_answers_belong_to_other_prompts(pairs):
     assert mismatched(items, 8, (SEED, "dpo", "heldout")) != found
 
 
+def test_another_prompt_is_looked_for_in_64_pairs():
+    """Of 200 pairs the 64 before the only one with another prompt, in the order of the draw, get one of its answers."""
+    common, other = ((Answer([2, p, a], 1), Answer([2, p, a + 1], 1)) for p, a in ((50, 60), (51, 70)))
+    items = [common] * 199 + [other]
+    found = mismatched(items, 8, (SEED, "kto", "training"))
+    assert sum(answer.token_ids[-1] in (70, 71) for (answer,) in found) == 64
+    assert found[-1][0].token_ids in ([2, 51, 60], [2, 51, 61])
+
+
+@pytest.mark.once
+def test_held_out_answers_may_be_longer_than_those_to_learn_from(tmp_path, tuned, pairs):
+    learned, long = list(map(sides, pairs[:8])), [2, *range(50, 90)]
+    heldout = Referenced([(Answer(long, 3), Answer([*long, 40], 4))], np.float32([[-20, -30]]))
+    options = {**OPTIONS, "max_length": 64, "max_steps": 1, "loss": {"name": "dpo", "beta": 0.2}}
+    config = stage_config("preference_optimization", temperature=TEMPERATURE, **options)
+    model = GemmaCausalLM.from_preset(tuned / "model")
+    training = Referenced(learned, np.zeros((8, 2), np.float32))
+    figures = train_policy(model, training, heldout, config, make_context(tmp_path, "dpo"))
+    x = 0.2 * (log_prob(model, long, 3) + 20 - log_prob(model, [*long, 40], 4) - 30)
+    assert figures["eval_loss"] == pytest.approx(math.log1p(math.exp(-x)), rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, inputs):
     """`finished(name)`: a whole run of a loss, made once; final figures, context."""
@@ -193,6 +246,7 @@ def finished(tmp_path_factory, inputs):
     @functools.cache
     def run(name):
         context = make_context(tmp_path_factory.mktemp(name), name, inputs=inputs, seed=SEED)
+        context.throughput = Throughput(lambda dtype: 1e12)
         rate = 0.02 if name == "orpo" else 0.01
         options = {**OPTIONS, "learning_rate": rate, "temperature": TEMPERATURE, "loss": name}
         config = stage_config("preference_optimization", epochs=3, eval_every=8, **options)
@@ -213,6 +267,8 @@ def test_each_loss_learns_what_is_preferred(finished, name):
     assert figures["margin"] == pytest.approx(after["eval_rewards/margins"], abs=1e-4)
     assert figures["loss"] == name and figures["pairs"] + figures["training_pairs"] == 60
     assert figures["ceiling"] == pytest.approx(0.9) and 0 <= figures["regret"] < 0.15
+    speed = context.throughput.figures()[TRAINING]
+    assert speed["tokens_per_second"] == figures["tokens_per_second"] > 0 and speed["model_flops_utilization"] > 0
     assert ("kl" in rows[-1] or any("kl" in row for row in rows)) == (name == "kto")
     assert GemmaCausalLM.from_preset(context.output / "model").tokenizer is not None
 
@@ -244,13 +300,39 @@ def test_an_adapter_learns_against_its_own_base(tmp_path, inputs):
 
 
 @pytest.mark.once
-def test_another_reference(tmp_path, inputs, tmp_path_factory):
+def test_another_reference(tmp_path, inputs, tmp_path_factory, monkeypatch):
+    """It is held in half the memory of the policy, and what takes its time is said."""
+    loaded, said, original = [], [], GemmaCausalLM.from_preset
+    monkeypatch.setattr(
+        GemmaCausalLM, "from_preset", lambda *place, **dtype: loaded.append(original(*place, **dtype)) or loaded[-1]
+    )
     other = tiny_tuned_model(tmp_path_factory.mktemp("other"), seed=4)
     options = {**OPTIONS, "reference": "other", "max_steps": 1, "epochs": 1, "loss": {"name": "dpo", "beta": 0.05}}
     context = make_context(tmp_path, "dpo", inputs={**inputs, "other": other}, seed=SEED)
-    preference_optimization.run(stage_config("preference_optimization", **options), context)
+    monkeypatch.setattr(context, "doing", said.append)
+    preference_optimization.run(stage_config("preference_optimization", dtype="mixed_bfloat16", **options), context)
     first = next(row for row in read_jsonl(context.output / "metrics.jsonl") if "rewards/chosen" in row)
     assert abs(first["rewards/chosen"]) > 1e-3 and abs(first["loss"] - math.log(2)) > 1e-4
+    embeddings = [model.backbone.named_variables()["embedding"] for model in loaded]
+    assert [str(one.dtype) for one in embeddings] == ["float32", "bfloat16"]
+    assert [model.compute_dtype for model in loaded] == ["bfloat16", "bfloat16"]
+    log_probs = "computing the log-probabilities of the reference"
+    assert said == ["reading data", "loading weights", "tokenizing", log_probs, "compiling", "saving the model"]
+
+
+@pytest.mark.once
+def test_the_kl_is_that_of_the_answers_to_other_prompts(tmp_path, inputs, pairs, tmp_path_factory):
+    """Of all 60 pairs in one update, under both models."""
+    models = {**inputs, "other": tiny_tuned_model(tmp_path_factory.mktemp("other"), seed=4)}
+    options = {**OPTIONS, "reference": "other", "heldout_fraction": 0.0, "batch_size": 60, "max_steps": 1}
+    config = stage_config("preference_optimization", loss="kto", temperature=TEMPERATURE, **options)
+    context = make_context(tmp_path, "kto", inputs=models, seed=SEED)
+    preference_optimization.run(config, context)
+    first = next(row for row in read_jsonl(context.output / "metrics.jsonl") if "kl" in row)
+    policy, reference = (GemmaCausalLM.from_preset(models[name] / "model") for name in ("tuned", "other"))
+    items = mismatched(list(map(sides, pairs)), 16, (SEED, "kto", "training"))
+    sums = [AnswerScorer(model, TEMPERATURE).of_items(items, 60, 16).mean() for model in (policy, reference)]
+    assert first["kl"] == pytest.approx(sums[0] - sums[1], abs=1e-3) and first["kl"] > 0.1
 
 
 @pytest.mark.once
