@@ -96,19 +96,20 @@ def batch_of_one(policy, item, size, may_pack):
 
 
 def test_arrays_by_hand(policy):
-    """A pair in rows of its own, beside a place that is filled up; and in one row, its beginning once."""
+    """A pair in rows of its own, beside a place that is filled up; and in one row, its beginning once, of which each
+    answer keeps a token. Nothing is asked after an answer's last token, so it is only a target."""
     prompt, end = [2, *range(50, 149)], slice(98, 104)
     item = Answer([*prompt, 5, 6], 2), Answer([*prompt, 8], 1)
     plain, joined = batch_of_one(policy, item, 2, False), batch_of_one(policy, item, 1, True)
     assert plain["token_ids"].shape == (4, 128) and joined["token_ids"].shape == (1, 128)
-    assert plain["token_ids"][::2, end].tolist() == [[147, 148, 5, 6, 0, 0], [147, 148, 8, 0, 0, 0]]
-    assert joined["token_ids"][0, end].tolist() == [147, 148, 5, 6, 8, 0]
-    assert plain["padding_mask"].sum(axis=1).tolist() == [102, 1, 101, 1] and joined["padding_mask"].sum() == 103
-    for batch, rows, answers, lengths in (
-        (plain, [0, 0, 2], [0, 0, 2], [2, 1, 1, 1]),
-        (joined, [0, 0, 0], [0, 0, 1], [2, 1]),
+    assert plain["token_ids"][::2, end].tolist() == [[147, 148, 5, 0, 0, 0], [147, 148, 0, 0, 0, 0]]
+    assert joined["token_ids"][0, end].tolist() == [147, 148, 5, 148, 0, 0]
+    assert plain["padding_mask"].sum(axis=1).tolist() == [101, 1, 100, 1] and joined["padding_mask"].sum() == 102
+    for batch, rows, last, answers, lengths in (
+        (plain, [0, 0, 2], 99, [0, 0, 2], [2, 1, 1, 1]),
+        (joined, [0, 0, 0], 101, [0, 0, 1], [2, 1]),
     ):
-        assert batch["target_ids"].tolist() == [[5, 6, 8]] and batch["target_positions"].tolist() == [[99, 100, 99]]
+        assert batch["target_ids"].tolist() == [[5, 6, 8]] and batch["target_positions"].tolist() == [[99, 100, last]]
         assert batch["target_rows"].tolist() == [rows] and batch["target_answer"].tolist() == [answers]
         assert batch["target_mask"].all() and batch["answer_lengths"].tolist() == lengths
         assert batch["is_item"].tolist() == [True, False][: len(lengths) // 2]
