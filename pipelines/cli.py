@@ -19,7 +19,7 @@ from pipelines.host.output import lasting_output
 from pipelines.run.stage_errors import known_error
 from pipelines.run.stop_signals import GRACE_SECONDS
 
-EXIT_CODES = "exit codes: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 129, 130 and 143 stopped"
+EXIT_CODES = "exit codes: 0 done, 2 configuration, 3 a gate, 65 data, 70 internal, 74 disk, 129, 130 and 143 stopped"
 
 FIRST_STEPS = """\
 first steps:
@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: default `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 129, 130 and 143 stopped by a signal.
+        The exit code: 0 done, 2 configuration, 3 a gate that is not passed, 65 data, 70 internal, 74 disk, 129, 130
+        and 143 stopped by a signal.
     """
     with lasting_output():
         options = _parser().parse_args(arguments)

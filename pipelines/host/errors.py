@@ -29,6 +29,20 @@ class InternalError(WorkflowError):
     exit_code = 70
 
 
+class GateError(WorkflowError):
+    """A figure is not what a later stage requires. Finished stages are kept.
+
+    Args:
+        stage: the one that was not started.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, stage: str) -> None:
+        super().__init__(f"{stage}: {message}")
+        self.stage, self.reason = stage, message
+
+
 class DiskError(WorkflowError):
     """Nothing more can be written: disk full, quota or file size limit reached. Finished stages are untouched."""
 

@@ -14,6 +14,8 @@ import markupsafe
 import yaml
 
 from gemma_keras.files import write_text
+from pipelines.host.files import read_json
+from pipelines.host.run_folder import GATE_FILE
 from pipelines.report import chain, summary, words
 from pipelines.report import figures as draw
 from pipelines.report import format as report_format
@@ -108,13 +110,26 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         total_seconds=sum(stage.seconds or 0 for _, stage in run.all_stages),
         peak_memory=max((stage.peak_memory_gib or 0 for _, stage in run.all_stages), default=0),
         tiles=[tile for tile in tiles if look_up(figures, tile.path) is not None and "seeds" not in figures],
-        warnings=[(name, report_format.visible(text)) for name, stage in run.all_stages for text in _warnings(stage)],
+        warnings=[
+            (name, report_format.visible(text))
+            for name, text in (
+                *_gate(run),
+                *((name, text) for name, stage in run.all_stages for text in _warnings(stage)),
+            )
+        ],
         losses=[(stage, _markup(drawing)) for stage, drawing in losses if drawing],
         sections=[found for report in reports for one in report.sections if (found := section(one)) is not None],
         short=report_format.short_names,
         workflow_text=run.workflow_text or _configs_as_yaml(run.stages),
         samples=_samples(run),
     )
+
+
+def _gate(run: RunRecord) -> list[tuple[str, str]]:
+    """The stage at whose gate the run ended, and why."""
+    path = (run.part_of or run.folder) / GATE_FILE
+    found = read_json(path) if path.is_file() else {}
+    return [(str(found["stage"]), str(found["message"]))] if found else []
 
 
 def _template(name: str) -> str:

@@ -81,7 +81,7 @@ def key_parts(
         DataError: a file can not be read.
     """
     config = workflow.stages[name]
-    settings = {key: value for key, value in plain(config).items() if key not in ("kind", "backend")}
+    settings = {key: value for key, value in plain(config).items() if key not in ("kind", "backend", "require")}
     digests: dict[str, str] = {}
     paths = local_paths(workflow, name, base_folder)
     for dotted, path in paths.items():

@@ -75,6 +75,10 @@ class StageConfig(Settings):
 
     kind: str
     backend: Backend | None = Field(None, description="Backend of this stage only; default the workflow's.")
+    require: dict[str, str] | None = Field(
+        None,
+        description="Figures of earlier stages without which this one does not start: {reward.accuracy: '>= 0.6'}.",
+    )
 
     def reads(self) -> tuple[Use, ...]:
         """What the rows of its `data` are read as, so that they can be looked at before anything runs."""

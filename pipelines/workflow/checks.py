@@ -12,6 +12,7 @@ from pipelines.host.paths import adapter_problem, find_model, find_path
 from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Problem, Settings, StageConfig
 from pipelines.schema.functions import FUNCTIONS
+from pipelines.schema.gates import gate
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import (
     FUNCTION_PREFIX,
@@ -54,6 +55,25 @@ def reference_problems(
         else:
             found += _reference_problems(reference, stage, kinds, earlier, base_folder, functions)
     return found
+
+
+def gate_problems(stage: str, config: StageConfig, kinds: Mapping[str, str]) -> Iterator[Problem]:
+    """What is wrong with a stage's gates; whether there is such a figure shows when the earlier stage is finished.
+
+    Args:
+        kinds: kind of every stage of the workflow, in order.
+    """
+    earlier = list(kinds)[: list(kinds).index(stage)]
+    for name, condition in (config.require or {}).items():
+        try:
+            found = gate(name, condition)
+        except ValueError as error:
+            yield ("require", name), str(error)
+            continue
+        if found.stage not in earlier:
+            hint = did_you_mean(found.stage, earlier)
+            known = ", ".join(earlier) or "there is none"
+            yield ("require", name), f"no earlier stage {found.stage!r}.{hint} Expected one of: {known}"
 
 
 def settings_problems(config: Settings) -> list[Problem]:

@@ -129,7 +129,8 @@ def _validate(
         if kind in KINDS:
             written = plain(stages[name]) if name in stages else raw[name]
             found = checks.reference_problems(name, kind, written, kinds, base_folder, own_functions)
-            found += checks.settings_problems(stages[name]) if name in stages else []
+            if name in stages:
+                found += [*checks.settings_problems(stages[name]), *checks.gate_problems(name, stages[name], kinds)]
             problems += [(("stages", name, *path), False, message) for path, message in found]
     found = checks.seeds_problems(expanded.data.get("seeds"), kinds)
     if workflow is not None and workflow.seeds is not None:
