@@ -105,35 +105,9 @@ def _parser() -> argparse.ArgumentParser:
                 "device's GiB, exit code 2 where a stage does not fit with 15 %% to spare",
             )  # fmt: skip
         if name == "run":
-            command.add_argument(
-                "--in-process", action="store_true", help="run the stages in this process, for debugging"
-            )
-            command.add_argument("--quiet", action="store_true", help="no progress")
-            command.add_argument(
-                "--grace", type=float, default=GRACE_SECONDS, metavar="SECONDS",
-                help="for a stage to end its update and save after a stop signal, default 30; then it is killed",
-            )  # fmt: skip
-            command.add_argument(
-                "--restart", action="append", default=[], metavar="STAGE",
-                help="start this stage over where an earlier run of it is unfinished",
-            )  # fmt: skip
-            command.add_argument(
-                "--verify", action="store_true", help="read every file of the finished stages; make damaged ones again"
-            )
+            _add_run_options(command)
     _add_show(subparsers)
-    command = subparsers.add_parser("report", help="build a run's summary and report again")
-    command.set_defaults(function=commands.report)
-    command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
-    for name, function, text in (
-        ("status", status, "how far a run is"),
-        ("verify", commands.verify, "check that a run's files are as they were written"),
-        ("clean", commands.clean, "remove earlier results that a run keeps"),
-    ):
-        command = subparsers.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
-        command.set_defaults(function=function)
-        command.add_argument(
-            "run_folder", type=Path, metavar="RUN_DIR", help="what `run` wrote, such as runs/quickstart"
-        )
+    _add_run_folders(subparsers)
     command = subparsers.add_parser("list", help="list the shipped workflows")
     command.set_defaults(function=commands.list_workflows)
     command = subparsers.add_parser("copy", help="copy a shipped workflow into your folder")
@@ -149,6 +123,39 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(subparsers)
     add_model_commands(subparsers)
     return parser
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--in-process", action="store_true", help="run the stages in this process, for debugging")
+    command.add_argument("--quiet", action="store_true", help="no progress")
+    command.add_argument(
+        "--grace", type=float, default=GRACE_SECONDS, metavar="SECONDS",
+        help="for a stage to end its update and save after a stop signal, default 30; then it is killed",
+    )  # fmt: skip
+    command.add_argument(
+        "--restart", action="append", default=[], metavar="STAGE",
+        help="start this stage over where an earlier run of it is unfinished",
+    )  # fmt: skip
+    command.add_argument(
+        "--verify", action="store_true", help="read every file of the finished stages; make damaged ones again"
+    )
+
+
+def _add_run_folders(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The commands on what a run left."""
+    command = subparsers.add_parser("report", help="build a run's summary and report again")
+    command.set_defaults(function=commands.report)
+    command.add_argument("run_folder", type=Path, metavar="RUN_DIR")
+    for name, function, text in (
+        ("status", status, "how far a run is"),
+        ("verify", commands.verify, "check that a run's files are as they were written"),
+        ("clean", commands.clean, "remove earlier results that a run keeps"),
+    ):
+        command = subparsers.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+        command.set_defaults(function=function)
+        command.add_argument(
+            "run_folder", type=Path, metavar="RUN_DIR", help="what `run` wrote, such as runs/quickstart"
+        )
 
 
 def _add_show(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -5,6 +5,7 @@ would otherwise end hours of work, or hide how it ended.
 """
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def lasting_output() -> Iterator[None]:
         if stream is None:  # closed by whoever started us
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  closed below
             opened.append(stream)
-        elif hasattr(stream, "reconfigure"):
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
         setattr(sys, name, LastingStream(stream))
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_keras import backend_choice
+from gemma_keras.checkpoints.formats import FILE_SUFFIXES
 from pipelines.host.errors import DataError
 from pipelines.host.paths import PACKAGE, find_model, find_path
 from pipelines.plugins.sources import UserFunction
@@ -31,7 +32,7 @@ from pipelines.schema.roles import (
 from pipelines.workflow.schema import Workflow
 
 BACKEND_PACKAGES = {"jax": ("jax", "jaxlib"), "tensorflow": ("tensorflow",), "torch": ("torch",)}
-PLAIN_FILES = (".jsonl", ".json", ".txt", ".gguf", "")
+PLAIN_FILES = (".jsonl", ".json", ".txt", *FILE_SUFFIXES, "")
 """Read by our own code; the empty one is a folder, of a model."""
 ARITHMETIC_SWITCHES = (
     "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS",

@@ -36,8 +36,8 @@ def test_each_algorithm_has_a_row_and_the_best_of_n_a_line():
     lines = algorithms.table([part(0.0), part(0.1)])
     assert len(lines) == 2 + len(algorithms.LABELS) + 3
     assert lines[2].startswith("| `sft`, where all start | 0.750 [0.700, 0.800] | 0.550 [0.500, 0.600] |")
-    assert lines[2].endswith(" | 0.00 [0.00, 0.00] |") and lines[5].startswith("| iterated DPO, 3 rounds |")
-    assert lines[5].endswith(" | 3.00 [3.00, 3.00] |")
+    assert lines[2].endswith(" | 0.00 [0.00, 0.00] |") and lines[6].startswith("| iterated DPO, 3 rounds |")
+    assert lines[6].endswith(" | 4.00 [4.00, 4.00] |")
     assert lines[-1] == (
         "of 2 0.850 [0.800, 0.900] (at most 0.19 nats), of 4 0.950 [0.900, 1.000] (at most 0.64 nats), on the prompts "
         "that it was chosen for."
