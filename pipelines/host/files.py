@@ -27,9 +27,9 @@ def is_disk_error(error: BaseException | None) -> bool:
 def disk_error(error: BaseException, folder: Path) -> DiskError:
     """The error shown to the user: what happened, where, and what to do."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    remedy = "mend the disk" if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EROFS) else "make room"
     return DiskError(
-        f"{folder}: cannot write ({reason}). Finished stages are kept; make room, or mend the disk, and run the same "
-        "command again"
+        f"{folder}: cannot write ({reason}). Finished stages are kept; {remedy} and run the same command again"
     )
 
 
