@@ -40,6 +40,11 @@ _FEED_FORWARD = {"gate_proj": "gating_ffw", "up_proj": "gating_ffw_2", "down_pro
 _HANDLES = ("kaggle://", "hf://keras/")  # what only KerasHub opens: its own presets on Kaggle and on the hub
 TOKENIZER_FILE = "assets/tokenizer/vocabulary.spm"
 """The SentencePiece model in a preset's folder."""
+PRESET_FILES = (
+    "config.json", "metadata.json", "task.json", "preprocessor.json", "model.weights.*", "model_*.weights.h5",
+    "task.weights.h5", "assets",
+)  # fmt: skip
+"""Patterns of what a preset consists of."""
 
 
 def is_backbone(model: Any) -> bool:

@@ -16,8 +16,9 @@ from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints import safetensors_file as st
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_reader import read_json
+from gemma_keras.checkpoints.interrupted_saves import finish_save
 from gemma_keras.config import GemmaConfig
-from gemma_keras.files import write_text
+from gemma_keras.files.atomic_file import write_text
 from gemma_keras.lora_options import TARGETS, LoraOptions
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -44,7 +45,7 @@ def write_adapter(
     base: str | None = None,
     score: np.ndarray | None = None,
 ) -> None:
-    """Write an adapter's folder; the weights appear under their name only when they are complete.
+    """Write an adapter's files, each of which appears under its name when it is complete.
 
     Args:
         folder: made if it does not exist.
@@ -133,7 +134,8 @@ def _config_table(options: LoraOptions, base: str | None, has_score: bool) -> di
 
 
 def is_adapter(folder: str | Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
+    """Whether a folder holds an adapter and no model of its own; as `formats.recognize` otherwise."""
+    finish_save(folder)
     return (Path(folder) / CONFIG_FILE).is_file() and not (Path(folder) / "config.json").is_file()
 
 
@@ -171,6 +173,7 @@ def read_adapter(
         CheckpointError: no such files, another kind of adapter, tensors that do not fit the base model.
     """
     folder = Path(folder)
+    finish_save(folder)
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise CheckpointError(f"{folder}: no {CONFIG_FILE}. Expected a folder that PEFT or save_adapter wrote.")

@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.files import sync_folder
+from gemma_keras.files.atomic_file import sync_folder, temporary_beside
 
 MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 26
@@ -247,7 +247,7 @@ class SafetensorsWriter:
     ):
         self.file = Path(file)
         self.dtype = float_dtype(dtype)
-        self._temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.partial")
+        self._temporary = temporary_beside(self.file)
         self._missing = dict(shapes)
         # transformers refuses a file without a format
         header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sentencepiece
 
+from gemma_keras.files.atomic_folder import atomic_folder
 from gemma_keras.text import export as tokenizer_export
 from gemma_keras.text import folder as tokenizer_folder
 from gemma_keras.text import graph_mode
@@ -333,14 +334,18 @@ class GemmaTokenizer:
         return piece
 
     def save(self, folder: str | pathlib.Path) -> None:
-        """Writes `tokenizer.model`, `tokenizer_config.json` with the chat template, and `tokenizer.json`.
+        """Writes `tokenizer.model`, `tokenizer_config.json` with the chat template, and `tokenizer.json`, in place of
+        an earlier tokenizer's files; see `atomic_folder`.
 
         `tokenizer.model`, `tokenizer.json` and the chat template are the source's bytes where it had them, the template
         in `chat_template.jinja` too where it came in that. Otherwise `tokenizer.json` is
         derived, for `transformers` and engines that read nothing else.
         """
-        folder = pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder, tokenizer_folder.TOKENIZER_FILES) as place:
+            self.write_files(place)
+
+    def write_files(self, folder: pathlib.Path) -> None:
+        """What `save` writes, into a folder that holds no tokenizer."""
         (folder / MODEL_FILE).write_bytes(self.model_proto)
         if self.tokenizer_json is None:
             self.tokenizer_json = tokenizer_export.tokenizer_json(self.model_proto)
@@ -353,11 +358,7 @@ class GemmaTokenizer:
             "unk": self.unknown_token_id,
         }
         pieces = {name: self.piece(i) for name, i in names.items()}
-        # Who finds this file looks for no template elsewhere: one of another tokenizer must not stay.
-        template_file = folder / tokenizer_folder.TEMPLATE_FILE
         if self.template_file:
-            template_file.write_bytes(self.chat_template.encode("utf-8"))
-        else:
-            template_file.unlink(missing_ok=True)
+            (folder / tokenizer_folder.TEMPLATE_FILE).write_bytes(self.chat_template.encode("utf-8"))
         config = tokenizer_export.tokenizer_config(pieces, self.chat_template)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import filelock
 
+from gemma_keras.files.atomic_file import is_alive
 from pipelines.host.errors import ConfigError
 
 LOCK_FILE = ".lock"
@@ -40,21 +41,9 @@ def _acquire(descriptor: int, run_folder: Path) -> None:
     give_up = time.monotonic() + ORPHAN_SECONDS
     while not filelock.lock_descriptor(descriptor, blocking=False):
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        if _is_alive(holder) or time.monotonic() > give_up:
+        if (holder.isdecimal() and is_alive(int(holder))) or time.monotonic() > give_up:
             raise ConfigError(
                 f"{run_folder}: another run (process {holder or 'unknown'}) works in this folder. "
                 "Wait for it, stop it, or choose another --out"
             )
         time.sleep(0.05)
-
-
-def _is_alive(process: str) -> bool:
-    if not process.isdecimal():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

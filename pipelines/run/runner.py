@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files import write_text
+from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files.atomic_folder import finish_save, place_folder
 from pipelines.host.errors import ConfigError, Stopped
-from pipelines.host.files import disk_error, is_disk_error, read_json, recover_folder, replace_folder, write_json
+from pipelines.host.files import disk_error, is_disk_error, read_json, write_json
 from pipelines.host.progress import duration
 from pipelines.host.run_folder import STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
 from pipelines.run import stage_process
@@ -127,7 +128,7 @@ def _run_stage(
         if isinstance(error, Stopped):
             say(f"stopped in stage {stage.label}; finished stages are kept, the same command continues")
         raise
-    replace_folder(partial, target)
+    place_folder(partial, target, stale=("*",))
     say(f"{heading}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
 
 
@@ -169,11 +170,11 @@ def _clean(run_folder: Path) -> None:
     for folder in (run_folder, *folders_with_stages(run_folder)):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-        for path in (folder / STAGES).glob(".*"):
-            if path.name.endswith(".partial"):
+        for path in (folder / STAGES).glob("*"):
+            if path.name.startswith(".") and path.name.endswith(".partial"):
                 shutil.rmtree(path)
-            elif path.name.endswith(".old"):
-                recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
+            else:
+                finish_save(path)
 
 
 def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, Any]:
