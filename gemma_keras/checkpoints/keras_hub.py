@@ -67,7 +67,7 @@ def is_serialized(folder: str | Path) -> bool:
     file = Path(folder) / "config.json"
     try:
         table = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return False
     name = table.get("registered_name") if isinstance(table, dict) else None
     return isinstance(name, str) and name.startswith(("keras_hub>", "keras_nlp>"))

@@ -26,7 +26,7 @@ def family_of_folder(folder: pathlib.Path) -> str | None:
     with it."""
     try:
         table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return family_of(table.get("model_type")) if isinstance(table, dict) else None
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sentencepiece
 
+from gemma_keras.errors import InputError
 from gemma_keras.files.atomic_folder import atomic_folder
 from gemma_keras.text import export as tokenizer_export
 from gemma_keras.text import folder as tokenizer_folder
@@ -214,12 +215,20 @@ class GemmaTokenizer:
         return self._size
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without bos and eos, never one of `control_ids`."""
+        """Ids of a text, without bos and eos, never one of `control_ids`.
+
+        Raises:
+            TypeError: no string. InputError: one that holds half of a surrogate pair.
+        """
         if not isinstance(text, str):
             raise TypeError(
                 f"`encode` takes one string; use `encode_batch` for several. Received: {type(text).__name__}"
             )
-        ids: list[int] = self._processor.encode(text)
+        try:
+            ids: list[int] = self._processor.encode(text)
+        except (RuntimeError, ValueError):  # SentencePiece says no more than that it cannot be cast
+            _check_is_unicode(text)
+            raise
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -362,3 +371,12 @@ class GemmaTokenizer:
             (folder / tokenizer_folder.TEMPLATE_FILE).write_bytes(self.chat_template.encode("utf-8"))
         config = tokenizer_export.tokenizer_config(pieces, self.chat_template)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_is_unicode(text: str) -> None:
+    half = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
+    if half is not None:
+        raise InputError(
+            f"A text holds half of a surrogate pair, which is no character: {text[half]!r} at place {half}, after "
+            f"{text[max(0, half - 20) : half]!r}. Remove it, or mend what cut the pair."
+        )
