@@ -15,6 +15,7 @@ from pipelines.commands.explain import explain
 from pipelines.commands.model_options import add_model_commands
 from pipelines.commands.show import show
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
+from pipelines.host.visible_text import visible
 from pipelines.run.stage_errors import known_error
 
 EXIT_CODES = "exit codes: 0 done, 2 configuration, 65 data, 70 internal, 74 disk, 130 and 143 stopped"
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(error: WorkflowError) -> int:
-    for line in str(error).splitlines():
+    for line in visible(str(error)).split("\n"):
         print(f"error: {line}", file=sys.stderr)
     return error.exit_code
 

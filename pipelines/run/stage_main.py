@@ -24,6 +24,7 @@ from pipelines.host.activity import Activity
 from pipelines.host.errors import InternalError, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.process_memory import peak_memory_gib
+from pipelines.host.visible_text import visible
 from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
@@ -136,7 +137,7 @@ def write_error(output: Path, record: dict[str, Any]) -> None:
     try:
         write_json(output / ERROR_FILE, record)
     except OSError:
-        print(f"error: {record['message']}", file=sys.stderr)
+        print(f"error: {visible(record['message'])}", file=sys.stderr)
 
 
 if __name__ == "__main__":
