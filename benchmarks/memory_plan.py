@@ -20,7 +20,7 @@ import tempfile
 
 from benchmarks.case import BACKENDS
 from gemma_keras.config import GemmaConfig
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.host.files import read_json
 from pipelines.memory.usage import GIB
 from pipelines.run.memory import plan_memory

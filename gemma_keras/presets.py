@@ -13,7 +13,7 @@ from gemma_keras.checkpoints.format import StoredModel
 from gemma_keras.checkpoints.hugging_face_writer import MODEL_FILES
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.config import GemmaConfig, size_name
-from gemma_keras.files.atomic_folder import atomic_folder
+from gemma_keras.files import atomic_folder
 from gemma_keras.initializers import FirstWeights, LoadedWeights, RandomWeights
 from gemma_keras.text.folder import TOKENIZER_FILES
 
@@ -51,7 +51,7 @@ def write(
     """Write a Hugging Face folder: configuration, weights, tokenizer, chat template, stop ids.
 
     The files take their places when all of them are complete: an error, a full disk or the end of the process leaves a
-    model that stood there as it was, or the new one; see `files/atomic_folder.py`. Files that are no part of a model
+    model that stood there as it was, or the new one; see `files.py`. Files that are no part of a model
     stay.
 
     Args:

@@ -23,7 +23,7 @@ from gemma_keras.checkpoints.hugging_face_reader import (
     read_json,
 )
 from gemma_keras.config import GemmaConfig
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 
 GENERATION_FILE = "generation_config.json"
 _SHARDS = "model-*-of-*.safetensors"

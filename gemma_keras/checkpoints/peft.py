@@ -18,7 +18,7 @@ from gemma_keras.checkpoints.hugging_face_reader import read_json
 from gemma_keras.checkpoints.interrupted_saves import finish_save
 from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.config import GemmaConfig
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from gemma_keras.lora_options import TARGETS, LoraOptions
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"

@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.files.atomic_file import sync_folder, temporary_beside
+from gemma_keras.files import sync_folder, temporary_beside
 
 MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 26

@@ -16,7 +16,7 @@ import numpy as np
 import sentencepiece
 
 from gemma_keras.errors import InputError
-from gemma_keras.files.atomic_folder import atomic_folder
+from gemma_keras.files import atomic_folder
 from gemma_keras.text import export as tokenizer_export
 from gemma_keras.text import folder as tokenizer_folder
 from gemma_keras.text import graph_mode

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.commands.memory import memory_lines
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import shipped_workflows

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.data.columns import Conversation, Example, Text, as_messages
 from pipelines.data.hh_rlhf import Message
 from pipelines.data.turns import MODEL_ROLES

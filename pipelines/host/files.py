@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.host.errors import DataError, DiskError
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})

@@ -13,7 +13,7 @@ import jinja2
 import markupsafe
 import yaml
 
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.host.visible_text import visible
 from pipelines.report import chain, summary, words
 from pipelines.report import figures as draw

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from gemma_keras.files.atomic_file import is_alive
+from gemma_keras.files import is_alive
 from pipelines.host.errors import ConfigError
 
 LOCK_FILE = ".lock"

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files.atomic_file import write_text
-from gemma_keras.files.atomic_folder import finish_save, place_folder
+from gemma_keras.files import finish_save, place_folder, write_text
 from pipelines.host.errors import ConfigError, Stopped
 from pipelines.host.files import disk_error, is_disk_error, read_json, write_json
 from pipelines.host.progress import duration

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.data.jsonl import read_jsonl
 from pipelines.host.errors import DataError
 from pipelines.sampling.rollout import Rollout

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gemma_keras import random
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.host.paths import cache_folder
 from pipelines.tasks import Task
 from pipelines.tasks.items import TaskItem

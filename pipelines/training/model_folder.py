@@ -1,4 +1,4 @@
-"""Saving a model folder so that it is there whole or not at all, by `gemma_keras/files/atomic_folder.py`; and a full
+"""Saving a model folder so that it is there whole or not at all, by `gemma_keras/files.py`; and a full
 disk told to the user.
 
 A stage's training state (optimizer, step) is not kept: a stage that was interrupted starts over.
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files.atomic_folder import atomic_folder
+from gemma_keras.files import atomic_folder
 from pipelines.host.files import disk_error, is_disk_error
 
 

@@ -6,24 +6,22 @@ Each save runs in a forked process that is killed before its n-th call, for n fr
 tests count from where the new files begin to take their places.
 """
 
-import builtins
 import errno
 import functools
-import io
 import itertools
 import os
 import re
 import shutil
-import signal
 
 import numpy as np
 import pytest
+from killed_process import ends_by_itself
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaConfig, GemmaRewardModel, GemmaTokenizer
 from gemma_keras.backends import to_host
 from gemma_keras.checkpoints import hugging_face_writer
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.files.atomic_folder import finish_save, place_folder
+from gemma_keras.files import finish_save, place_folder
 
 pytestmark = [
     pytest.mark.once,
@@ -34,83 +32,12 @@ pytestmark = [
 SIZES = {
     "hidden_dim": 8, "intermediate_dim": 16, "num_query_heads": 1, "num_key_value_heads": 1, "head_dim": 8,
 }  # fmt: skip
-HOOKED = ("rename", "replace", "link", "mkdir", "fsync", "unlink", "remove", "rmdir", "open")
 HEADS = {
     "config.json": "",
     "adapter_config.json": "",
     "tokenizer_config.json": "token|chat_template",
 }  # and what needs it
 MINE = {"notes.txt": b"mine", ".git/HEAD": b"ref: main", "optimizer/step.npz": b"moments", "README.md": b"# mine"}
-
-
-class Written:
-    """A file whose every `write` counts."""
-
-    def __init__(self, file, count):
-        self.file, self.count = file, count
-
-    def write(self, data):
-        self.count()
-        return self.file.write(data)
-
-    def writelines(self, lines):
-        self.count()
-        self.file.writelines(lines)
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.file.close()
-
-
-def kill_before(n: int, part: str) -> None:
-    """From here on this process dies where it is about to make the n-th call to the file system, counted from the
-    first of a path with `part` in it."""
-    calls, begun = itertools.count(), part == ""
-
-    def count(*arguments):
-        nonlocal begun
-        begun = begun or any(part in str(argument) for argument in arguments)
-        if begun and next(calls) == n:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counted(call):
-        def wrapper(*arguments, **options):
-            count(*arguments)
-            return call(*arguments, **options)
-
-        return wrapper
-
-    def opened(file, mode="r", *arguments, **options):
-        if mode.strip("bt") == "r":
-            return plain_open(file, mode, *arguments, **options)
-        count(file)
-        return Written(plain_open(file, mode, *arguments, **options), count)
-
-    plain_open = io.open
-    for name in HOOKED:
-        setattr(os, name, counted(getattr(os, name)))
-    builtins.open = io.open = opened
-
-
-def ends_by_itself(action, n: int, part: str = "") -> bool:
-    """Whether `action`, in a process of its own, ended before its n-th call to the file system."""
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            kill_before(n, part)
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    assert status in (0, -signal.SIGKILL), status
-    return status == 0
 
 
 def files(folder) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.algorithms.best_of_n import best_of_n_kl, expected_best
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.sources import DEMONSTRATIONS_FILE

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.data.contents import prompt_hashes
 from pipelines.host.errors import ConfigError
 from pipelines.host.files import write_json

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.files.atomic_file import write_text
+from gemma_keras.files import write_text
 from pipelines.algorithms.preference import accuracy_ceiling
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.sources import PREFERENCES_FILE
