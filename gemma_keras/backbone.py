@@ -15,7 +15,7 @@ from gemma_keras.initializers import FirstWeights, RandomWeights
 from gemma_keras.layers.decoder_block import DecoderBlock
 from gemma_keras.layers.direct_call import direct_call
 from gemma_keras.layers.embedding import TokenEmbedding
-from gemma_keras.layers.masks import positions_from_padding, visible_keys
+from gemma_keras.layers.masks import check_padding_mask, positions_from_padding, visible_keys
 from gemma_keras.layers.projection import Projection
 from gemma_keras.layers.rms_norm import RMSNorm
 from gemma_keras.layers.rotary import rotary_tables
@@ -104,6 +104,7 @@ class GemmaBackbone(AdapterHost, keras.Model):
         padding_mask = (
             ops.ones_like(token_ids, dtype="bool") if padding_mask is None else ops.cast(padding_mask, "bool")
         )
+        check_padding_mask(token_ids, padding_mask)
         positions, segments = inputs.get("positions"), inputs.get("segment_ids")
         positions = positions_from_padding(padding_mask) if positions is None else ops.cast(positions, "int32")
         segments = (

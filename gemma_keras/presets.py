@@ -3,18 +3,19 @@ model."""
 
 import dataclasses
 import pathlib
-import tempfile
 from collections.abc import Iterable
 
 import keras
 import numpy as np
 
-from gemma_keras.checkpoints import formats, keras_hub_lora, peft, resolve
+from gemma_keras.checkpoints import formats, keras_hub, keras_hub_lora, peft, resolve
 from gemma_keras.checkpoints.format import StoredModel
-from gemma_keras.checkpoints.hugging_face_writer import publish
+from gemma_keras.checkpoints.hugging_face_writer import MODEL_FILES
 from gemma_keras.checkpoints.weights import StoredWeights
 from gemma_keras.config import GemmaConfig, size_name
+from gemma_keras.files import atomic_folder
 from gemma_keras.initializers import FirstWeights, LoadedWeights, RandomWeights
+from gemma_keras.text.folder import TOKENIZER_FILES
 
 
 def read(preset, load_weights: bool = True) -> StoredModel:
@@ -49,25 +50,26 @@ def write(
 ) -> None:
     """Write a Hugging Face folder: configuration, weights, tokenizer, chat template, stop ids.
 
-    The files take their names when all of them are complete: an error or a full disk leaves a model that stood there as
-    it was.
+    The files take their places when all of them are complete: an error, a full disk or the end of the process leaves a
+    model that stood there as it was, or the new one; see `files.py`. Files that are no part of a model
+    stay.
 
     Args:
         folder: made where it is missing.
         arrays: (our name, array), as `GemmaBackbone.named_arrays`, with "score" for a reward model.
-        tokenizer: `GemmaTokenizer` or None; without it the folder opens for ids only.
+        tokenizer: `GemmaTokenizer`; None writes none, and leaves one that stands there.
         dtype: of the weights in the file.
         reward: {"reward_mean", "reward_std"} for a reward model.
     """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
-        formats.DEFAULT.write(pathlib.Path(temporary), StoredModel(config, arrays, tokenizer, dtype, reward))
-        publish(temporary, folder)
+    stale = [*MODEL_FILES, *(TOKENIZER_FILES if tokenizer is not None else ())]
+    if keras_hub.is_preset(pathlib.Path(folder)):  # which would be opened in place of what is written
+        stale += keras_hub.PRESET_FILES
+    with atomic_folder(folder, stale) as temporary:
+        formats.DEFAULT.write(temporary, StoredModel(config, arrays, tokenizer, dtype, reward))
 
 
 def write_adapter(folder, backbone, name: str | None, base: str | None = None, score=None) -> None:
-    """Write one adapter of a backbone as PEFT does.
+    """Write one adapter of a backbone as PEFT does; over an adapter that stands there as `write` over a model.
 
     Args:
         name: the adapter, default the active one.
@@ -79,7 +81,8 @@ def write_adapter(folder, backbone, name: str | None, base: str | None = None, s
     """
     name = backbone.active_adapter if name is None else name
     options, pairs = _options_of(backbone, name), _pairs_of(backbone, name)
-    peft.write_adapter(folder, backbone.config, options, pairs, base, None if score is None else _host(score))
+    with atomic_folder(folder) as temporary:
+        peft.write_adapter(temporary, backbone.config, options, pairs, base, None if score is None else _host(score))
 
 
 def write_lora_file(file, backbone, name: str | None) -> None:

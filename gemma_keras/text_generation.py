@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gemma_keras.errors import InputError
 from gemma_keras.generation import Decoding, Generated, generate_tokens
 from gemma_keras.inputs import prompt_data
 from gemma_keras.inputs.padding import padded, round_up
@@ -157,8 +158,13 @@ def _id_arrays(asked: Request, generated: Generated, strip_prompt: bool, pad_tok
 def _stop_token_ids(model, stop_token_ids, kind: str) -> tuple[int, ...]:
     if stop_token_ids is None:
         return ()
-    if isinstance(stop_token_ids, str) and kind in ("infilling", "infillings"):
-        return infilling_stop_token_ids(model.tokenizer)
-    if isinstance(stop_token_ids, str):
+    if isinstance(stop_token_ids, str) and stop_token_ids == "auto":
+        if kind in ("infilling", "infillings"):
+            return infilling_stop_token_ids(model.tokenizer)
         return model.tokenizer.stop_token_ids if model.tokenizer is not None else (model.config.eos_token_id,)
-    return tuple(stop_token_ids)
+    ids = prompt_data.whole_numbers(stop_token_ids)
+    if ids is None:
+        raise InputError(
+            f'`stop_token_ids` must be "auto", a list of ids, or None for no end. Received: {stop_token_ids!r:.100}'
+        )
+    return tuple(ids)

@@ -16,6 +16,7 @@ from pipelines.commands.show import show
 from pipelines.commands.status import status
 from pipelines.host.errors import InternalError, Stopped, WorkflowError
 from pipelines.host.output import lasting_output
+from pipelines.host.visible_text import visible
 from pipelines.run.stage_errors import known_error
 from pipelines.run.stop_signals import GRACE_SECONDS
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(error: WorkflowError) -> int:
-    for line in str(error).splitlines():
+    for line in visible(str(error)).split("\n"):
         print(f"error: {line}", file=sys.stderr)
     return error.exit_code
 

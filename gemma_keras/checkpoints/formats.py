@@ -5,6 +5,7 @@ import importlib
 from pathlib import Path
 
 from gemma_keras.checkpoints.format import Format
+from gemma_keras.checkpoints.interrupted_saves import finish_save
 
 FILES = (
     "gguf",
@@ -25,7 +26,12 @@ DEFAULT = FORMATS["hugging_face"]
 
 
 def recognize(source: str | Path) -> Format | None:
-    """The format of a path or handle, or None."""
+    """The format of a path or handle, or None. A save into a folder that was interrupted at its end is finished first.
+
+    Raises:
+        CheckpointError: see `finish_save`.
+    """
+    finish_save(source)
     return next((form for form in FORMATS.values() if form.recognizes(source)), None)
 
 

@@ -18,7 +18,7 @@ from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.gguf_reader import LAYERS_OF_27B, WINDOW_PATTERN, gguf_package
 from gemma_keras.config import GemmaConfig, every_nth_global
-from gemma_keras.files import sync_folder
+from gemma_keras.files import sync_folder, temporary_beside
 from gemma_keras.text.sentencepiece_files import BPE_MODEL, CONTROL, SPACE, UNUSED, USER_DEFINED, parse_model
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
@@ -56,7 +56,7 @@ def write(
         raise CheckpointError(f"GGUF is written as one of {', '.join(TYPES)}. Received: dtype={dtype!r}")
     check_writable(config)
     package = gguf_package(file)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    temporary = temporary_beside(file)
     writer = package.GGUFWriter(temporary, config.family)
     try:
         _add_config(writer, config, package, dtype, name or file.stem)

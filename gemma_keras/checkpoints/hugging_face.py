@@ -45,7 +45,7 @@ class HuggingFace:
         writer.write_config(target, model.config, dtype, model.reward, stops)
         writer.write_weights(target, model.weights or ())
         if model.tokenizer is not None:
-            model.tokenizer.save(target)
+            model.tokenizer.write_files(target)
         return dtype
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.config import GemmaConfig, every_nth_global
 
 # model_type in config.json → family. "gemma3" is the multimodal class around a gemma3_text.
@@ -90,8 +91,8 @@ def config_from_dict(table: Mapping[str, Any], where: str = "config.json") -> Ge
         fields["query_scale"] = values.number("query_pre_attn_scalar") ** -0.5
         fields["attention_logit_soft_cap"] = values.optional_number("attn_logit_softcapping")
         fields["final_logit_soft_cap"] = values.optional_number("final_logit_softcapping")
-        window = values.optional_number("sliding_window")
-        fields["sliding_window"] = None if window is None else int(window)
+        window = None if values.get("sliding_window") is None else values.size("sliding_window")
+        fields["sliding_window"] = window
         fields["local_layers"] = _local_layers(values, layers) if window is not None else ()
     try:
         return GemmaConfig(
@@ -141,10 +142,10 @@ class _Values:
 
 
 def _positive(value: Any, what: str) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
+    number = finite_number(value)
+    if number is None or number <= 0:
         raise CheckpointError(f"{what} must be a number > 0. Received: {str(value)[:100]}")
-    return float(value)
+    return number
 
 
 def _check_switches(values: _Values, family: str) -> None:

@@ -5,7 +5,6 @@ dtype are checked before the first array is allocated. Tokenizer files are the t
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +15,7 @@ from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints import safetensors_file as st
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_config import config_from_dict
+from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig
 
@@ -65,14 +65,14 @@ def read_reward(folder: str | Path) -> dict[str, float] | None:
     labels = table.get("id2label")
     count = len(labels) if isinstance(labels, dict) else table.get("num_labels", 2)
     if count != 1:
-        raise CheckpointError(f"{file}: a reward model has one label. Received: num_labels={count!r}")
+        raise CheckpointError(f"{file}: a reward model has one label. Received: num_labels={str(count)[:100]}")
     statistics = {"reward_mean": table.get("reward_mean", 0.0), "reward_std": table.get("reward_std", 1.0)}
     for name, value in statistics.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or (name == "reward_std" and value <= 0):
+        number = finite_number(value)
+        if number is None or (name == "reward_std" and number <= 0):
             raise CheckpointError(
                 f"{file}: `{name}` must be a finite number{', > 0' if name == 'reward_std' else ''}. Received: "
-                f"{value!r}"
+                f"{str(value)[:100]}"
             )
     return {name: float(value) for name, value in statistics.items()}
 

@@ -3,7 +3,6 @@ tensor."""
 
 import json
 import math
-import os
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from gemma_keras.checkpoints.hugging_face_reader import (
     read_json,
 )
 from gemma_keras.config import GemmaConfig
-from gemma_keras.files import sync_folder, write_text
-from gemma_keras.text.folder import CONFIG_FILE as TOKENIZER_CONFIG_FILE
-from gemma_keras.text.folder import JSON_FILE, TEMPLATE_FILE
+from gemma_keras.files import write_text
 
 GENERATION_FILE = "generation_config.json"
+_SHARDS = "model-*-of-*.safetensors"
+MODEL_FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, INDEX_FILE, _SHARDS)
+"""Patterns of what a model can consist of here, without its tokenizer."""
 SHARD_BYTES = 5e9
 
 
@@ -148,29 +148,9 @@ def _finish_folder(folder: Path, shards: Mapping[str, list[str]], data_bytes: in
     _remove_weights(folder, set(shards))
 
 
-def publish(written: str | Path, folder: str | Path) -> None:
-    """Move a complete model's files into a folder of the same file system, over those of a model that stands there.
-
-    Args:
-        written: holds what `write_config` and `write_weights` wrote, and perhaps a tokenizer; is empty afterwards.
-        folder: other files in it stay.
-    """
-    written, folder = Path(written), Path(folder)
-    new = {file.name for file in written.iterdir()}
-    for name in sorted(new, key=lambda name: (name == CONFIG_FILE, name)):  # without its config.json it is no model
-        os.replace(written / name, folder / name)
-    if INDEX_FILE not in new:
-        (folder / INDEX_FILE).unlink(missing_ok=True)
-    if TOKENIZER_CONFIG_FILE in new:  # what else an earlier tokenizer left would be read in place of the new one's
-        for name in {JSON_FILE, TEMPLATE_FILE} - new:
-            (folder / name).unlink(missing_ok=True)
-    _remove_weights(folder, new)
-    sync_folder(folder)
-
-
 def _remove_weights(folder: Path, kept: Container[str]) -> None:
     """Remove the weight files of an earlier save that this one does not name."""
-    for pattern in (WEIGHTS_FILE, "model-*-of-*.safetensors"):
+    for pattern in (WEIGHTS_FILE, _SHARDS):
         for file in folder.glob(pattern):
             if file.name not in kept:
                 file.unlink()

@@ -5,8 +5,8 @@ What KerasHub stores differently: attention kernels have three axes, heads apart
 feed-forward branches of Gemma 1 and 2. It knows two attention scales, two window patterns and, for Gemma 3, one pair of
 rotary bases; anything else is refused.
 
-Needs the extra `keras-hub`. Our code opens neither its HDF5 files nor its JSON: a preset that the user names is opened
-by KerasHub.
+Needs the extra `keras-hub`. A preset that the user names is opened by KerasHub, its HDF5 files too; what a folder
+claims is checked before, see `keras_hub_preset`.
 """
 
 import importlib.util
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from gemma_keras.checkpoints import keras_hub_preset
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.format import FLOAT_DTYPES, StoredModel
 from gemma_keras.checkpoints.hub_names import hub_id
@@ -40,14 +41,16 @@ _FEED_FORWARD = {"gate_proj": "gating_ffw", "up_proj": "gating_ffw_2", "down_pro
 _HANDLES = ("kaggle://", "hf://keras/")  # what only KerasHub opens: its own presets on Kaggle and on the hub
 TOKENIZER_FILE = "assets/tokenizer/vocabulary.spm"
 """The SentencePiece model in a preset's folder."""
+PRESET_FILES = (
+    "config.json", "metadata.json", "task.json", "preprocessor.json", "model.weights.*", "model_*.weights.h5",
+    "task.weights.h5", "assets",
+)  # fmt: skip
+"""Patterns of what a preset consists of."""
 
 
 def is_backbone(model: Any) -> bool:
     """Whether `model` is one of KerasHub's Gemma text backbones; KerasHub need not be installed to ask."""
-    return type(model).__module__.startswith("keras_hub.") and type(model).__name__ in (
-        "GemmaBackbone",
-        "Gemma3Backbone",
-    )
+    return type(model).__module__.startswith("keras_hub.") and type(model).__name__ in keras_hub_preset.BACKBONES
 
 
 def is_preset(folder: Path) -> bool:
@@ -62,7 +65,7 @@ def is_serialized(folder: str | Path) -> bool:
     file = Path(folder) / "config.json"
     try:
         table = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return False
     name = table.get("registered_name") if isinstance(table, dict) else None
     return isinstance(name, str) and name.startswith(("keras_hub>", "keras_nlp>"))
@@ -114,6 +117,8 @@ def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
         ModuleNotFoundError: the extra `keras-hub` is not installed.
     """
     check_preset(preset)
+    if is_preset(Path(preset)):
+        keras_hub_preset.check_folder(Path(preset))
     import keras_hub
 
     try:

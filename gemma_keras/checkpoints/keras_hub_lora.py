@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gemma_keras.checkpoints import keras_hub
+from gemma_keras.checkpoints import keras_hub, keras_hub_preset
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.config import GemmaConfig
 from gemma_keras.lora_options import LoraOptions
@@ -26,6 +26,8 @@ def read_file(file: str | Path, config: GemmaConfig) -> tuple[LoraOptions, dict[
         CheckpointError: KerasHub cannot read the file, or it is of another model.
         ModuleNotFoundError: the extra `keras-hub` is not installed.
     """
+    if Path(file).is_file():
+        keras_hub_preset.check_weights(Path(file))
     backbone = keras_hub.build(config)
     try:
         backbone.load_lora_weights(str(file))

@@ -5,7 +5,6 @@ Arrays in and out are numpy; nothing here imports Keras.
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints import safetensors_file as st
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_reader import read_json
+from gemma_keras.checkpoints.interrupted_saves import finish_save
+from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.config import GemmaConfig
 from gemma_keras.files import write_text
 from gemma_keras.lora_options import TARGETS, LoraOptions
@@ -44,7 +45,7 @@ def write_adapter(
     base: str | None = None,
     score: np.ndarray | None = None,
 ) -> None:
-    """Write an adapter's folder; the weights appear under their name only when they are complete.
+    """Write an adapter's files, each of which appears under its name when it is complete.
 
     Args:
         folder: made if it does not exist.
@@ -133,7 +134,8 @@ def _config_table(options: LoraOptions, base: str | None, has_score: bool) -> di
 
 
 def is_adapter(folder: str | Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
+    """Whether a folder holds an adapter and no model of its own; as `formats.recognize` otherwise."""
+    finish_save(folder)
     return (Path(folder) / CONFIG_FILE).is_file() and not (Path(folder) / "config.json").is_file()
 
 
@@ -171,6 +173,7 @@ def read_adapter(
         CheckpointError: no such files, another kind of adapter, tensors that do not fit the base model.
     """
     folder = Path(folder)
+    finish_save(folder)
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise CheckpointError(f"{folder}: no {CONFIG_FILE}. Expected a folder that PEFT or save_adapter wrote.")
@@ -236,10 +239,10 @@ def _check_kind(table: Mapping[str, Any], file: Path) -> None:
             "path_initial_model_for_weight_conversion=...)."
         )
     # PEFT names both for every classifier, whichever the model has.
-    extra = [name for name in table.get("modules_to_save") or [] if name not in ("score", "classifier")]
-    if extra:
+    saved = table.get("modules_to_save") or []
+    if not isinstance(saved, list) or any(name not in ("score", "classifier") for name in saved):
         raise CheckpointError(
-            f"{file}: `modules_to_save` may name the reward head `score` only. Received: {str(extra)[:200]}"
+            f"{file}: `modules_to_save` may be a list of the reward head `score` only. Received: {str(saved)[:200]}"
         )
 
 
@@ -250,20 +253,26 @@ def _options(
         raise CheckpointError(f"{weights}: no LoRA weights in it.")
     layers = {int(name.split(".")[1]) for name in found}
     targets = {name.rsplit(".", 1)[-1] for name in found}
-    alpha = table.get("lora_alpha", 8)
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-        raise CheckpointError(f"{file}: `lora_alpha` must be a number. Received: {str(alpha)[:100]!r}")
+    alpha, dropout = _number(table, file, "lora_alpha", 8), _number(table, file, "lora_dropout", 0)
     try:
         return LoraOptions(
             rank=table.get("r", 8),
-            alpha=float(alpha),
-            dropout=float(table.get("lora_dropout") or 0.0),
+            alpha=alpha,
+            dropout=dropout,
             rank_stabilized=bool(table.get("use_rslora", False)),
             targets=tuple(targets),
             layers=None if layers == set(range(config.num_layers)) else tuple(layers),
         )
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def _number(table: Mapping[str, Any], file: Path, key: str, default: float) -> float:
+    value = default if table.get(key) is None else table[key]
+    number = finite_number(value)
+    if number is None:
+        raise CheckpointError(f"{file}: `{key}` must be a number. Received: {str(value)[:100]!r}")
+    return number
 
 
 def _adapted_shapes(config: GemmaConfig, options: LoraOptions) -> dict[str, tuple[int, int]]:

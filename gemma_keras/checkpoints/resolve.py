@@ -2,6 +2,7 @@
 the model or the tokenizer there."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from gemma_keras.checkpoints import hub, keras_hub, merging, peft
@@ -24,7 +25,7 @@ def resolve(path_or_id: str | Path, with_weights: bool = True) -> Path:
     Raises:
         CheckpointError: nothing of that name, a file of another kind, or the hub cannot be reached or refuses.
     """
-    path = Path(path_or_id).expanduser()
+    path = _expanded(path_or_id)
     if path.is_dir():
         return path
     if path.is_file():
@@ -35,6 +36,11 @@ def resolve(path_or_id: str | Path, with_weights: bool = True) -> Path:
     return hub.download(
         hub.hub_source(str(path_or_id)), hub.MODEL_FILES_OF_HUB if with_weights else hub.TOKENIZER_FILES
     )
+
+
+def _expanded(path: str | Path) -> Path:
+    """With the user's folder for `~`; unlike `Path.expanduser` no error where there is no such user."""
+    return Path(os.path.expanduser(path))
 
 
 def check_name(name: str) -> None:
@@ -70,7 +76,7 @@ def open_parts(source: str | Path, dtype: str | None = None, with_weights: bool 
     found = recognize(source)
     if found is None:
         name = str(source)
-        is_local = Path(source).expanduser().exists()
+        is_local = _expanded(source).exists()
         source = resolve(source, with_weights)
         if peft.is_adapter(source):
             return _with_base(source, dtype, with_weights)
@@ -125,7 +131,7 @@ def _with_base(folder: Path, dtype: str | None, with_weights: bool) -> StoredMod
     named, revision = peft.base_of(folder)
     beside = folder / named
     base: str | Path = beside if beside.exists() else named
-    if not Path(base).expanduser().exists() and revision is not None and "@" not in named:
+    if not _expanded(base).exists() and revision is not None and "@" not in named:
         base = f"{named}@{revision}"
     try:
         found = recognize(base)

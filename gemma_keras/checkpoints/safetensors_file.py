@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.files import sync_folder
+from gemma_keras.files import sync_folder, temporary_beside
 
 MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 26
@@ -249,7 +249,7 @@ class SafetensorsWriter:
     ):  # fmt: skip
         self.file = Path(file)
         self._dtypes = {name: dtypes.get(name, float_dtype(dtype)) for name in shapes}
-        self._temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.partial")
+        self._temporary = temporary_beside(self.file)
         self._missing = dict(shapes)
         # transformers refuses a file without a format
         header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}

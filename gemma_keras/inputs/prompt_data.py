@@ -1,7 +1,10 @@
 """Whatever a user hands to `generate`, as lists of token ids and then as left-padded arrays."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from gemma_keras.errors import InputError
 from gemma_keras.inputs.padding import padded, round_up
 from gemma_keras.text import chat, infilling
 from gemma_keras.text.marked_text import texts_in, warn_of_marks
@@ -34,9 +37,7 @@ def encode(inputs, tokenizer, vocabulary_size: int, add_start_token: bool = True
         ValueError: another kind, an empty prompt, an id outside the vocabulary, text without a tokenizer.
     """
     if isinstance(inputs, dict) and "token_ids" in inputs:
-        ids = np.asarray(inputs["token_ids"])
-        mask = np.asarray(inputs.get("padding_mask", np.ones(ids.shape)), bool)
-        prompts, kind = [row[real].tolist() for row, real in zip(ids, mask, strict=True)], "ids"
+        prompts, kind = _rows_of_arrays(inputs), "ids"
     else:
         warn_of_marks(texts_in(inputs))
         prompts, kind = _encode_rows(inputs, tokenizer)
@@ -55,6 +56,32 @@ def encode(inputs, tokenizer, vocabulary_size: int, add_start_token: bool = True
     return prompts, kind
 
 
+def _rows_of_arrays(inputs) -> list[list[int]]:
+    ids = _integers(inputs["token_ids"])
+    if ids is None or ids.ndim != 2:
+        raise InputError(f"`token_ids` must be integers of shape (b, t). Received: {inputs['token_ids']!r:.100}")
+    mask = np.ones(ids.shape, bool) if inputs.get("padding_mask") is None else np.asarray(inputs["padding_mask"], bool)
+    if mask.shape != ids.shape:
+        raise InputError(
+            f"`padding_mask` must have the shape of `token_ids`, {ids.shape}. Received: padding_mask of {mask.shape}"
+        )
+    return [row[real].tolist() for row, real in zip(ids, mask, strict=True)]
+
+
+def whole_numbers(values) -> list[int] | None:
+    """A sequence of integers as a list of ints; None for anything else, such as floats or a text."""
+    numbers = _integers(values)
+    return numbers.tolist() if numbers is not None and numbers.ndim == 1 else None
+
+
+def _integers(values) -> np.ndarray | None:
+    try:
+        numbers = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        return None
+    return numbers if numbers.size == 0 or np.issubdtype(numbers.dtype, np.integer) else None
+
+
 def width_of_arrays(inputs) -> int | None:
     """t of `{"token_ids": (b, t)}`, None for other inputs."""
     return np.asarray(inputs["token_ids"]).shape[1] if isinstance(inputs, dict) and "token_ids" in inputs else None
@@ -66,6 +93,8 @@ def _encode_rows(inputs, tokenizer):
         return [_text_ids(inputs, tokenizer)], "text"
     if isinstance(inputs, dict):
         return [_infilling_ids(inputs, tokenizer)], "infilling"
+    if not isinstance(inputs, Iterable):
+        raise InputError(f"`inputs` must be text, conversations, or a list of lists of ids. Received: {inputs!r:.100}")
     inputs = list(inputs)
     first = inputs[0] if inputs else []
     if isinstance(first, dict) and "prefix" in first:
@@ -77,7 +106,11 @@ def _encode_rows(inputs, tokenizer):
     if isinstance(first, (list, tuple, np.ndarray)):
         if len(first) and isinstance(first[0], dict):
             return [_turn_ids(turns, tokenizer) for turns in inputs], "conversations"
-        return [[int(i) for i in row] for row in inputs], "ids"
+        rows = [whole_numbers(row) for row in inputs]
+        if None in rows:
+            wrong = rows.index(None)
+            raise InputError(f"Prompt {wrong} must be a list of integers, its ids. Received: {inputs[wrong]!r:.100}")
+        return rows, "ids"
     raise ValueError(
         f"`inputs` must be text, conversations, or a list of lists of ids. Received: a list of {type(first).__name__}"
     )

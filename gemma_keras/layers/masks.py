@@ -7,6 +7,7 @@ from keras import ops
 
 from gemma_keras import backends
 from gemma_keras.backends.reference import attention_mask
+from gemma_keras.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,20 @@ def visible_keys(positions, segments, keys, windows):
         return [RowTokens(positions, segments, window, is_plain) for window in windows]
     key_positions, key_segments = (positions, segments) if keys is None else keys
     return [attention_mask(positions, segments, key_positions, key_segments, window) for window in windows]
+
+
+def check_padding_mask(token_ids, padding_mask) -> None:
+    """Raise where a mask has another shape than the ids, which backends would repeat to fit: one row's for all rows.
+
+    Raises:
+        InputError: says both shapes. Sizes that are not known yet fit any.
+    """
+    shapes = tuple(token_ids.shape), tuple(padding_mask.shape)
+    sizes = zip(*shapes, strict=False)
+    if len(shapes[0]) != len(shapes[1]) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sizes):
+        raise InputError(
+            f"`padding_mask` must have the shape of `token_ids`, {shapes[0]}. Received: padding_mask of {shapes[1]}"
+        )
 
 
 def positions_from_padding(padding_mask):

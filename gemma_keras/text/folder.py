@@ -9,6 +9,10 @@ from gemma_keras.text import sentencepiece_files as files
 
 MODEL_FILE, JSON_FILE, CONFIG_FILE = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
+TOKENIZER_FILES = (
+    MODEL_FILE, JSON_FILE, CONFIG_FILE, TEMPLATE_FILE, "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+"""What a tokenizer can consist of, the last two as other tools write it."""
 _FAMILY_OF_MODEL_TYPE = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
 
 
@@ -22,7 +26,7 @@ def family_of_folder(folder: pathlib.Path) -> str | None:
     with it."""
     try:
         table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return family_of(table.get("model_type")) if isinstance(table, dict) else None
 

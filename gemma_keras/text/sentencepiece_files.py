@@ -247,9 +247,9 @@ def added_tokens(text: str | bytes) -> list[dict[str, Any]]:
 def _tokenizer_json_errors() -> Iterator[None]:
     try:
         yield
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"Not a tokenizer.json: it is no JSON: {error}. Download it again.") from error
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
             "Not a tokenizer.json: expected an object with `model.vocab`, `model.merges` and `added_tokens`. "
             f"Received one that fails with {type(error).__name__}: {error}"

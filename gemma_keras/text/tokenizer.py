@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import sentencepiece
 
+from gemma_keras.errors import InputError
+from gemma_keras.files import atomic_folder
 from gemma_keras.text import export as tokenizer_export
 from gemma_keras.text import folder as tokenizer_folder
 from gemma_keras.text import graph_mode
@@ -213,12 +215,20 @@ class GemmaTokenizer:
         return self._size
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without bos and eos, never one of `control_ids`."""
+        """Ids of a text, without bos and eos, never one of `control_ids`.
+
+        Raises:
+            TypeError: no string. InputError: one that holds half of a surrogate pair.
+        """
         if not isinstance(text, str):
             raise TypeError(
                 f"`encode` takes one string; use `encode_batch` for several. Received: {type(text).__name__}"
             )
-        ids: list[int] = self._processor.encode(text)
+        try:
+            ids: list[int] = self._processor.encode(text)
+        except (RuntimeError, ValueError):  # SentencePiece says no more than that it cannot be cast
+            _check_is_unicode(text)
+            raise
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -333,14 +343,18 @@ class GemmaTokenizer:
         return piece
 
     def save(self, folder: str | pathlib.Path) -> None:
-        """Writes `tokenizer.model`, `tokenizer_config.json` with the chat template, and `tokenizer.json`.
+        """Writes `tokenizer.model`, `tokenizer_config.json` with the chat template, and `tokenizer.json`, in place of
+        an earlier tokenizer's files; see `atomic_folder`.
 
         `tokenizer.model`, `tokenizer.json` and the chat template are the source's bytes where it had them, the template
         in `chat_template.jinja` too where it came in that. Otherwise `tokenizer.json` is
         derived, for `transformers` and engines that read nothing else.
         """
-        folder = pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder, tokenizer_folder.TOKENIZER_FILES) as place:
+            self.write_files(place)
+
+    def write_files(self, folder: pathlib.Path) -> None:
+        """What `save` writes, into a folder that holds no tokenizer."""
         (folder / MODEL_FILE).write_bytes(self.model_proto)
         if self.tokenizer_json is None:
             self.tokenizer_json = tokenizer_export.tokenizer_json(self.model_proto)
@@ -353,11 +367,16 @@ class GemmaTokenizer:
             "unk": self.unknown_token_id,
         }
         pieces = {name: self.piece(i) for name, i in names.items()}
-        # Who finds this file looks for no template elsewhere: one of another tokenizer must not stay.
-        template_file = folder / tokenizer_folder.TEMPLATE_FILE
         if self.template_file:
-            template_file.write_bytes(self.chat_template.encode("utf-8"))
-        else:
-            template_file.unlink(missing_ok=True)
+            (folder / tokenizer_folder.TEMPLATE_FILE).write_bytes(self.chat_template.encode("utf-8"))
         config = tokenizer_export.tokenizer_config(pieces, self.chat_template)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_is_unicode(text: str) -> None:
+    half = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
+    if half is not None:
+        raise InputError(
+            f"A text holds half of a surrogate pair, which is no character: {text[half]!r} at place {half}, after "
+            f"{text[max(0, half - 20) : half]!r}. Remove it, or mend what cut the pair."
+        )

@@ -2,6 +2,7 @@
 answers."""
 
 import json
+import os
 import signal
 import sys
 import types
@@ -123,7 +124,7 @@ class Conversation:
         if len(self.messages) == len(self._start):
             self._notice("nothing to save")
             return
-        path = Path(file).expanduser()
+        path = Path(os.path.expanduser(file))
         try:
             with path.open("a", encoding="utf-8") as opened:
                 opened.write(json.dumps({"messages": self.messages}, ensure_ascii=False) + "\n")

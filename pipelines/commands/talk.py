@@ -24,6 +24,7 @@ from pipelines.commands.prompts import Asked, Prompts
 from pipelines.host.activity import Activity
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.progress import Progress
+from pipelines.host.visible_text import visible
 
 WIDTH_MULTIPLE = 32  # few prompt widths, so that few loops are compiled
 CHAT_WIDTH_MULTIPLE = 64  # a conversation grows with every turn, and should not compile anew at each
@@ -58,7 +59,7 @@ def generate(options: argparse.Namespace, source: str, prompts: Prompts, activit
             answers, tokens = _complete(model, encoded, batch, rows, sampler, options)
             for row, answer in zip(batch, answers, strict=True):
                 shown = {"prompt": prompts.asked[row].shown, "response": answer}
-                print(json.dumps(shown, ensure_ascii=False) if as_json else answer, flush=True)
+                _write((json.dumps(shown, ensure_ascii=False) if as_json else answer) + "\n")
             progress.advance(len(batch), work=tokens)
     return 0
 
@@ -138,8 +139,9 @@ def _check_system(system: str, tokenizer: Any) -> None:
 
 
 def _write(text: str) -> None:
-    print(text, end="", flush=True)
+    # A file gets what the model said; a terminal would obey some of it.
+    print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def _notice(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

@@ -3,19 +3,17 @@
 import dataclasses
 import itertools
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from gemma_keras.text.tokenizer import GemmaTokenizer
+from pipelines.host.visible_text import visible
 
 OPEN, CLOSE = "[[", "]]"
 """What stands around loss-bearing tokens."""
 
 _COLORS = {"user": "36", "model": "32", "control": "2", "mark": "1;33"}
 _LONGEST_ROLE = 8  # pieces: `model` and its newline, in a tokenizer that knows little more than letters
-# Marks that turn the direction of writing, which can make a line read otherwise than it is.
-_DIRECTION = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +47,6 @@ def render(tokenizer: GemmaTokenizer, token_ids: Sequence[int], is_target: Seque
             is_open = run.is_target
         parts.append(_paint(visible(tokenizer.decode(run.ids, keep_control=True)), run.kind, colors))
     return "".join(parts) + (_paint(CLOSE, "mark", colors) if is_open else "")
-
-
-def visible(text: str) -> str:
-    """A text without characters that a terminal would obey: they are spelled; newlines and tabs stay."""
-    return "".join(
-        letter.encode("unicode_escape").decode("ascii")
-        if (unicodedata.category(letter) == "Cc" and letter not in "\n\t") or ord(letter) in _DIRECTION
-        else letter
-        for letter in text
-    )
 
 
 def _runs(tokenizer: GemmaTokenizer, token_ids: Sequence[int], is_target: Sequence[bool]) -> Iterator[_Run]:

@@ -14,6 +14,7 @@ from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import shipped_workflows
 from pipelines.host.run_folder import STAGES, folders_with_stages, stage_folder
 from pipelines.host.spelling import did_you_mean
+from pipelines.host.visible_text import visible
 from pipelines.report import headline
 from pipelines.report.records import read_run
 from pipelines.run import planning, results, runner
@@ -221,4 +222,4 @@ def _description(path: Path) -> str:
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    print(visible(text), flush=True)

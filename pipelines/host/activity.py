@@ -11,6 +11,8 @@ import rich.console
 import rich.progress
 import rich.text
 
+from pipelines.host.visible_text import visible
+
 BEAT_SECONDS = 10.0
 """No longer silence than this, so that nobody takes a long compilation for a hang."""
 
@@ -120,7 +122,7 @@ class Activity:
 
     def _text(self) -> str:
         elapsed = self._clock() - self._began
-        return f"{self.name}: {self._what}" + (f", {duration(elapsed)}" if elapsed >= 1 else "")
+        return visible(f"{self.name}: {self._what}") + (f", {duration(elapsed)}" if elapsed >= 1 else "")
 
     def _write_when_due(self) -> None:
         if self._clock() - self._last_line >= BEAT_SECONDS:

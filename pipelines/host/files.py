@@ -1,14 +1,11 @@
-"""JSON files and whole folders, written so that a reader sees the old or the new contents, never a part; and the errors
-of a full disk."""
+"""JSON files, of which a reader sees the old or the new contents, never a part; and the errors of a full disk."""
 
 import errno
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files import sync_folder, write_text
+from gemma_keras.files import write_text
 from pipelines.host.errors import DataError, DiskError
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS})
@@ -52,44 +49,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-
-
-def sync_tree(folder: Path) -> None:
-    """Make all files below a folder durable, as needed before the folder is renamed to its final name."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        sync_folder(Path(parent))
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Give a finished folder its final name. An older one is moved aside first and deleted last; `recover_folder`
-    undoes half of it."""
-    sync_tree(new)
-    old = _old_name(target)
-    if target.exists():
-        if old.exists():
-            shutil.rmtree(old)
-        target.rename(old)
-    new.rename(target)
-    sync_folder(target.parent)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def recover_folder(target: Path) -> None:
-    """Finish or undo a `replace_folder` that was killed in between."""
-    old = _old_name(target)
-    if not old.exists():
-        return
-    if target.exists():
-        shutil.rmtree(old)
-    else:
-        old.rename(target)
-
-
-def _old_name(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")

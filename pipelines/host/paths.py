@@ -18,7 +18,7 @@ def find_path(name: str, base_folder: Path) -> Path | None:
     """
     if not name or "\0" in name or len(name) > 4096:
         return None
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     for candidate in [path] if path.is_absolute() else [base_folder / path, Path.cwd() / path]:
         try:
             if candidate.exists():
@@ -50,7 +50,7 @@ def model_source(name: str) -> str:
     Raises:
         ConfigError: the path exists and holds no model.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.exists():
         return name
     found = path if peft.is_adapter(path) else find_model(path)

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -62,7 +63,7 @@ def functions_in(paths: Iterable[Path], reserved: Collection[str]) -> dict[str, 
         ConfigError: a file that is missing, no Python or without a reward; a name that is taken.
     """
     found: dict[str, UserFunction] = {}
-    for path in dict.fromkeys(Path(path).expanduser().resolve() for path in paths):
+    for path in dict.fromkeys(Path(os.path.expanduser(path)).resolve() for path in paths):
         for function in _functions_of(path):
             if function.name in reserved:
                 raise ConfigError(

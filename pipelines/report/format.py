@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pipelines.host.visible_text import visible
 from pipelines.report.records import is_finite_number
 
 MISSING = "–"
@@ -83,9 +84,9 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
         Name to short name; names whose short forms would be equal stay as they are.
     """
     full = list(dict.fromkeys(names))
-    short = {name: _last_part(name) for name in full}
+    short = {name: visible(_last_part(name)) for name in full}
     counts = Counter(short.values())
-    return {name: short[name] if counts[short[name]] == 1 else name for name in full}
+    return {name: short[name] if counts[short[name]] == 1 else visible(name) for name in full}
 
 
 def _last_part(name: str) -> str:
@@ -95,9 +96,8 @@ def _last_part(name: str) -> str:
     return parts[-1] if parts else name
 
 
-def visible(value: Any) -> str:
-    """Untrusted text as HTML may hold it: control characters and lone surrogates become U+FFFD; a list of turns becomes
-    lines.
+def readable(value: Any) -> str:
+    """Untrusted text as HTML may hold it, see `visible`; a list of turns becomes lines.
 
     Escaping of `<` and `&` is left to the template, which does it for every value.
     """
@@ -106,13 +106,7 @@ def visible(value: Any) -> str:
             f"{turn.get('role')}: {turn.get('content')}" if isinstance(turn, dict) else str(turn) for turn in value
         ]
         return visible("\n".join(turns))
-    text = "" if value is None else str(value)
-    return "".join(character if _is_printable(character) else "\ufffd" for character in text)
-
-
-def _is_printable(character: str) -> bool:
-    code = ord(character)
-    return character in "\n\t" or (code >= 0x20 and not 0x7F <= code < 0xA0 and not 0xD800 <= code < 0xE000)
+    return "" if value is None else visible(str(value))
 
 
 def _minus(text: str) -> str:

@@ -16,6 +16,7 @@ import yaml
 from gemma_keras.files import write_text
 from pipelines.host.files import read_json
 from pipelines.host.run_folder import GATE_FILE
+from pipelines.host.visible_text import visible
 from pipelines.report import chain, summary, words
 from pipelines.report import figures as draw
 from pipelines.report import format as report_format
@@ -63,6 +64,7 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     environment.filters.update(
         number=report_format.number,
@@ -72,7 +74,7 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         gib=report_format.gib,
         of_device=report_format.of_device,
         words=report_format.words,
-        visible=report_format.visible,
+        readable=report_format.readable,
     )
 
     def shown(style: str, *path: str | int) -> markupsafe.Markup:
@@ -82,7 +84,7 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         if value is None:
             return markupsafe.escape(text)
         return markupsafe.Markup('<data class="{}" data-path="{}" value="{}">{}</data>').format(
-            style, pointer(path), json.dumps(value), text
+            style, visible(pointer(path)), json.dumps(value), text
         )
 
     def section(one: Section) -> dict[str, Any] | None:
@@ -111,11 +113,8 @@ def render(run: RunRecord, figures: Figures, reports: Sequence[KindReport]) -> s
         peak_memory=max((stage.peak_memory_gib or 0 for _, stage in run.all_stages), default=0),
         tiles=[tile for tile in tiles if look_up(figures, tile.path) is not None and "seeds" not in figures],
         warnings=[
-            (name, report_format.visible(text))
-            for name, text in (
-                *_gate(run),
-                *((name, text) for name, stage in run.all_stages for text in _warnings(stage)),
-            )
+            *_gate(run),
+            *((name, text) for name, stage in run.all_stages for text in _warnings(stage)),
         ],
         losses=[(stage, _markup(drawing)) for stage, drawing in losses if drawing],
         sections=[found for report in reports for one in report.sections if (found := section(one)) is not None],
@@ -140,7 +139,7 @@ def _template(name: str) -> str:
 def _markup(value: Any) -> Any:
     if isinstance(value, list):
         return [_markup(item) for item in value]
-    return markupsafe.Markup(value) if isinstance(value, str) else value
+    return markupsafe.Markup(visible(value)) if isinstance(value, str) else value
 
 
 def pointer(path: Pointer) -> str:
@@ -160,7 +159,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "gib": report_format.gib,
     "interval": report_format.interval,
     "percent_interval": _percent_interval,
-    "text": report_format.visible,
+    "text": report_format.readable,
 }
 
 
@@ -212,3 +211,8 @@ def _configs_as_yaml(stages: list[StageRecord]) -> str:
     """The stages' configurations, for a run whose workflow was not kept."""
     configs = {stage.name: stage.config for stage in stages if stage.config}
     return yaml.safe_dump({"stages": configs}, sort_keys=False, allow_unicode=True) if configs else ""
+
+
+def _visible(value: Any) -> Any:
+    """Every text that a template writes; markup of ours stays."""
+    return visible(value) if type(value) is str else value

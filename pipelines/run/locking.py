@@ -8,6 +8,7 @@ from pathlib import Path
 
 import filelock
 
+from gemma_keras.files import is_alive
 from pipelines.host.errors import ConfigError
 from pipelines.host.files import disk_error, is_disk_error
 
@@ -49,7 +50,7 @@ def working_process(run_folder: Path) -> int | None:
         holder = (run_folder / LOCK_FILE).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
-    return int(holder) if _is_alive(holder) else None
+    return int(holder) if holder.isdecimal() and is_alive(int(holder)) else None
 
 
 def _no_lock(path: Path, error: OSError) -> Exception:
@@ -64,21 +65,9 @@ def _acquire(descriptor: int, run_folder: Path) -> None:
     give_up = time.monotonic() + ORPHAN_SECONDS
     while not filelock.lock_descriptor(descriptor, blocking=False):
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        if _is_alive(holder) or time.monotonic() > give_up:
+        if (holder.isdecimal() and is_alive(int(holder))) or time.monotonic() > give_up:
             raise ConfigError(
                 f"{run_folder}: another run (process {holder or 'unknown'}) works in this folder. "
                 "Wait for it, stop it, or choose another --out"
             )
         time.sleep(0.05)
-
-
-def _is_alive(process: str) -> bool:
-    if not process.isdecimal():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gemma_keras.files import place_folder
 from pipelines.host.errors import DataError
-from pipelines.host.files import read_json, replace_folder, write_json
+from pipelines.host.files import read_json, write_json
 from pipelines.host.run_folder import STAGES, folders_with_stages
 from pipelines.host.states import FAILURES_FILE, STATE, drop_states
 
@@ -74,7 +75,7 @@ def put_in_place(run_folder: Path, finished: Path, target: Path) -> None:
     drop_states(finished)
     if target.exists():
         _keep(run_folder, target)
-    replace_folder(finished, target)
+    place_folder(finished, target)
 
 
 def adopt(run_folder: Path) -> None:

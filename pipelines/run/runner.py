@@ -13,9 +13,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files import write_text
+from gemma_keras.files import finish_save, write_text
 from pipelines.host.errors import ConfigError, GateError
-from pipelines.host.files import disk_error, is_disk_error, recover_folder, write_json
+from pipelines.host.files import disk_error, is_disk_error, write_json
 from pipelines.host.run_folder import GATE_FILE, STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
 from pipelines.run import results, stage_process, unfinished
 from pipelines.run.locking import run_lock
@@ -126,8 +126,8 @@ def _clean(run_folder: Path) -> None:
     for folder in (run_folder, *folders_with_stages(run_folder)):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-        for path in (folder / STAGES).glob(".*.old"):
-            recover_folder(path.with_name(path.name[1:].removesuffix(".old")))
+        for path in (folder / STAGES).glob("[!.]*"):
+            finish_save(path)
 
 
 def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, Any]:

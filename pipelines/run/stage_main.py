@@ -26,6 +26,7 @@ from pipelines.host.errors import DataError, InternalError, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.output import lasting_output
 from pipelines.host.process_memory import peak_memory_gib
+from pipelines.host.visible_text import visible
 from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
@@ -172,7 +173,7 @@ def write_error(output: Path, record: dict[str, Any]) -> None:
     try:
         write_json(output / ERROR_FILE, record)
     except OSError:
-        print(f"error: {record['message']}", file=sys.stderr)
+        print(f"error: {visible(record['message'])}", file=sys.stderr)
 
 
 if __name__ == "__main__":

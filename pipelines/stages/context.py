@@ -19,6 +19,7 @@ from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.parts import Compute, Keep
 from pipelines.host.paths import find_model, find_path
 from pipelines.host.progress import Progress
+from pipelines.host.visible_text import visible
 from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
 from pipelines.schema.base import StageConfig
@@ -154,7 +155,7 @@ class StageContext:
             return
         self.warnings.append(message)
         if not self.quiet:
-            print(f"  {self.name}: {message}", file=sys.stderr)
+            print(f"  {self.name}: {visible(message)}", file=sys.stderr)
 
     def doing(self, what: str) -> None:
         """Say on the terminal what is being done until the next of these or the next progress, such as "loading

@@ -1,17 +1,15 @@
-"""Saving a model folder so that it is there whole or not at all.
+"""Saving a model folder so that it is there whole or not at all, by `gemma_keras/files.py`; and a full
+disk told to the user.
 
-A model is written under a temporary name beside its place, flushed to disk, then renamed. A reader, or a run that
-starts again after a kill at any moment, sees the old state or the new one; what an earlier kill left under a temporary
-name is removed by the next save. A stage's training state (optimizer, step) is not kept: a stage that was interrupted
-starts over.
+A stage's training state (optimizer, step) is not kept: a stage that was interrupted starts over.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.host.files import disk_error, is_disk_error, recover_folder, replace_folder
+from gemma_keras.files import atomic_folder
+from pipelines.host.files import disk_error, is_disk_error
 
 
 def save_model(model: Any, folder: str | Path) -> Path:
@@ -31,27 +29,20 @@ def save_model(model: Any, folder: str | Path) -> Path:
 
 
 def write_folder(folder: Path, write: Callable[[Path], object]) -> Path:
-    """Have `write` fill a folder under a temporary name, flush it to disk and rename it to `folder`.
+    """Have `write` fill a folder, and put it at `folder` when it is complete.
 
     Args:
-        folder: where the folder shall stand; a folder there is replaced.
+        folder: where it shall stand; all that is in a folder there is replaced.
         write: is given an empty folder to fill.
 
     Raises:
         DiskError: the disk is full, a quota or a file size limit is reached.
     """
-    temporary = folder.with_name(f".{folder.name}.writing")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        recover_folder(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        write(temporary)
-        replace_folder(temporary, folder)
+        with atomic_folder(folder, stale=("*",)) as temporary:
+            write(temporary)
     except Exception as error:
         if is_disk_error(error):
             raise disk_error(error, folder) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -1,8 +1,9 @@
 """YAML as data: YAML 1.2 scalars, a line and column for every value, and nothing that runs code or grows without bound.
 
 Differences from `yaml.safe_load`, on purpose: `1e-5` is a float; only true and false are booleans (`no`, `on`, `yes`
-are texts); no dates, sexagesimal or underscored numbers; tags, merge keys, several documents, repeated keys and keys
-that are no text are errors; aliases are expanded up to a fixed number of values.
+are texts); no dates, sexagesimal or underscored numbers; U+0085, U+2028 and U+2029 end no line; tags, merge keys,
+several documents, repeated keys and keys that are no text are errors; aliases are expanded up to a fixed number of
+values.
 """
 
 import copy
@@ -22,6 +23,9 @@ MAX_BYTES = 262_144
 MAX_VALUES = 10_000
 MAX_DEPTH = 32
 MAX_DIGITS = 64
+
+# Ends of lines to PyYAML, which follows YAML 1.1.
+_LINE_ENDS = "\u0085\u2028\u2029"
 
 Event = Any  # a parser event; which kind it is decides what it has, beyond what the stubs can say
 
@@ -100,8 +104,9 @@ def read_text(text: str, source: str) -> Document:
             trusted.
     """
     document = Document(None, source)
+    stand_ins = _stand_ins(text)
     try:
-        _Composer(text, document).compose()
+        _Composer(text.translate(stand_ins), document, {after: before for before, after in stand_ins.items()}).compose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
@@ -113,6 +118,12 @@ def read_text(text: str, source: str) -> Document:
             f"{source}:{line}:{column}: the character U+{ord(text[error.position]):04X} is not allowed in YAML"
         ) from error
     return document
+
+
+def _stand_ins(text: str) -> dict[int, int]:
+    """For each of `_LINE_ENDS` a character that PyYAML takes for a letter, and that the text does not hold."""
+    free = (code for code in range(0xE000, 0xF900) if chr(code) not in text)
+    return dict(zip(map(ord, _LINE_ENDS), free, strict=False)) if set(_LINE_ENDS) & set(text) else {}
 
 
 def plain_scalar(text: str) -> Any:
@@ -158,6 +169,8 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _is_plain_text(text: str) -> bool:
+    if set(_LINE_ENDS) & set(text):
+        return False
     try:
         return isinstance(plain_scalar(text), str)
     except ValueError:
@@ -170,7 +183,8 @@ _Dumper.add_representer(str, _represent_text)
 class _Composer:
     """Builds plain values from parser events; no constructors and so no tags' behaviour is involved."""
 
-    def __init__(self, text: str, document: Document):
+    def __init__(self, text: str, document: Document, letters: dict[int, int]):
+        self.letters = letters  # in place of which `text` holds others
         self.stream: Iterator[Event] = yaml.parse(text, Loader=yaml.SafeLoader)
         self.document = document
         self.anchors: dict[str, tuple[Any, int] | None] = {}
@@ -219,10 +233,11 @@ class _Composer:
         return copy.deepcopy(found[0])
 
     def scalar(self, event: Event) -> Any:
+        text = event.value.translate(self.letters)
         if event.style is not None:
-            return event.value
+            return text
         try:
-            return plain_scalar(event.value)
+            return plain_scalar(text)
         except ValueError as error:
             self.fail(event, f"{error}; quote it if it is a text")
 

@@ -106,6 +106,7 @@ DOORS = {
     "gemma_keras/install_advice.py": ("importlib.metadata", "a fiftieth of a second, which only an error needs"),
     "gemma_keras/checkpoints/gguf_reader.py": ("gguf", "an optional package"),
     "gemma_keras/checkpoints/keras_hub.py": ("keras*", "an optional package, and the Keras it brings along"),
+    "gemma_keras/checkpoints/keras_hub_preset.py": ("h5py", "a sixth of a second, which only a KerasHub preset needs"),
     "gemma_keras/checkpoints/hub.py": ("huggingface_hub*", "a third of a second that a local folder need not wait"),
     "gemma_keras/text/tokenizer.py": (
         "gemma_keras",

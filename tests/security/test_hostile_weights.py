@@ -14,6 +14,7 @@ import pytest
 from gemma_keras.checkpoints import gguf_reader as checkpoints_gguf
 from gemma_keras.checkpoints import hugging_face_reader, hugging_face_writer, names, safetensors_file
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.checkpoints.formats import recognize
 from gemma_keras.config import GemmaConfig
 
 pytestmark = pytest.mark.no_backend
@@ -366,3 +367,31 @@ def test_a_tensor_that_ends_early_while_it_is_read(folder):
     with pytest.raises(CheckpointError, match=r"'model.norm.weight' ends after 12 of 16 bytes"):
         dict(weights)
     assert safetensors_file.MAX_HEADER_BYTES == 100_000_000
+
+
+@pytest.mark.parametrize("name", [b"../kept", b"..", b".", b"", b"/etc/hosts", b"sub/kept"])
+def test_a_record_of_a_save_that_names_files_elsewhere(folder, name):
+    """A folder from elsewhere may come with a save to be finished; that must reach nothing outside of it."""
+    (folder.parent / "kept").write_text("mine")
+    (folder / ".saved").mkdir()
+    (folder / ".saved" / ".replaces").write_bytes(name + b"\0")
+    assert "expected names in the folder" in refused(recognize, folder)
+    assert (folder.parent / "kept").read_text() == "mine" and (folder / "config.json").is_file()
+
+
+def test_a_link_to_another_folder_is_no_save(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "key").write_text("mine")
+    (folder / ".saved").symlink_to(elsewhere)
+    assert recognize(folder) is not None
+    assert (elsewhere / "key").is_file() and not (folder / "key").exists()
+
+
+def test_a_save_to_be_finished_removes_a_link_and_not_what_it_leads_to(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "key").write_text("mine")
+    (folder / "link").symlink_to(elsewhere)
+    (folder / ".saved").mkdir()
+    (folder / ".saved" / ".replaces").write_bytes(b"link\0")
+    assert recognize(folder) is not None
+    assert (elsewhere / "key").is_file() and not (folder / "link").is_symlink() and not (folder / ".saved").exists()

@@ -8,7 +8,8 @@ import pytest
 from model_folder_fixture import folder_without_weights
 
 from pipelines import cli
-from pipelines.commands.token_text import render, visible
+from pipelines.commands.token_text import render
+from pipelines.host.visible_text import visible
 
 pytestmark = pytest.mark.no_backend
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 import stage_fixture
@@ -183,3 +184,48 @@ def talkative(folder):
     turns = [[{"role": "user", "content": word}] for word in stage_fixture.WORDS]
     answers = model.generate(turns, max_length=100, sampler="greedy")
     return max(zip(stage_fixture.WORDS, answers, strict=True), key=lambda one: len(one[1].replace("\ufffd", "")))[0]
+
+
+def test_a_terminal_is_shown_what_it_would_obey_and_a_file_gets_it(folder, monkeypatch, capsys):
+    said = "a\x1b]0;title\x07b\u202ec\nd"
+    monkeypatch.setattr(GemmaTokenizer, "decode", lambda self, *arguments, **options: said)
+    command = ["generate", str(folder), *OPTIONS, "--quiet", "--prompt", "red"]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == said + "\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == r"a\x1b]0;title\x07b\u202ec" + "\nd\n"
+
+
+def test_half_of_a_surrogate_pair_in_a_prompt(folder, tmp_path, capsys):
+    """In JSON, and as a byte of the command line that is no UTF-8."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "red"}\n{"prompt": "blue \\ud83d"}\n')
+    assert cli.main(["generate", str(folder), *OPTIONS, "--quiet", "--file", str(file)]) == 65
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {file}:2: ") and "half of a surrogate pair" in line
+    assert cli.main(["generate", str(folder), *OPTIONS, "--quiet", "--prompt", "red \udcff"]) == 65
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "half of a surrogate pair" in line
+
+
+def test_a_home_of_nobody_and_absurd_numbers_are_one_line(folder, tmp_path, capsys):
+    assert cli.main(["generate", "~no_such_user_here/x", "--quiet", "--prompt", "red"]) == 65
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ~no_such_user_here/x: no such folder or file")
+    shutil.copytree(folder / "model", tmp_path / "model")
+    table = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps({**table, "rms_norm_eps": 10**400}))
+    for command in (
+        ["generate", str(tmp_path / "model"), "--prompt", "red"],
+        ["convert", str(tmp_path / "model"), "x"],
+    ):
+        assert cli.main([*command, "--quiet"]) == 65
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{tmp_path / 'model/config.json'}: `rms_norm_eps` must be a number > 0" in line
+
+
+def test_an_error_is_shown_without_what_a_terminal_obeys(tmp_path, capsys):
+    assert cli.main(["generate", str(tmp_path / "no\x1b[2J\u202e\u2028such"), "--quiet", "--prompt", "red"]) == 65
+    text = capsys.readouterr().err
+    assert "\x1b" not in text and "\u202e" not in text and r"no\x1b[2J\u202e" in text and text.count("\n") == 1

@@ -266,28 +266,41 @@ def test_untrusted_text_is_shown_and_not_executed(text, page):
     assert text.count("&lt;script&gt;") >= 4
     assert fixture.SCRIPT in page.section_text["samples"]
     assert "Add <b>one</b>" in page.section_text["samples"]
-    assert "\x00" not in text and "\ufffd" in text
+    assert "\x00" not in text and r"\x00" in text
 
 
-@pytest.mark.parametrize("place", ["policy name", "judge", "part", "reward source", "version", "workflow"])
-def test_markup_anywhere_in_a_run_is_escaped(tmp_path, place):
-    folder = fixture.write_run(tmp_path / "run", stages=["policy_no_kl", "evaluation"])
-    evil = fixture.SCRIPT
-    stages = folder / "stages"
-    file, old, new = {
-        "policy name": (stages / "evaluation" / "evaluation.json", '"control"', json.dumps(evil)),
-        "judge": (stages / "evaluation" / "evaluation.json", '"gold",', json.dumps(evil) + ","),
-        "part": (stages / "evaluation" / "evaluation.json", '"polite"', json.dumps(evil)),
-        "reward source": (stages / "policy_no_kl" / "final.json", '"reward"}', json.dumps(evil) + "}"),
-        "version": (stages / "evaluation" / "stage.json", '"3.15.1"', json.dumps(evil)),
-        "workflow": (folder / "workflow.yaml", "name: small_run", f"name: '{evil}'"),
-    }[place]
-    before = file.read_text(encoding="utf-8")
+PLACES = {
+    "policy name": ("stages/evaluation/evaluation.json", '"control"', "{}"),
+    "judge": ("stages/evaluation/evaluation.json", '"gold",', "{},"),
+    "part": ("stages/evaluation/evaluation.json", '"polite"', "{}"),
+    "reward source": ("stages/policy_no_kl/final.json", '"reward"}', "{}}"),
+    "version": ("stages/evaluation/stage.json", '"3.15.1"', "{}"),
+    "workflow": ("workflow.yaml", "name: small_run", "name: {}"),
+}
+
+
+def written_with(folder, place, evil) -> str:
+    """The page of a run in which a text stands at a place."""
+    fixture.write_run(folder, stages=["policy_no_kl", "evaluation"])
+    file, old, new = PLACES[place]
+    before = (folder / file).read_text(encoding="utf-8")
     assert old in before
-    file.write_text(before.replace(old, new), encoding="utf-8")
-    text = written(folder)
+    (folder / file).write_text(before.replace(old, new.replace("{}", json.dumps(evil), 1)), encoding="utf-8")
+    return written(folder)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_markup_anywhere_in_a_run_is_escaped(tmp_path, place):
+    text = written_with(tmp_path / "run", place, fixture.SCRIPT)
     assert "<script" not in text.lower() and "&lt;script&gt;" in text
     Page(text)
+    svgs(text)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_characters_that_act_are_spelled_anywhere_in_a_run(tmp_path, place):
+    text = written_with(tmp_path / "run", place, "safe\u202egpj.exe\x1b[2J")
+    assert not {"\u202e", "\x1b"} & set(text) and r"safe\u202egpj.exe\x1b[2J" in text
     svgs(text)
 
 

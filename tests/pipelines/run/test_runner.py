@@ -251,15 +251,18 @@ def test_an_old_stage_stays_until_the_new_one_is_finished(start, tmp_path, monke
     assert contents(tmp_path / "run/stages/sft") == before
 
 
-def test_left_overs_are_removed_and_half_replacements_undone(start, tmp_path):
+def test_left_overs_are_removed_and_half_replacements_finished(start, tmp_path):
     start()
     stages = tmp_path / "run/stages"
     (stages / ".sft.partial").mkdir()
     (stages / ".sft.partial/junk").touch()
-    (stages / "other").rename(stages / ".other.old")
+    (stages / "other").rename(stages / ".new")
+    (stages / "other").mkdir()
+    (stages / ".new").rename(stages / "other/.saved")
     (tmp_path / "run/.summary.json.1.tmp").touch()
     assert ran(start()) == []
     assert {path.name for path in stages.iterdir()} == {"base", "sft", "other", "evaluation"}
+    assert (stages / "other/stage.json").is_file() and not (stages / "other/.saved").exists()
     assert not list((tmp_path / "run").glob("*.tmp")) and not list((tmp_path / "run").glob(".*.tmp"))
 
 

@@ -168,12 +168,14 @@ def test_a_bug_names_the_seed(start, monkeypatch, action, message):
         start(seeds="3,4", seeds_from="sft", in_process=False)
 
 
-def test_left_overs_of_every_seed_are_removed_and_half_replacements_undone(start, tmp_path):
+def test_left_overs_of_every_seed_are_removed_and_half_replacements_finished(start, tmp_path):
     seeds = {"seeds": "3,4", "seeds_from": "sft"}
     start(**seeds)
     stages = tmp_path / "run/seeds/4/stages"
     (stages / ".sft.partial").mkdir()
-    (stages / "other").rename(stages / ".other.old")
+    (stages / "other").rename(stages / ".new")
+    (stages / "other").mkdir()
+    (stages / ".new").rename(stages / "other/.saved")
     (tmp_path / "run/seeds/3/.summary.json.1.tmp").touch()
     left = tmp_path / "run/seeds/9/stages/.sft.partial"
     left.mkdir(parents=True)

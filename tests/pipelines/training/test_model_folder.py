@@ -1,6 +1,8 @@
 """A model folder is there whole or not at all."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -59,9 +61,13 @@ def test_a_first_save_that_stops_half_way_leaves_nothing(tmp_path):
 
 
 def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path):
-    (tmp_path / ".model.writing").mkdir()
-    (tmp_path / ".model.writing" / "config.json").write_text("half")
-    (tmp_path / ".model.old").mkdir()
+    write_folder(tmp_path / "model", lambda folder: (folder / "config.json").write_text("old"))
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    for place in (tmp_path, tmp_path / "model"):
+        left = place / f".writing-{int(dead.stdout)}-0"
+        left.mkdir()
+        (left / "config.json").write_text("half")
+    (tmp_path / "model" / "adapter").mkdir()
     write_folder(tmp_path / "model", lambda folder: (folder / "config.json").write_text("whole"))
     assert contents(tmp_path / "model") == {"config.json": "whole"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

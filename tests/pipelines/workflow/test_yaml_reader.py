@@ -111,3 +111,15 @@ def test_byte_order_mark_is_allowed_and_latin_1_is_not(tmp_path):
     path.write_bytes("a: 1\nb: café\n".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"w\.yaml:2:7: byte 0xe9 is no UTF-8"):
         yaml_reader.read_file(path)
+
+
+@pytest.mark.parametrize("letter", ["\u0085", "\u2028", "\u2029"])
+def test_separators_of_yaml_1_1_are_letters(letter):
+    """In 1.2 a line ends at a newline: these cannot end a comment and begin a key."""
+    document = read(f"# a{letter}seed: 3\nname: b{letter}c # d{letter}: e\nquoted: 'f{letter}g'\nh{letter}: [i]\n")
+    assert document.value == {"name": f"b{letter}c", "quoted": f"f{letter}g", f"h{letter}": ["i"]}
+    assert document.where(("quoted",)) == "w.yaml:3:9"
+    with pytest.raises(ConfigError, match="w.yaml:2:4"):
+        read(f"# a{letter}b\nc: ]\n")
+    assert read(yaml_reader.dump({"a": f"b{letter} c"})).value == {"a": f"b{letter} c"}
+    assert read(f"a: \ue000{letter}\ue001").value == {"a": f"\ue000{letter}\ue001"}

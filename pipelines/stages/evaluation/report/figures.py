@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from pipelines.host.visible_text import visible
 from pipelines.report import format as report_format
 from pipelines.report import svg
 from pipelines.report.figures import PANEL, interval_point, series_color, share_axis
@@ -74,7 +75,7 @@ def gold_parts(parts: dict[str, dict[str, Any]], totals: dict[str, Any]) -> list
                 if figures and is_finite_number(figures.get("mean")):
                     name = f"gold-{identifier(policy, part)}"
                     interval_point(axis, figures["mean"], figures.get("ci95"), row, series_color(row), name)
-            title = "gold, whole" if part == "gold" else part
+            title = "gold, whole" if part == "gold" else visible(part)
             axis.set_title(title)
             axis.set_xlim(limit)
             axis.set_ylim(len(policies) - 0.4, -0.6)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from pipelines.host.visible_text import visible
 from pipelines.report import svg
 from pipelines.report.figures import PANEL, draw_series, finish_steps, legend_below, series_color
 from pipelines.report.records import StageRecord, is_finite_number
@@ -103,7 +104,7 @@ def gold_part_curves(stage: StageRecord) -> str | None:
         figure, axis = svg.new_figure(*PANEL)
         for index, part in enumerate(parts):
             steps, values = stage.series(prefix + part)
-            axis.plot(steps, values, color=series_color(index), marker="o", markersize=3.5, label=part)
+            axis.plot(steps, values, color=series_color(index), marker="o", markersize=3.5, label=visible(part))
         axis.set_title(f"parts of the gold reward, {stage.name}")
         finish_steps(axis)
         legend_below(figure, columns=3)
