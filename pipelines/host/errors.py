@@ -29,6 +29,10 @@ class InternalError(WorkflowError):
     exit_code = 70
 
 
+class MemoryShortage(InternalError):
+    """A device, or the machine, had no memory left."""
+
+
 class GateError(WorkflowError):
     """A figure is not what a later stage requires. Finished stages are kept.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 STATUS = Path("/proc/self/status")
 MEMORY = Path("/proc/meminfo")
+EVENTS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
 KIB_PER_GIB = 2**20
 
 
@@ -32,3 +33,15 @@ def available_memory() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def kills_for_memory() -> int:
+    """How many processes the system has killed for want of memory since it started, in this container too; 0 where it
+    does not say."""
+    found = 0
+    for path in EVENTS:
+        if path.exists():
+            for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+                if line.startswith("oom_kill "):
+                    found += int(line.split()[1])
+    return found

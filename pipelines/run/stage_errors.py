@@ -9,7 +9,7 @@ from gemma_keras.backend_choice import BackendError
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.errors import InputError
 from gemma_keras.install_advice import install_command
-from pipelines.host.errors import ConfigError, DataError, DiskError, InternalError, WorkflowError
+from pipelines.host.errors import ConfigError, DataError, DiskError, InternalError, MemoryShortage, WorkflowError
 from pipelines.host.files import disk_error, is_disk_error
 
 ERROR_FILE = "error.json"
@@ -58,7 +58,7 @@ def known_error(error: BaseException, folder: Path) -> WorkflowError | None:
             return ConfigError(f"the package {package!r} is not installed. Run: {install_command(EXTRAS[package])}")
     if isinstance(error, builtins.MemoryError) or any(text in str(error) for text in _MEMORY_TEXTS):
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return InternalError(
+        return MemoryShortage(
             f"out of memory ({first[:200]}). Lower micro_batch_size, or max_length, or set remat: block, or dtype: "
             "mixed_bfloat16, then run again"
         )
@@ -67,11 +67,14 @@ def known_error(error: BaseException, folder: Path) -> WorkflowError | None:
 
 def error_record(error: WorkflowError) -> dict[str, Any]:
     """What `error.json` says, for the process that waits."""
-    return {"message": str(error), "exit_code": error.exit_code}
+    record = {"message": str(error), "exit_code": error.exit_code}
+    return {**record, "no_memory": True} if isinstance(error, MemoryShortage) else record
 
 
 def from_record(record: dict[str, Any]) -> WorkflowError:
     """The error that `error_record` described; the exit code is kept also where its class is not one of ours."""
+    if record.get("no_memory"):
+        return MemoryShortage(str(record["message"]))
     error = WorkflowError(str(record["message"]))
     for kind in (ConfigError, DataError, DiskError, InternalError):
         if kind.exit_code == record["exit_code"]:

@@ -65,6 +65,11 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
         state = StageState(output, about["key"], about["versions"], **about["state"], warn=context.warn)
         context.state = state
         _check_code(about)
+        if about["fewer_rows"] is not None:
+            context.warn(
+                f"out of memory with more: trained with micro_batch_size {about['fewer_rows']}; the batch is as large "
+                "as before, its sums are added up in another order"
+            )
         context.check_inputs = functools.partial(_check_inputs, about)
         with imports.without(imports.FIGURES) if own_process else contextlib.nullcontext():
             function = registry.stage_function(about["kind"])

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from gemma_keras import backend_choice
-from pipelines.host.errors import DiskError, InternalError, Stopped
+from pipelines.host.errors import DiskError, InternalError, MemoryShortage, Stopped
 from pipelines.host.files import read_json
 from pipelines.host.paths import PACKAGE
+from pipelines.host.process_memory import kills_for_memory
 from pipelines.host.run_folder import run_of
 from pipelines.run import compile_cache, stage_main
 from pipelines.run.stage_errors import ERROR_FILE, from_record, known_error
@@ -61,6 +62,7 @@ def run_in_subprocess(output: Path, backend: str, signals: StopSignals, quiet: b
         Stopped: a signal came, here or there.
     """
     compile_cache.check(backend)
+    kills_before = kills_for_memory()
     lifeline, our_end = os.pipe()
     try:
         child = subprocess.Popen(
@@ -77,15 +79,24 @@ def run_in_subprocess(output: Path, backend: str, signals: StopSignals, quiet: b
             os.close(lifeline)
         os.close(our_end)
     signals.check()
+    if code == -signal.SIGKILL and kills_for_memory() > kills_before:
+        raise MemoryShortage(f"the system killed {_label(output)} as memory ran out. {_LESS}")
     if code:
         raise_for(code, output)
     compile_cache.seal(backend)
 
 
+_LESS = "Lower its micro_batch_size or max_length, or set remat: block, then run again"
+
+
+def _label(output: Path) -> str:
+    name, (_, seed) = output.name.removeprefix(".").removesuffix(".partial"), run_of(output.parent.parent)
+    return f"stage {name!r}" if seed is None else f"stage {name!r} of seed {seed}"
+
+
 def raise_for(code: int, output: Path) -> None:
     """Raise what a stage's exit code, and the `error.json` that it may have left, mean."""
-    name, (_, seed) = output.name.removeprefix(".").removesuffix(".partial"), run_of(output.parent.parent)
-    stage = f"stage {name!r}" if seed is None else f"stage {name!r} of seed {seed}"
+    stage = _label(output)
     if (output / ERROR_FILE).is_file():
         raise from_record(read_json(output / ERROR_FILE))
     if code - 128 in STOPPING:
@@ -95,10 +106,7 @@ def raise_for(code: int, output: Path) -> None:
             f"{output.parent.parent}: cannot write. Finished stages are kept; make room and run the same command again"
         )
     if code == -signal.SIGKILL:
-        raise InternalError(
-            f"{stage} was killed (signal 9), most likely because memory ran out. "
-            "Lower its micro_batch_size or max_length, or set remat: block, then run again"
-        )
+        raise InternalError(f"{stage} was killed (signal 9), most likely because memory ran out. {_LESS}")
     if code < 0:
         raise InternalError(f"{stage} died of signal {-code} ({signal.Signals(-code).name})")
     raise InternalError(f"{stage} failed with a bug (traceback above, exit code {code}); finished stages are kept")

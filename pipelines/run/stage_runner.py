@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.host.errors import ConfigError, DataError, GateError, Stopped
+from pipelines.host.errors import ConfigError, DataError, GateError, MemoryShortage, Stopped
 from pipelines.host.files import read_json, write_json
 from pipelines.host.progress import duration
 from pipelines.host.spelling import did_you_mean
@@ -80,15 +80,26 @@ class StageRunner:
         done = how_far(partial)
         how = f"because {'; '.join(reasons)}" if done is None else f"going on at {done}"
         self._say(f"{heading} ({stage.kind}): on {stage.backend}, {how}")
-        _prepare(self._loaded, stage, partial)
-        try:
-            self._start(partial, stage.backend)
-        except BaseException as error:
-            done = unfinished.after_failure(partial, error)
-            if isinstance(error, Stopped):
-                at = "" if done is None else f" at {done}"
-                self._say(f"stopped in stage {stage.label}{at}; finished stages are kept, the same command continues")
-            raise
+        wanted = rows = self._loaded.workflow.stages[stage.name].rows_at_once()
+        while True:
+            _prepare(self._loaded, stage, partial, None if rows == wanted else rows)
+            try:
+                self._start(partial, stage.backend)
+                break
+            except MemoryShortage as error:
+                if rows is None or rows == 1:
+                    unfinished.after_failure(partial, error)
+                    raise
+                rows = -(-rows // 2)
+                self._say(f"{heading}: out of memory; again with micro_batch_size {rows}, the batch stays as it is")
+            except BaseException as error:
+                done = unfinished.after_failure(partial, error)
+                if isinstance(error, Stopped):
+                    at = "" if done is None else f" at {done}"
+                    self._say(
+                        f"stopped in stage {stage.label}{at}; finished stages are kept, the same command continues"
+                    )
+                raise
         results.put_in_place(self._run_folder, partial, target)
         self._whole.add(target)
         self._say(f"{heading}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
@@ -105,12 +116,16 @@ class StageRunner:
         self._whole.add(target)
 
 
-def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path) -> None:
+def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path, rows: int | None = None) -> None:
     """Make the folder that the stage writes into, with the `stage.json` that says what to run; what an earlier run of
     it kept stays.
 
     Its `inputs` are folders relative to the one that the stage's own lies in.
+
+    Args:
+        rows: of a micro-batch, where those that were asked for took too much memory.
     """
+    config = plain(loaded.workflow.stages[stage.name])
     read = _files_to_read(loaded, stage)
     partial.mkdir(parents=True, exist_ok=True)
     keep_only_state(partial)
@@ -126,7 +141,8 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path) -> None
             "peak_memory_of": None,
             "backend": stage.backend,
             "versions": stage.parts["versions"],
-            "config": plain(loaded.workflow.stages[stage.name]),
+            "config": config if rows is None else {**config, "micro_batch_size": rows},
+            "fewer_rows": rows,
             "inputs": {name: os.path.relpath(folder, stage.folder.parent) for name, folder in stage.inputs.items()},
             "seed": stage.parts["seed"],
             "model": loaded.workflow.model_dump(mode="json", exclude_none=True).get("model"),

@@ -88,6 +88,11 @@ class StageConfig(Settings):
         """How these rows become tokens; None where they do not."""
         return None
 
+    def rows_at_once(self) -> int | None:
+        """Rows of a forward pass while it learns, which fewer change in nothing but the order of sums; None where it
+        has no `micro_batch_size`."""
+        return None
+
     def problems_from_scratch(self) -> Iterator[Problem]:
         """What is wrong where this stage starts from a model of random weights; most kinds cannot."""
         yield (), f"{self.kind} cannot start from random weights; give it `from`, e.g. a pretraining stage"
@@ -173,6 +178,10 @@ class TrainingOptions(OptimizerOptions):
     heldout_fraction: float = Field(
         0.05, ge=0, lt=1, description="Share of the prompts held out for the evaluation loss; 0 is none."
     )
+
+    def rows_at_once(self) -> int | None:
+        """Rows of a micro-batch."""
+        return min(self.micro_batch_size or self.batch_size, self.batch_size)
 
     def encoding(self) -> Encoding | None:
         """As `overlong` says."""

@@ -27,7 +27,7 @@ def count_updates(examples: int, options: TrainingOptions) -> int:
 
 def micro_batch_size(options: TrainingOptions) -> int:
     """Rows of a forward pass, as `options` (micro_batch_size, batch_size) ask for."""
-    return min(options.micro_batch_size or options.batch_size, options.batch_size)
+    return options.rows_at_once() or options.batch_size
 
 
 def batch_rows(seed: int, stage: str, lengths: Sequence[int], options: TrainingOptions) -> Iterator[list[np.ndarray]]:

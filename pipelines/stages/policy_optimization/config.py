@@ -140,6 +140,11 @@ class PolicyOptimization(OptimizerOptions):
         """Whether the policy scores every rollout, to be compared with what drew it."""
         return self.rollout_dtype is not None or self.correction != "none"
 
+    def rows_at_once(self) -> int | None:
+        """Responses of a micro-batch."""
+        responses = self.prompts_per_step * self.samples_per_prompt
+        return min(self.micro_batch_size or responses, responses)
+
     def reads(self) -> tuple[Use, ...]:
         """Prompts."""
         return ("prompt",)

@@ -312,5 +312,4 @@ def _split_prompts(
 
 
 def _micro_batch_size(config: PolicyOptimization) -> int:
-    responses = config.prompts_per_step * config.samples_per_prompt
-    return min(config.micro_batch_size or responses, responses)
+    return config.rows_at_once() or 1
