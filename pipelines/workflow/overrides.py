@@ -10,6 +10,10 @@ from pipelines.stages.registry import KINDS
 from pipelines.workflow import yaml_reader
 
 
+BLOCKS = ("seeds", "state")
+"""Mappings of a workflow that it may leave out."""
+
+
 def override(data: dict[str, Any], text: str) -> KeyPath:
     """Apply one `dotted.key=value`; returns the path that it set.
 
@@ -37,7 +41,7 @@ def _step_into(target: Any, key: str, path: list[str | int], text: str) -> Any:
     if isinstance(target, dict) and (name := _name_at(target, key)) is not None:
         target[child] = {NAME: name}
     elif isinstance(target, dict) and child not in target:
-        if path == ["stages"] or not path:
+        if path == ["stages"] or (not path and key not in BLOCKS):
             raise ConfigError(
                 f"--set {text}: there is no {'stage' if path else 'key'} {key!r}.{did_you_mean(key, target)}"
             )

@@ -87,7 +87,9 @@ def test_overrides(load):
         "seed=5",
         "stages.evaluation.compare.1=sft",
         "stages.evaluation.compare.0=policy",
+        "state.every_seconds=0",
     )
+    assert (loaded.workflow.state.every_seconds, loaded.workflow.state.keep) == (0, 2)
     assert loaded.workflow.stages["sft"].learning_rate == 1e-6
     assert loaded.workflow.seed == 5
     assert loaded.workflow.stages["evaluation"].compare == ["policy", "sft"]
@@ -120,6 +122,8 @@ def test_an_algorithm_is_a_name_or_a_mapping_with_it(load):
     ("override", "message"),
     [
         ("stages.sftt.epochs=1", "there is no stage 'sftt'. Did you mean 'sft'?"),
+        ("stat.keep=1", "there is no key 'stat'."),
+        ("state.kep=1", "unknown key 'kep'. Did you mean 'keep'?"),
         ("stages.sft.epoch=1", "--set stages.sft.epoch=1: unknown key 'epoch'. Did you mean 'epochs'?"),
         ("stages.sft.epochs=no", "`stages.sft.epochs`: expected a number, got the text 'no'"),
         ("stages.sft.learning_rate.x=1", "`stages.sft.learning_rate` is 2e-05, it has no key 'x'"),
