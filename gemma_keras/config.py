@@ -15,6 +15,10 @@ from typing import Any
 FAMILIES = ("gemma", "gemma2", "gemma3")
 
 
+MAX_LAYERS = 1000
+"""More are a mistake, and would be built one by one."""
+
+
 @dataclasses.dataclass(frozen=True)
 class GemmaConfig:
     """Sizes and switches of one Gemma text model.
@@ -82,6 +86,8 @@ class GemmaConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        if self.num_layers > MAX_LAYERS:
+            raise ValueError(f"`num_layers` must be at most {MAX_LAYERS}. Received: num_layers={self.num_layers}")
         if self.num_query_heads % self.num_key_value_heads:
             raise ValueError(
                 "`num_key_value_heads` must divide `num_query_heads`. Received: "

@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,17 @@ _CONFIGURATIONS = ("adapter_config.json", "config.json", "tokenizer_config.json"
 _TEMPORARY = re.compile(r"\.writing-(\d+)-\d+\Z")
 _numbers = itertools.count()
 _being_written: set[str] = set()
+
+
+def need_file(path: Path) -> None:
+    """Refuse a pipe, a device or a socket before it is opened: reading from one can wait, or go on, for ever.
+
+    Raises:
+        OSError: it is one.
+    """
+    mode = path.stat().st_mode if path.exists() else stat.S_IFREG  # who opens it says that there is none
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "a pipe, device or socket; expected a file", str(path))
 
 
 def write_text(path: Path, text: str) -> None:

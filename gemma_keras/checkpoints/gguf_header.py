@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
+from gemma_keras.files import need_file
 
 _SCALARS = {
     0: "<u1",
@@ -74,6 +75,7 @@ def read_header(file: Path) -> GGUFHeader:
         CheckpointError: no GGUF file, cut short, or malformed: says where.
     """
     try:
+        need_file(file)
         with open(file, "rb") as stream:
             return _Parser(file, stream).parse()
     except OSError as error:

@@ -18,6 +18,7 @@ from gemma_keras.checkpoints.hugging_face_config import config_from_dict
 from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig
+from gemma_keras.files import need_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
@@ -234,6 +235,7 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: no such file, too large, not JSON, not an object.
     """
     try:
+        need_file(file)
         size = file.stat().st_size
         if size > _MAX_JSON_BYTES:
             raise CheckpointError(f"{file}: expected at most {_MAX_JSON_BYTES} bytes of JSON. Received: {size}")

@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.files import sync_folder, temporary_beside
+from gemma_keras.files import need_file, sync_folder, temporary_beside
 
 MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 26
@@ -97,6 +97,7 @@ def read_metadata(file: Path) -> dict[str, str]:
 def _header(file: Path) -> tuple[dict, int, int]:
     """The header's table, where the data begin, and the bytes of the file."""
     try:
+        need_file(file)
         total = file.stat().st_size
         with open(file, "rb") as stream:
             prefix = stream.read(8)

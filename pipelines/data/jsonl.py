@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gemma_keras.files import need_file
 from pipelines.data.rejects import BadRow, Rejects
 from pipelines.host.errors import DataError
 
@@ -40,6 +41,7 @@ def read_jsonl(path: Path, rejects: Rejects | None = None) -> Iterator[Row]:
     """
     rejects = rejects or Rejects()
     try:
+        need_file(path)
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if number == 1:

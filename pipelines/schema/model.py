@@ -10,6 +10,7 @@ import pydantic
 from pydantic import Discriminator, Field, Tag
 
 from gemma_keras.config import GemmaConfig
+from pipelines.host.process_memory import total_memory
 from pipelines.schema.base import Problem, Settings
 
 
@@ -83,9 +84,15 @@ class ScratchModel(Settings):
             message = f"{rows} rows of the embedding are fewer than the tokenizer's {pieces} pieces"
             yield ("config", "vocabulary_size"), f"{message}; leave it out, or raise it"
         try:
-            self.gemma_config()
+            parameters = self.gemma_config().parameter_count
         except (ValueError, TypeError) as error:
             yield ("config",), str(error)
+            return
+        # Weights, gradients and both moments in float32; what a stage needs besides says `plan --memory`.
+        needed, there = 16 * parameters, total_memory()
+        if needed > there:
+            message = f"{parameters:,} parameters need {needed / 2**30:,.1f} GiB to be trained"
+            yield ("config",), f"{message}; this machine has {there / 2**30:,.1f}. Make it smaller"
 
 
 def _model_tag(value: Any) -> str:

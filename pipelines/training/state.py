@@ -9,6 +9,7 @@ Of what is made in parts, such as a rollout, the finished parts are kept.
 
 import dataclasses
 import hashlib
+import math
 import os
 import shutil
 import threading
@@ -52,7 +53,7 @@ class Source:
     @property
     def size(self) -> int:
         """Bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +207,7 @@ class StageState:
         step = len(self._parts) + (done if self._is_training else 0)
         manifest = {
             "key": self._key, "step": step, "done": done, "of": of, "unit": unit,
-            "seconds": round(self.seconds_before + started - self._started, 3), "versions": self._versions,
+            "seconds": self.seconds_before + started - self._started, "versions": self._versions,
             "record": dict(found.record),
         }  # fmt: skip
         target = self._output / STATE / str(step)

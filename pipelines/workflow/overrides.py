@@ -9,7 +9,6 @@ from pipelines.schema.roles import KeyPath
 from pipelines.stages.registry import KINDS
 from pipelines.workflow import yaml_reader
 
-
 BLOCKS = ("seeds", "state")
 """Mappings of a workflow that it may leave out."""
 

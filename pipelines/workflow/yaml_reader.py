@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 from yaml import events
 
+from gemma_keras.files import need_file
 from pipelines.host.errors import ConfigError
 from pipelines.schema.roles import KeyPath
 
@@ -77,6 +78,7 @@ def read_file(path: Path) -> Document:
         ConfigError: missing or unreadable file (`file: reason`), or anything `read_text` refuses.
     """
     try:
+        need_file(path)
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:

@@ -45,3 +45,12 @@ def test_the_weight_and_its_file_are_named():
         weights.read("bad")
     with pytest.raises(CheckpointError, match="'bad'"):
         dict(weights)
+
+
+def test_replaced_weights_are_read_as_the_others():
+    def reader(dtype):
+        return np.ones(2, dtype)
+
+    weights = StoredWeights("m", {"a": reader}, "float16").replaced({"b": reader})
+    assert [weights.read(name).dtype for name in ("a", "b")] == [np.float16, np.float16]
+    assert weights.read("b", "float32").dtype == np.float32

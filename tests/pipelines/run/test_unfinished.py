@@ -107,3 +107,7 @@ def test_what_is_left_after_a_failure(run, error, times):
         assert {path.name for path in partial.iterdir()} <= {"state", "stage.json", "failures.json"}
     again = unfinished.after_failure(partial, error)
     assert (again is None) == (times == 2) == (not partial.exists())
+
+
+def test_nothing_is_left_of_a_stage_that_left_nothing(run):
+    assert unfinished.after_failure(run.folder / "stages/.sft.partial", InternalError("killed")) is None

@@ -201,9 +201,13 @@ def test_parts_are_made_once_and_what_comes_after_a_loop_is_not_kept(tmp_path, a
 
 
 def test_no_room_is_an_error_of_the_disk_that_says_what_to_do(tmp_path, always, monkeypatch):
-    monkeypatch.setattr(state_module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100})())
+    """The arrays have 35 bytes, and two states and one that is being written need room."""
+    free = [105]
+    monkeypatch.setattr(state_module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free[0]})())
+    take(make_state(tmp_path / "enough", always), 1)
+    free[0] = 104
     with pytest.raises(DiskError, match=r"MiB are needed for 2 and one .* free. .*every_seconds: 0"):
-        take(make_state(tmp_path, always), 1)
+        take(make_state(tmp_path / "short", always), 1)
 
 
 def test_what_the_writer_met_is_raised_in_the_loop(tmp_path, always, monkeypatch):
@@ -266,6 +270,7 @@ def test_only_what_is_gone_on_from_is_kept(tmp_path, always):
     (tmp_path / ".model.writing").mkdir()
     states.keep_only_state(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"state", "stage.json", "metrics.jsonl"}
+    states.count_failure(tmp_path, 3)
     states.drop_states(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"stage.json", "metrics.jsonl"}
     assert states.how_far(tmp_path) is None
