@@ -82,6 +82,7 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
     write_json(output / "final.json", {**final, "warnings": context.warnings} if context.warnings else final)
     about["throughput"] = context.throughput.figures()
     about["programs"] = programs
+    about["states"] = state.figures()
     about["seconds"] = round(state.seconds_before + time.perf_counter() - started, 3)
     peak, of = peak_memory()
     about |= {"peak_memory_gib": round(peak, 3), "peak_memory_of": of}

@@ -105,6 +105,7 @@ class StageState:
         self._started = time.monotonic()
         self._last: float | None = None
         self._loop_seconds = self._writer_seconds = 0.0
+        self._costs: list[tuple[float, float]] = []
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._is_training = False
@@ -179,6 +180,17 @@ class StageState:
         finally:
             stopping.obey()
 
+    def figures(self) -> dict[str, float]:
+        """What this process's states cost: `taken`, `pause` and `longest_pause` of the loop in seconds, and
+        `writing`, processor time beside it."""
+        pauses, writing = zip(*self._costs, strict=True) if self._costs else ((), ())
+        return {
+            "taken": len(pauses),
+            "pause": round(sum(pauses), 3),
+            "longest_pause": round(max(pauses, default=0.0), 3),
+            "writing": round(sum(writing), 3),
+        }
+
     def _checkpoint(self, done: int, of: int | None, unit: str, collect: Collect) -> None:
         if not self.is_on:
             return
@@ -217,8 +229,9 @@ class StageState:
             self._writer.start()
         else:
             self._write(target, arrays, manifest)
-            self._writer_seconds = 0.0  # it is in the loop's
             self._wait()
+            self._writer_seconds = 0.0  # it is in the loop's
+            self._costs.append((time.monotonic() - started, 0.0))
         self._last = time.monotonic()
         self._loop_seconds = self._last - started
 
@@ -239,6 +252,7 @@ class StageState:
         if self._writer is not None:
             self._writer.join()
             self._writer = None
+            self._costs.append((self._loop_seconds, self._writer_seconds))
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure

@@ -84,6 +84,7 @@ def test_a_state_is_due_after_its_seconds_and_after_33_times_its_cost(tmp_path, 
         state._wait()
     # The clock starts at the first place. After the one at 31 s that cost 2 s the next is due 66 s later.
     assert taken == [3, 6]
+    assert state.figures() == {"taken": 2, "pause": 4.0, "longest_pause": 2.0, "writing": 0.0}
 
 
 def test_none_is_kept_where_nobody_wants_one(tmp_path):
@@ -232,7 +233,7 @@ def test_a_copy_without_room_in_memory_is_written_while_the_loop_waits(tmp_path,
     sources = {f"w{i}": Source((3,), np.dtype(np.float32), lambda i=i: read(i)) for i in range(3)}
     state = make_state(tmp_path, always)
     state.checkpoint(1, 10, "updates", lambda: Snapshot(sources, {}), [])
-    assert state._writer is None and sorted(live) == [0, 1, 2]
+    assert state._writer is None and sorted(live) == [0, 1, 2] and state.figures()["taken"] == 1
     assert make_state(tmp_path, always).resume([]).arrays["w2"].tolist() == [2, 2, 2]
 
 
