@@ -1,6 +1,7 @@
 # make quickstart   install with the JAX backend and run workflows/quickstart.yaml
 # make test         install the three backends and run the checks and tests under each; BACKENDS=jax installs and tests one
 # make test-all     the same with the slow tests, and with llama.cpp where it builds
+# make test-faults  make every fault happen that the promises speak of, and count
 # make mutants      break the code on purpose, fault by fault, and table which faults the tests notice; goes on where it stopped
 # make check        formatting, lint, types
 # make bench        measure against KerasHub, transformers, TRL and llama.cpp, an hour and a half; writes benchmarks/README.md
@@ -33,7 +34,7 @@ INSTALL_INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := quickstart
 .DELETE_ON_ERROR:
-.PHONY: quickstart install install-test test test-all mutants check format bench bench-quick clean
+.PHONY: quickstart install install-test test test-all test-faults mutants check format bench bench-quick clean
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -69,6 +70,14 @@ test: $(TEST_STAMP)
 
 test-all: $(TEST_STAMP) $(LLAMA_STAMP)
 	@BIN="$(BIN)" BACKENDS="$(BACKENDS)" bash tests/run_all.sh all $(PYTEST_ARGS)
+
+# Every fault that the tests make happen, on all backends, counted by row; goes on where it stopped. The table: docs/reliability.md.
+test-faults: $(TEST_STAMP)
+	@for backend in $(BACKENDS); do \
+	    selection="not no_backend"; [ $$backend != $(firstword $(BACKENDS)) ] || selection=""; \
+	    KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR):$(CURDIR)/tests/fixtures $(BIN)/python -m pytest -q -p fault_counts \
+	        --faults .cache/faults.json --faults-page docs/reliability.md -m "$$selection" tests || status=1; \
+	done; exit $${status:-0}
 
 # Two at a time, one thread each; on PyTorch, which starts fastest. Results stay in .cache/mutants.jsonl.
 mutants: $(TEST_STAMP)

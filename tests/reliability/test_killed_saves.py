@@ -24,6 +24,7 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.files import finish_save, place_folder
 
 pytestmark = [
+    pytest.mark.fault("SIGKILL before every call of a save"),
     pytest.mark.once,
     pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "torch", reason="JAX and TensorFlow hang in a forked process"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),

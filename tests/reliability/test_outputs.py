@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("outputs closed, terminals gone")]
 PROGRAM = Path(__file__).parents[1] / "fixtures" / "stand_in_stages.py"
 WORKFLOW = """\
 name: outputs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("kills, signals, a second runner, a full disk")]
 
 
 def slow(place: str):

@@ -17,7 +17,7 @@ from pipelines.schema import model
 from pipelines.schema.model import ScratchModel
 from pipelines.workflow.yaml_reader import read_file
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("hostile files and settings")]
 
 
 def problems(**config):

@@ -12,7 +12,7 @@ import pytest
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.keras_hub_preset import check_folder, check_weights
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("hostile files and settings")]
 
 SIZES = {
     "vocabulary_size": 16, "num_layers": 1, "num_query_heads": 1, "num_key_value_heads": 1, "hidden_dim": 4,

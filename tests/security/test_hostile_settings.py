@@ -12,7 +12,7 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.errors import InputError
 from gemma_keras.lora_options import LoraOptions
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.fault("hostile files and settings")]
 
 CONFIG = GemmaConfig(
     vocabulary_size=300, num_layers=1, num_query_heads=1, num_key_value_heads=1, head_dim=8, hidden_dim=8,

@@ -17,7 +17,7 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.formats import recognize
 from gemma_keras.config import GemmaConfig
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("hostile files and settings")]
 
 CONFIG = GemmaConfig(
     vocabulary_size=8,

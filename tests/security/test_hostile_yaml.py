@@ -6,7 +6,7 @@ import pytest
 
 from pipelines import cli
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("hostile files and settings")]
 
 DATA = "{{task: small_world, split: sft, size: 9}}"
 STAGE = f"stages:\n  sft:\n    kind: instruction_tuning\n    from: {{base}}\n    data: {DATA}\n"

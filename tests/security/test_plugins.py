@@ -9,7 +9,7 @@ from pipelines import cli
 from pipelines.run import runner
 from pipelines.stages import registry
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("hostile files and settings")]
 
 WORKFLOW = """\
 name: own

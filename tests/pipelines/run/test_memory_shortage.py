@@ -11,7 +11,7 @@ from pipelines.run import runner, stage_process
 from pipelines.run.stop_signals import StopSignals
 from pipelines.workflow import loading as workflow
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("out of memory")]
 
 
 @pytest.fixture

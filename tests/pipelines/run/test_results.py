@@ -9,7 +9,7 @@ from pipelines import cli
 from pipelines.run import results, runner
 from pipelines.workflow import loading as workflow
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("finished results: damage, kills, settings there and back")]
 
 
 @pytest.fixture

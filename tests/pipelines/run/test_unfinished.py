@@ -9,7 +9,7 @@ from pipelines.host.errors import ConfigError, DiskError, InternalError, Stopped
 from pipelines.run import planning, unfinished
 from pipelines.workflow import loading as workflow
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("unfinished work is not dropped without being asked")]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pipelines.host.errors import DiskError, Stopped
 from pipelines.training import state as state_module
 from pipelines.training.state import Snapshot, Source, StageState
 
-pytestmark = pytest.mark.no_backend
+pytestmark = [pytest.mark.no_backend, pytest.mark.fault("state of a stage: damage, signals, no room")]
 ARRAYS = {
     "weights/a": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
     "weights/half": np.array([1.5, -2.25], ml_dtypes.bfloat16),

@@ -1,0 +1,50 @@
+"""The count of faults: marked tests alone, each backend's own, none again that has passed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.no_backend
+ROOT = Path(__file__).parents[2]
+TESTS = """
+import pytest
+
+@pytest.mark.fault("row a")
+@pytest.mark.parametrize("n", [1, 2])
+def test_a(n):
+    assert n != FAILS
+
+@pytest.mark.fault("row b")
+def test_b():
+    pass
+
+def test_other():
+    assert False
+"""
+
+
+def count(folder, backend, fails):
+    (folder / "test_faults.py").write_text(f"FAILS = {fails}\n{TESTS}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "fault_counts", "--faults", "faults.json", "--faults-page",
+         "page.md", "-p", "no:cacheprovider", "-c", "/dev/null", "test_faults.py"],
+        cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{ROOT}:{ROOT}/tests/fixtures"},
+    )  # fmt: skip
+    return done.stdout.splitlines()[-1]
+
+
+def test_cases_are_counted_by_row_and_a_failed_one_again(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- make test-faults writes from here -->\n<!-- faults: to here -->\n")
+    assert count(tmp_path, "torch", fails=2).startswith("1 failed, 2 passed, 1 deselected")
+    assert "| row a | 2 | 1 |\n| row b | 1 | 1 |" in page.read_text()
+    assert count(tmp_path, "torch", fails=0).startswith("1 passed, 3 deselected")
+    assert count(tmp_path, "jax", fails=0).startswith("3 passed, 1 deselected")
+    assert "| row a | 4 | 4 |\n| row b | 2 | 2 |" in page.read_text()
+    cases = json.loads((tmp_path / "faults.json").read_text())
+    assert len(cases) == 6 and {case["passed"] for case in cases.values()} == {True}
