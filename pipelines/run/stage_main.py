@@ -32,7 +32,7 @@ from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
 from pipelines.run.results import record_files
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
-from pipelines.run.stop_signals import STOPPING, ignored_from_outside
+from pipelines.run.stop_signals import STOPPING, is_to_outlive
 from pipelines.schema.model import Model, ScratchModel
 from pipelines.stages import registry
 from pipelines.stages.context import StageContext
@@ -127,7 +127,7 @@ def stop_on_signals() -> None:
         stopping.arrive(number)
 
     for number in STOPPING:
-        if not ignored_from_outside(number):
+        if not is_to_outlive(number):
             signal.signal(number, stop)
 
 

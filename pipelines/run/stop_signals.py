@@ -17,9 +17,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 30.0
 
 
-def ignored_from_outside(number: int) -> bool:
-    """Whether whoever started this process wants it to outlive a signal, as `nohup` does."""
-    return signal.getsignal(number) == signal.SIG_IGN
+def is_to_outlive(number: int) -> bool:
+    """Whether whoever started this process wants it to outlive a signal: SIGHUP, as `nohup` does. That SIGINT is
+    ignored says less: a script's shell does so for all that it starts in the background."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
 
 
 class StopSignals:
@@ -45,9 +46,7 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {
-            number: signal.signal(number, self._handle) for number in STOPPING if not ignored_from_outside(number)
-        }
+        before = {number: signal.signal(number, self._handle) for number in STOPPING if not is_to_outlive(number)}
         before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._pause)
         try:
             yield self

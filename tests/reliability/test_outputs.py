@@ -123,6 +123,19 @@ def test_a_lock_of_somebody_else_is_one_line(shell, tmp_path):
     assert done.returncode in (2, 74) and "Traceback" not in done.stderr, done.stderr
 
 
+_started: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 def start(folder, *before, action="wait", options=()):
     """The run as a process, whose second stage has begun."""
     environment = {**os.environ, "STAND_IN": f'{{"two": "{action}"}}'}
@@ -130,6 +143,7 @@ def start(folder, *before, action="wait", options=()):
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    _started.append(process)
     marker = folder / "run/stages/.two.partial/started"
     wait_for(lambda: marker.exists() and marker.read_text())
     return process
