@@ -1,7 +1,7 @@
 """Saving a model folder so that it is there whole or not at all, by `gemma_keras/files.py`; and a full
 disk told to the user.
 
-A stage's training state (optimizer, step) is not kept: a stage that was interrupted starts over.
+What an unfinished stage keeps, optimizer and step included, is in `state.py`.
 """
 
 from collections.abc import Callable
