@@ -138,6 +138,10 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         help="start this stage over where an earlier run of it is unfinished",
     )  # fmt: skip
     command.add_argument(
+        "--cache", type=Path, default=None, metavar="DIR",
+        help="share finished stages with other runs in this folder, by hard links",
+    )  # fmt: skip
+    command.add_argument(
         "--verify", action="store_true", help="read every file of the finished stages; make damaged ones again"
     )
 

@@ -33,8 +33,9 @@ def run(options: argparse.Namespace) -> int:
     folder = run_folder(options, loaded)
     say = (lambda line: None) if options.quiet else _print
     summary = runner.run(
-        loaded, folder, options.in_process, options.quiet, say, options.restart, options.verify, options.grace
-    )
+        loaded, folder, options.in_process, options.quiet, say, options.restart, options.verify, options.grace,
+        options.cache,
+    )  # fmt: skip
     if not options.quiet:
         _print("")
         _say_results(folder, summary)

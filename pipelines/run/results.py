@@ -6,12 +6,13 @@ moves to `RUN/kept/NAME-KEY8/`, from where the same key takes it back.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files import place_folder
+from gemma_keras.files import atomic_folder, place_folder
 from pipelines.host.errors import DataError
 from pipelines.host.files import read_json, write_json
 from pipelines.host.run_folder import STAGES, folders_with_stages
@@ -87,6 +88,28 @@ def adopt(run_folder: Path) -> None:
                 put_in_place(run_folder, partial, partial.with_name(name))
 
 
+def share(cache: Path, folder: Path, key: str) -> None:
+    """Put a finished stage into a folder that runs share, by hard links where the file system has them."""
+    place = cache / key
+    if damage(place) is not None:
+        shutil.rmtree(place, ignore_errors=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(place) as temporary:
+            _link_tree(folder, temporary)
+
+
+def take_shared(cache: Path, key: str, partial: Path) -> bool:
+    """Fill the folder of an unfinished stage from the shared one. False, and nothing is touched, where the cache has no
+    whole result under the key."""
+    place = cache / key
+    if read_about(place).get("key") != key or damage(place, with_digests=True) is not None:
+        return False
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _link_tree(place, partial)
+    return True
+
+
 def kept_results(run_folder: Path) -> tuple[int, int]:
     """How many earlier results are kept, and their bytes."""
     folders = [path for path in (run_folder / KEPT_FOLDER).glob("*") if path.is_dir()]
@@ -107,6 +130,17 @@ def _keep(run_folder: Path, target: Path) -> None:
     place.parent.mkdir(exist_ok=True)
     shutil.rmtree(place, ignore_errors=True)
     target.rename(place)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """`files.json` last: without it a folder is not whole."""
+    for path in [*_files(source), source / FILES_FILE]:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(path, place)
 
 
 def _files(folder: Path) -> Iterator[Path]:

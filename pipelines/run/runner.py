@@ -33,6 +33,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_N
 def run(
     loaded: LoadedWorkflow, run_folder: Path, in_process: bool = False, quiet: bool = False, say: Say = print,
     restart: Collection[str] = (), verify: bool = False, grace_seconds: float = GRACE_SECONDS,
+    cache: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a workflow; the same call continues where an earlier one stopped.
 
@@ -42,6 +43,7 @@ def run(
         quiet: show no progress. say: receives a line for each stage.
         restart: stages that do not go on from what an earlier run of them kept.
         verify: read every file of every finished stage, and run those again that are damaged.
+        cache: folder in which runs share finished stages.
         grace_seconds: for a stage to end its update and save after a stop signal; then it is killed.
 
     Returns:
@@ -63,7 +65,7 @@ def run(
     signals = StopSignals(grace_seconds)
     try:
         with run_lock(run_folder) as lock, signals.installed():
-            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock, restart, verify)
+            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock, restart, verify, cache)
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error, run_folder) from error
@@ -88,6 +90,7 @@ def _run_locked(
     lock: int,
     restart: Collection[str],
     verify: bool,
+    cache: Path | None,
 ) -> dict[str, Any]:
     workflow = loaded.workflow
     _clean(run_folder)
@@ -104,7 +107,7 @@ def _run_locked(
             stage_process.run_in_subprocess(partial, backend, signals, quiet, lock)
 
     (run_folder / GATE_FILE).unlink(missing_ok=True)
-    stages_runner = StageRunner(loaded, planned, run_folder, start, say, verify)
+    stages_runner = StageRunner(loaded, planned, run_folder, start, say, verify, cache)
     for seed, stages in itertools.groupby(planned, key=lambda stage: stage.seed):
         for stage in stages:
             signals.check()

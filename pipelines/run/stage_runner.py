@@ -29,14 +29,15 @@ class StageRunner:
     Args:
         start: runs the stage that is prepared in a folder, on a backend. say: receives a line for each stage.
         verify: read every file of every finished stage; else only of those that are read in this run.
+        cache: folder with finished stages that runs share, or None.
     """
 
     def __init__(
         self, loaded: LoadedWorkflow, planned: Sequence[PlannedStage], run_folder: Path,
-        start: Callable[[Path, str], None], say: Say, verify: bool,
+        start: Callable[[Path, str], None], say: Say, verify: bool, cache: Path | None = None,
     ) -> None:  # fmt: skip
         self._loaded, self._planned, self._run_folder = loaded, list(planned), run_folder
-        self._start, self._say, self._verify = start, say, verify
+        self._start, self._say, self._verify, self._cache = start, say, verify, cache
         self._whole: set[Path] = set()
 
     def take(self, stage: PlannedStage) -> None:
@@ -52,7 +53,13 @@ class StageRunner:
             if self._verify:
                 self._need_whole(stage)
         else:
-            self._run(stage, heading, stage.reasons)
+            self._need_gates(stage)
+            partial = partial_of(target)
+            if self._cache is not None and results.take_shared(self._cache, stage.key, partial):
+                results.put_in_place(self._run_folder, partial, target)
+                self._say(f"{heading} ({stage.kind}): taken from {self._cache}")
+            else:
+                self._run(stage, heading, stage.reasons)
 
     def _need_gates(self, stage: PlannedStage) -> None:
         for name, condition in (self._loaded.workflow.stages[stage.name].require or {}).items():
@@ -72,7 +79,6 @@ class StageRunner:
                 raise GateError(f"not started, as {name} is {value:.4g} and {one} is required", stage.label)
 
     def _run(self, stage: PlannedStage, heading: str, reasons: Sequence[str]) -> None:
-        self._need_gates(stage)
         for name in stage.inputs:
             self._need_whole(next(one for one in self._planned if one.folder == stage.inputs[name]))
         target = self._run_folder / stage.folder
@@ -101,6 +107,8 @@ class StageRunner:
                     )
                 raise
         results.put_in_place(self._run_folder, partial, target)
+        if self._cache is not None:
+            results.share(self._cache, target, stage.key)
         self._whole.add(target)
         self._say(f"{heading}: done in {duration(read_json(target / 'stage.json')['seconds'])}")
 

@@ -134,3 +134,50 @@ def test_a_stage_killed_while_it_wrote_is_not_taken_for_finished(start, stage, t
     shutil.copytree(stage("sft"), partial)
     (partial / "files.json").unlink()
     assert start()[0] == [] and not partial.exists()
+
+
+@pytest.fixture
+def start_in(workflow_file, stand_ins, tmp_path):
+    """The same in a folder of its own, with a cache."""
+
+    def start_in(out, *overrides):
+        said = []
+        loaded = workflow.load(workflow_file, overrides)
+        runner.run(loaded, tmp_path / out, True, True, said.append, cache=tmp_path / "cache")
+        return said
+
+    return start_in
+
+
+def test_runs_share_what_is_finished(start_in, tmp_path):
+    """By hard links: the second run's files are the first one's."""
+    assert sum("because" in line for line in start_in("one")) == 4
+    said = start_in("two", "stages.other.learning_rate=0.5")
+    ran = [line.split(" (")[0].rpartition("] ")[2] for line in said if "because" in line]
+    assert ran == ["other", "evaluation"] and sum("taken from" in line for line in said) == 2
+    first, second = (tmp_path / run / "stages/sft/model/config.json" for run in ("one", "two"))
+    assert first.samefile(second)
+    assert results.damage(tmp_path / "two/stages/sft", with_digests=True) is None
+    assert len(list((tmp_path / "cache").iterdir())) == 6
+    assert not [line for line in start_in("two", "stages.other.learning_rate=0.5") if "skipped" not in line]
+
+
+def test_a_damaged_result_is_not_taken_and_is_shared_anew(start_in, tmp_path):
+    start_in("one")
+    for key in (tmp_path / "cache").iterdir():
+        (key / "metrics.jsonl").unlink()  # not written to: it is the run's file too
+        (key / "metrics.jsonl").write_text("x")
+    assert sum("because" in line for line in start_in("two")) == 4
+    assert results.damage(tmp_path / "one/stages/sft", with_digests=True) is None
+    assert sum("taken from" in line for line in start_in("three")) == 4
+
+
+def test_without_links_it_is_copied(start_in, tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(results.os, "link", refused)
+    start_in("one")
+    assert sum("taken from" in line for line in start_in("two")) == 4
+    paths = [tmp_path / run / "stages/sft/model/config.json" for run in ("one", "two")]
+    assert not paths[0].samefile(paths[1]) and paths[0].read_bytes() == paths[1].read_bytes()
