@@ -179,6 +179,13 @@ class TrainingOptions(OptimizerOptions):
         0.05, ge=0, lt=1, description="Share of the prompts held out for the evaluation loss; 0 is none."
     )
 
+    keep_best: Literal["eval_loss"] | None = Field(
+        None, description="eval_loss ends with the weights of its lowest value; default the last ones."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Evaluations in a row without a lower eval_loss after which training ends."
+    )
+
     def rows_at_once(self) -> int | None:
         """Rows of a micro-batch."""
         return min(self.micro_batch_size or self.batch_size, self.batch_size)
@@ -193,6 +200,12 @@ class TrainingOptions(OptimizerOptions):
         if (self.micro_batch_size or 1) > self.batch_size:
             message = f"{self.micro_batch_size} is over batch_size {self.batch_size}; it is a part of it"
             yield ("micro_batch_size",), message
+        for key in ("keep_best", "patience"):
+            if getattr(self, key) is not None and not (self.eval_every and self.heldout_fraction):
+                message = (
+                    "looks at the held-out loss as training goes on; expected eval_every and heldout_fraction over 0"
+                )
+                yield (key,), message
 
 
 def response_room_problems(max_new_tokens: int, max_length: int) -> Iterator[Problem]:

@@ -66,4 +66,6 @@ def train_language_model(
         lambda start: map(list, training_batches(start)),
         None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
         config.eval_every,
+        config.keep_best is not None,
+        config.patience,
     )

@@ -25,10 +25,11 @@ from pipelines.host.errors import DataError, WorkflowError
 from pipelines.host.progress import Progress
 from pipelines.measures.metrics import curve_flatness
 from pipelines.measures.throughput import TRAINING, Throughput
+from pipelines.training.best_weights import BestWeights
 from pipelines.training.dropout_keys import DROPOUT_KEYS, dropout_keys
 from pipelines.training.optimizers import OptimizerSettings, build_optimizer, learning_rate_schedule
 from pipelines.training.state import Snapshot, StageState
-from pipelines.training.variables import assign, changing_variables, sources_of
+from pipelines.training.variables import assign, changing_variables, sources_of, trained_variables
 
 Batch = Mapping[str, np.ndarray]
 MAX_SKIPPED_IN_A_ROW = 3
@@ -209,6 +210,8 @@ class Trainer:
         global_batches: Callable[[int], Iterable[Sequence[Batch]]],
         heldout: Callable[[], Iterable[Batch]] | None = None,
         eval_every: int = 0,
+        keep_best: bool = False,
+        patience: int | None = None,
     ) -> dict[str, Any]:
         """Train on one list of micro-batches after another; log each update, and the held-out loss now and then.
 
@@ -220,33 +223,40 @@ class Trainer:
             heldout: gives the held-out batches anew at each call; None for no evaluation.
             eval_every: int. Updates between evaluations; 0 evaluates at the end only. With an interval also before the
                 first update.
+            keep_best: whether the model ends with the weights of the lowest held-out loss, in place of the last ones.
+            patience: evaluations in a row without a lower held-out loss after which training ends; None for never.
 
         Returns:
-            dict: `train_loss` (mean of the last tenth of the updates), `eval_loss` (at the end, None without held-out
-            data), `eval_loss_curve` ([[step, loss], ...]), `eval_loss_flatness`, `steps`, `tokens`,
-            `tokens_per_second` (without updates that compiled, None where all did), `skipped_updates`.
+            dict: `train_loss` (mean of the last tenth of the updates), `eval_loss` (of the weights it ends with, None
+            without held-out data), `eval_loss_curve` ([[step, loss], ...]), `eval_loss_flatness`, `steps`, `tokens`,
+            `tokens_per_second` (without updates that compiled, None where all did), `skipped_updates`; with
+            `keep_best` the update that they are of (`best_step`), and where `patience` ended it so (`stopped_early`).
         """
         losses: list[float] = []
         curve: list[list[float]] = []
         state = None if self.context is None else self.context.state
         saved = None if self.context is None or state is None else state.resume(self.context.warnings)
+        best = BestWeights(trained_variables(self.model), keep_best, patience)
         if saved is not None:
             self.restore(saved)
+            best.restore(saved.part("best"))
             losses, curve = list(saved.record["losses"]), list(saved.record["curve"])
 
         def snapshot() -> Snapshot:
-            own = self.snapshot()
-            return Snapshot(own.arrays, {**own.record, "losses": losses, "curve": curve})
+            own, lowest = self.snapshot(), best.snapshot()
+            record = {**own.record, "losses": losses, "curve": curve, "best": lowest.record}
+            return Snapshot({**own.arrays, **lowest.under("best")}, record)
 
         def measure() -> None:
             metrics = self.evaluate(heldout()) if heldout is not None else {}
             if metrics:
                 curve.append([self.step, metrics["eval_loss"]])
+                best.look(self.step, metrics["eval_loss"])
                 self.log(**metrics)
 
         if eval_every and not self.step:
             measure()
-        for micro_batches in self.with_progress(global_batches(self.step)):
+        for micro_batches in () if best.is_over else self.with_progress(global_batches(self.step)):
             metrics = self.update(micro_batches)
             losses.append(metrics["loss"])
             self._log_update(metrics)
@@ -254,20 +264,25 @@ class Trainer:
                 measure()
             if self.context is not None and state is not None:
                 state.checkpoint(self.step, self.total_steps, "updates", snapshot, self.context.warnings)
+            if best.is_over:
+                break
         if state is not None:
             state.finish()
         if not curve or curve[-1][0] != self.step:
             measure()
+        is_other = best.put_back(self.step)
         last = [loss for loss in losses[-max(1, len(losses) // 10) :] if math.isfinite(loss)]
         return {
             "train_loss": float(np.mean(last)) if last else None,
-            "eval_loss": curve[-1][1] if curve else None,
+            "eval_loss": best.loss if is_other else curve[-1][1] if curve else None,
             "eval_loss_curve": curve,
             "eval_loss_flatness": curve_flatness(curve),
             "steps": self.step,
             "tokens": self.tokens,
             "tokens_per_second": self.throughput.tokens_per_second(TRAINING),
             "skipped_updates": self.skipped,
+            **({"best_step": best.step} if keep_best else {}),
+            **({"stopped_early": True} if best.is_over else {}),
         }
 
     def snapshot(self) -> Snapshot:

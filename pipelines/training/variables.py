@@ -1,6 +1,6 @@
 """The variables that training changes, by name: what of them a saved state holds, and how they get it back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -17,11 +17,26 @@ def changing_variables(model: Any, optimizer: Any) -> dict[str, Any]:
     Raises:
         RuntimeError: two have one name.
     """
-    found: dict[str, Any] = {}
     # Keras numbers optimizers through, so their own part of a path says nothing.
-    names = [f"weights/{variable.path}" for variable in model.trainable_variables]
-    names += [f"optimizer/{variable.path.partition('/')[2]}" for variable in optimizer.variables]
-    for name, variable in zip(names, [*model.trainable_variables, *optimizer.variables], strict=True):
+    of_optimizer = _by_name((variable.path.partition("/")[2], variable) for variable in optimizer.variables)
+    return {
+        **{f"weights/{name}": variable for name, variable in trained_variables(model).items()},
+        **{f"optimizer/{name}": variable for name, variable in of_optimizer.items()},
+    }
+
+
+def trained_variables(model: Any) -> dict[str, Any]:
+    """A model's trainable variables by their paths.
+
+    Raises:
+        RuntimeError: two have one.
+    """
+    return _by_name((variable.path, variable) for variable in model.trainable_variables)
+
+
+def _by_name(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, variable in pairs:
         if name in found:
             raise RuntimeError(f"Two variables are called {name!r}, so that a saved state could not tell them apart.")
         found[name] = variable

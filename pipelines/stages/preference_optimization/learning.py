@@ -56,6 +56,8 @@ def train_policy(
         training_batches,
         None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
         config.eval_every,
+        config.keep_best is not None,
+        config.patience,
     )
 
 
