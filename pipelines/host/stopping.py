@@ -4,6 +4,9 @@ Signals belong to the process, so this is one state of it. Between `defer` and `
 loop that asked for it looks at `requested` between two updates, saves and raises. A second signal is obeyed at once.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 from pipelines.host.errors import Stopped
 
 _requested: int | None = None
@@ -32,6 +35,22 @@ def defer() -> None:
     """From now on a signal waits."""
     global _is_deferred
     _is_deferred = True
+
+
+@contextlib.contextmanager
+def obeyed() -> Iterator[None]:
+    """Within, no signal waits; afterwards they do again where they did before.
+
+    Raises:
+        Stopped: one came before, or within.
+    """
+    global _is_deferred
+    before = _is_deferred
+    obey()
+    try:
+        yield
+    finally:
+        _is_deferred = before
 
 
 def obey() -> None:

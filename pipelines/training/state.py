@@ -7,14 +7,16 @@ again. It is taken by time, so that its cost stays under 3 % for every model and
 Of what is made in parts, such as a rollout, the finished parts are kept.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +163,31 @@ class StageState:
             Stopped: a signal came. DiskError: no room.
         """
         self._is_training = True
+        self._checkpoint(done, of, unit, functools.partial(self._whole, collect, warnings))
 
-        def whole() -> Snapshot:
-            found = collect()
-            record = {"training": found.record, "warnings": list(warnings), "lengths": self._lengths()}
-            return Snapshot(found.under("training"), record)
+    @contextlib.contextmanager
+    def changing_nothing(self, done: int, of: int, unit: str, collect: Collect, warnings: list[str]) -> Iterator[None]:
+        """Within is long work that changes nothing of what is kept, such as a rollout: a stop signal is obeyed there,
+        after a state of what was before. Arguments as of `checkpoint`.
 
-        self._checkpoint(done, of, unit, whole)
+        Raises:
+            Stopped: a signal came. DiskError: no room.
+        """
+        if not self._is_training:  # nothing waits yet
+            yield
+            return
+        try:
+            with stopping.obeyed():
+                yield
+        except Stopped:
+            self._save(done, of, unit, functools.partial(self._whole, collect, warnings))
+            self._wait()
+            raise
+
+    def _whole(self, collect: Collect, warnings: list[str]) -> Snapshot:
+        found = collect()
+        record = {"training": found.record, "warnings": list(warnings), "lengths": self._lengths()}
+        return Snapshot(found.under("training"), record)
 
     def finish(self) -> None:
         """The loop is over: wait for what is being written; signals are obeyed at once again.

@@ -12,6 +12,7 @@ Departures from the paper, which gives no details:
    policy; importance weights correct for the copy (`algorithms/importance.py`). Evaluations draw from the policy.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -163,7 +164,8 @@ def _step(
     step = course.step + 1
     if players.rollout_copy is not None:
         players.rollout_copy.refresh()
-    drawn = players.drawing.draw(batches, step)
+    with _obeying(players, course, config, context):
+        drawn = players.drawing.draw(batches, step)
     metrics = _update(players, drawn, config)
     context.log(step, **metrics, **context.throughput.row(TRAINING), **context.throughput.row(SAMPLING))
     deviation = metrics["ratio_deviation_token"]
@@ -184,6 +186,17 @@ def _step(
     if course.stopped:
         context.warn(f"stopped after step {step} of {config.steps}: {course.stopped}")
     return drawn
+
+
+def _obeying(
+    players: Players, course: Course, config: PolicyOptimization, context: StageContext
+) -> contextlib.AbstractContextManager[None]:
+    """Around what takes long and changes nothing: there a stop signal need not wait."""
+    if context.state is None:
+        return contextlib.nullcontext()
+    return context.state.changing_nothing(
+        course.step, config.steps, "steps", lambda: players.snapshot(course), context.warnings
+    )
 
 
 def _reason_to_stop(metrics: Mapping[str, float], config: PolicyOptimization) -> str | None:

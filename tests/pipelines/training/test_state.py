@@ -109,6 +109,30 @@ def test_a_stop_signal_waits_for_the_end_of_the_update_and_a_second_one_does_not
         stopping.arrive(2)
 
 
+def test_a_signal_is_obeyed_within_work_that_changes_nothing_once_that_is_saved(tmp_path):
+    """A rollout: nothing waits for its end, and what was before it is kept, whenever the last state was."""
+    state = make_state(tmp_path)
+    arguments = 3, 10, "steps", lambda: Snapshot(ARRAYS, RECORD), ["odd"]
+    with state.changing_nothing(*arguments):
+        pass
+    assert states.how_far(tmp_path) is None
+    take(state, 3)
+    with state.changing_nothing(*arguments):
+        pass
+    stopping.arrive(15)  # waits again after it
+    assert stopping.requested() == 15
+    with pytest.raises(Stopped), state.changing_nothing(*arguments):
+        raise AssertionError("a signal that came before is obeyed before anything begins")
+    (tmp_path / "state/3/manifest.json").unlink()
+    again = make_state(tmp_path)
+    take(again, 2)
+    with pytest.raises(Stopped), again.changing_nothing(*arguments):
+        stopping.arrive(2)
+    assert states.how_far(tmp_path).done == 3
+    found = make_state(tmp_path).resume([])
+    assert found.arrays.keys() == ARRAYS.keys()
+
+
 def test_a_signal_after_the_last_update_is_obeyed_at_the_end_of_the_loop(tmp_path):
     state = make_state(tmp_path)
     take(state, 1)
