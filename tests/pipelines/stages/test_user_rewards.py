@@ -10,7 +10,7 @@ from stage_fixture import make_context, read_jsonl, stage_config, write_jsonl
 
 from pipelines.host.errors import DataError
 from pipelines.plugins.sources import functions_in
-from pipelines.run import stage_main
+from pipelines.run import keys, stage_main
 from pipelines.scoring.base import part_means
 from pipelines.scoring.raters import FunctionRater, RaterSettings, UserRater, WeightedRater, make_rater
 
@@ -66,6 +66,8 @@ def test_a_step_is_trained_on_it_in_a_stage_as_the_runner_starts_one(own, sft, r
         "name": "policy", "kind": "policy_optimization", "backend": "any", "config": config, "seed": 11, "model": None,
         "inputs": {"sft": str(sft)}, "base_folder": str(tmp_path),
         "user_functions": {name: vars(one) for name, one in own.items()},
+        "key": "k", "key_parts": {"code": keys.code_digest()}, "versions": {}, "read": {}, "fewer_rows": None,
+        "state": {"every_seconds": 30.0, "keep": 2},
     }  # fmt: skip
     (output / "stage.json").write_text(json.dumps(about))
     stage_main.execute(output, quiet=True)
