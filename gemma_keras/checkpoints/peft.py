@@ -242,7 +242,7 @@ def _check_kind(table: Mapping[str, Any], file: Path) -> None:
     saved = table.get("modules_to_save") or []
     if not isinstance(saved, list) or any(name not in ("score", "classifier") for name in saved):
         raise CheckpointError(
-            f"{file}: `modules_to_save` may be a list of the reward head `score` only. Received: {str(saved)[:200]}"
+            f"{file}: `modules_to_save` may name the reward head `score` only, in a list. Received: {str(saved)[:200]}"
         )
 
 

@@ -87,7 +87,7 @@ def test_numbers_of_an_adapter(adapter, key, value):
 def test_modules_to_save_of_an_adapter(adapter, value):
     change(adapter / "adapter_config.json", modules_to_save=value)
     text = refused(peft.read_adapter, adapter, CONFIG)
-    assert "adapter_config.json" in text and "`modules_to_save` may be a list of the reward head" in text
+    assert "adapter_config.json" in text and "`modules_to_save` may name the reward head" in text
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
