@@ -311,6 +311,7 @@ def test_a_killed_run_in_a_fresh_folder_ends_like_the_uninterrupted_one(chain, m
     assert run.results(names) == expected
 
 
+@pytest.mark.once
 def test_a_policy_killed_between_two_steps_ends_like_the_uninterrupted_one(chain, chain_copy):
     for name in ("policy", "evaluation"):
         shutil.rmtree(chain_copy.stage(name))
