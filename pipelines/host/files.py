@@ -1,6 +1,7 @@
 """JSON files, of which a reader sees the old or the new contents, never a part; and the errors of a full disk."""
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ def write_json(path: Path, value: Any) -> None:
         # A path in another encoding than the system's: UTF-8 cannot hold what Python makes of it, an escape can.
         text = json.dumps(value, indent=2)
     write_text(path, text + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 from gemma_keras import backend_choice
 from gemma_keras.checkpoints.formats import FILE_SUFFIXES
 from pipelines.host.errors import DataError
+from pipelines.host.files import file_digest
 from pipelines.host.paths import PACKAGE, find_model, find_path
 from pipelines.plugins.sources import UserFunction
 from pipelines.schema.model import ScratchModel
@@ -213,8 +214,7 @@ def _file_digest(path: Path) -> str:
 @functools.lru_cache(maxsize=4096)
 def _digest_of(path: str, size: int, modified: int, inode: int) -> str:
     """Size, time and inode are there for the cache: one plan hashes a file once, however many stages read it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(Path(path))
 
 
 def local_paths(workflow: Workflow, name: str, base_folder: Path) -> dict[str, Path]:

@@ -5,7 +5,6 @@ it is whole, so that what is found under a temporary name is finished too. A res
 moves to `RUN/kept/NAME-KEY8/`, from where the same key takes it back.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 from gemma_keras.files import atomic_folder, place_folder
 from pipelines.host.errors import DataError
-from pipelines.host.files import read_json, write_json
+from pipelines.host.files import file_digest, read_json, write_json
 from pipelines.host.run_folder import STAGES, folders_with_stages
 from pipelines.host.states import FAILURES_FILE, STATE, drop_states
 
@@ -25,7 +24,7 @@ KEPT_FOLDER = "kept"
 def record_files(folder: Path) -> None:
     """Write `files.json` of a stage that is finished, with all but what is removed with its state."""
     found = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in _files(folder)
     }
     write_json(folder / FILES_FILE, found)
@@ -51,7 +50,7 @@ def damage(folder: Path, with_digests: bool = False) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, expected {size}"
-        if with_digests and _digest(path) != digests[name]:
+        if with_digests and file_digest(path) != digests[name]:
             return f"{name} has other contents than were written"
     return None
 
@@ -148,8 +147,3 @@ def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.relative_to(folder).parts[0] not in others:
             yield path
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

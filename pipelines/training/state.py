@@ -10,7 +10,6 @@ Of what is made in parts, such as a rollout, the finished parts are kept.
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import math
 import os
 import shutil
@@ -26,7 +25,7 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.safetensors_file import SafetensorsWriter, read_header, read_tensor
 from pipelines.host import stopping
 from pipelines.host.errors import DiskError, Stopped
-from pipelines.host.files import write_json
+from pipelines.host.files import file_digest, write_json
 from pipelines.host.parts import Compute
 from pipelines.host.process_memory import available_memory
 from pipelines.host.states import MANIFEST, STATE, read_manifest, state_folders
@@ -330,7 +329,7 @@ def write_state(folder: Path, arrays: Mapping[str, Any], manifest: Mapping[str, 
             array = arrays[name]
             writer.write(name, array.read() if isinstance(array, Source) else array)
     path = folder / ARRAYS_FILE
-    files = {ARRAYS_FILE: {"bytes": path.stat().st_size, "sha256": _digest(path)}}
+    files = {ARRAYS_FILE: {"bytes": path.stat().st_size, "sha256": file_digest(path)}}
     write_json(folder / MANIFEST, {**manifest, "files": files})
 
 
@@ -347,7 +346,7 @@ def read_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise ValueError(f"{name} is missing")
         if path.stat().st_size != about["bytes"]:
             raise ValueError(f"{name} has {path.stat().st_size} bytes, expected {about['bytes']}")
-        if _digest(path) != about["sha256"]:
+        if file_digest(path) != about["sha256"]:
             raise ValueError(f"{name} has other contents than were written")
     entries = read_header(folder / ARRAYS_FILE)
     return {name: read_tensor(entry) for name, entry in entries.items()}, manifest
@@ -359,11 +358,6 @@ def _by_part(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray
         part, _, own = name.rpartition("/")
         found.setdefault(part, {})[own] = array
     return found
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -2,28 +2,16 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
+from line_model import Line
 
 from pipelines.schema.base import TrainingOptions
 from pipelines.training import state as state_module
 from pipelines.training.loop import Trainer
 from pipelines.training.optimizers import OptimizerSettings
 from pipelines.training.state import StageState
-
-
-class Line(keras.Model):
-    """y = w x."""
-
-    def __init__(self):
-        super().__init__(name="line")
-        self.w = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="w")
-        self.built = True
-
-    def call(self, x):
-        return self.w * x
 
 
 class Context:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from line_model import Line
 
 from pipelines.data.shapes import length_rungs, rung_for
 from pipelines.host.errors import DataError
@@ -39,18 +40,6 @@ class Recorder:
 
     def log(self, step, **metrics):
         self.rows.append({"step": step, **metrics})
-
-
-class Line(keras.Model):
-    """y = w x, one weight, started at 2."""
-
-    def __init__(self):
-        super().__init__(name="line")
-        self.w = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="w")
-        self.built = True
-
-    def call(self, x):
-        return self.w * x
 
 
 def squared_error(model, batch):
