@@ -10,7 +10,7 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_reader import read_json
 from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.checkpoints.keras_hub_config import config_of_arguments
-from gemma_keras.config import GemmaConfig
+from gemma_keras.config import MAX_LAYERS, GemmaConfig
 
 CONFIG_FILE, TOKENIZER_CONFIG_FILE = "config.json", "tokenizer.json"
 WEIGHT_FILES = ("model.weights.h5", "model_*.weights.h5")
@@ -25,7 +25,7 @@ _SIZES = (
 _NUMBERS = (
     "layer_norm_epsilon", "attention_logit_soft_cap", "final_logit_soft_cap", "global_rope_scaling_factor",
 )  # fmt: skip
-_MOST_LAYERS, _LARGEST_SIZE = 1000, 2**31 - 1
+_LARGEST_SIZE = 2**31 - 1
 _MOST_VALUES_A_BYTE = 2  # of KerasHub's int4 kernels
 _LAYER_OPTIONS = ("name", "trainable", "dtype")
 
@@ -100,7 +100,7 @@ def _config(file: Path, table: Any, is_gemma3: bool) -> GemmaConfig:
     if not isinstance(table, Mapping):
         raise CheckpointError(f"{file}: `config` must be an object. Received: {str(table)[:100]}")
     for name in _SIZES:
-        value, most = table.get(name), _MOST_LAYERS if name == "num_layers" else _LARGEST_SIZE
+        value, most = table.get(name), MAX_LAYERS if name == "num_layers" else _LARGEST_SIZE
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise CheckpointError(f"{file}: `{name}` must be an integer from 1 to {most}. Received: {str(value)[:100]}")
     for name in _NUMBERS:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 import types
 from collections.abc import Iterator
 
@@ -30,12 +29,11 @@ class StopSignals:
         grace_seconds: for a stage to end its update and save; then it is killed.
 
     Attributes:
-        received: number of the first signal, or None. seconds_to_stop: that the stage took then, or None.
+        received: number of the first signal, or None.
     """
 
     def __init__(self, grace_seconds: float = GRACE_SECONDS) -> None:
         self.received: int | None = None
-        self.seconds_to_stop: float | None = None
         self._grace_seconds = grace_seconds
         self._child: subprocess.Popen | None = None
         self._raise_at_once = False
@@ -78,11 +76,8 @@ class StopSignals:
             while self.received is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return child.wait(timeout=1.0)
-            started = time.monotonic()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                code = child.wait(timeout=self._grace_seconds)
-                self.seconds_to_stop = time.monotonic() - started
-                return code
+                return child.wait(timeout=self._grace_seconds)
             child.kill()
             return child.wait()
         finally:

@@ -241,6 +241,7 @@ class Trainer:
             self.restore(saved)
             best.restore(saved.part("best"))
             losses, curve = list(saved.record["losses"]), list(saved.record["curve"])
+        del saved  # a copy of weights and moments
 
         def snapshot() -> Snapshot:
             own, lowest = self.snapshot(), best.snapshot()

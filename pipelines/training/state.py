@@ -123,21 +123,23 @@ class StageState:
         return self._every_seconds > 0
 
     def resume(self, warnings: list[str]) -> Snapshot | None:
-        """What a loop goes on from; None where it starts. Cuts the logs to where they were.
+        """What a loop goes on from; None where it starts, and from the second call on, as nothing of it stays here.
+        Cuts the logs to where they were.
 
         Args:
             warnings: what was said so far; those of the state are put before them.
         """
-        if self._saved is None or "training" not in self._saved.record:
+        saved, self._saved = self._saved, None
+        if saved is None or "training" not in saved.record:
             return None
-        for name, length in self._saved.record["lengths"].items():
+        for name, length in saved.record["lengths"].items():
             if length is None:
                 (self._output / name).unlink(missing_ok=True)
             else:
                 os.truncate(self._output / name, length)
-        before = self._saved.record["warnings"]
+        before = saved.record["warnings"]
         warnings[:] = [*before, *(one for one in warnings if one not in before)]
-        return self._saved.part("training")
+        return saved.part("training")
 
     def part(self, name: str, compute: Compute, of: int | None = None) -> Mapping[str, np.ndarray]:
         """A `Keep`; what is asked for once a loop has begun is not kept.
@@ -172,7 +174,7 @@ class StageState:
         Raises:
             Stopped: a signal came. DiskError: no room.
         """
-        if not self._is_training:  # nothing waits yet
+        if not (self.is_on and self._is_training):  # nothing waits, or not yet
             yield
             return
         try:

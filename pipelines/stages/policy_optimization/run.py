@@ -133,6 +133,7 @@ def _train(
         players.method.start(course.evaluations[0]["eval_reward"])
     else:
         players.restore(saved)
+    del saved  # a copy of weights and moments
     batches = itertools.islice(prompt_batches(rows, config.prompts_per_step, context), course.rollouts, None)
     with context.progress(config.steps, "optimizing the policy", before=course.step) as progress:
         while course.step < config.steps and course.stopped is None:

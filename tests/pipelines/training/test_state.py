@@ -52,7 +52,9 @@ def test_a_new_process_finds_the_same_bits(tmp_path, always):
     first = make_state(tmp_path, always)
     on_device = Source((2, 3), np.dtype(np.float32), ARRAYS["weights/a"].copy)
     take(first, 7, arrays={**ARRAYS, "weights/a": on_device})
-    found = make_state(tmp_path, always).resume([])
+    again = make_state(tmp_path, always)
+    found = again.resume([])
+    assert again.resume([]) is None  # it holds no copy of them any longer
     assert found.arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert found.arrays[name].dtype == array.dtype and found.arrays[name].shape == array.shape
@@ -91,6 +93,9 @@ def test_none_is_kept_where_nobody_wants_one(tmp_path):
     state = make_state(tmp_path, every_seconds=0)
     take(state, 5)
     assert not (tmp_path / "state").exists() and state.resume([]) is None
+    with pytest.raises(Stopped), state.changing_nothing(5, 10, "steps", Snapshot, []):
+        stopping.arrive(15)
+    assert not (tmp_path / "state").exists()
     with pytest.raises(Stopped):  # nothing would be saved, so nothing waits
         stopping.arrive(15)
 
