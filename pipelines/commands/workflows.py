@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         _say_results(folder, summary)
         count, size = results.kept_results(folder)
         if count:
-            what = "1 earlier result" if count == 1 else f"{count} earlier results"
+            what = "1 earlier result or state" if count == 1 else f"{count} earlier results and states"
             _print(f"kept:   {what}, {size / 2**20:,.0f} MiB; gemma-keras clean {folder} removes them")
     _print(f"report: {folder / 'report.html'}")
     return 0
@@ -62,11 +62,11 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def clean(options: argparse.Namespace) -> int:
-    """`clean RUN_DIR`: remove earlier results of stages that ran again under other settings."""
+    """`clean RUN_DIR`: remove earlier results of stages, and the states that longer ones could go on from."""
     _need_run(options.run_folder)
     count, size = results.kept_results(options.run_folder)
     results.clean(options.run_folder)
-    _print(f"{options.run_folder}: {count} earlier results removed, {size / 2**20:,.0f} MiB")
+    _print(f"{options.run_folder}: {count} earlier results and states removed, {size / 2**20:,.0f} MiB")
     return 0
 
 

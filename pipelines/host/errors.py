@@ -58,9 +58,11 @@ class Stopped(BaseException):
 
     Args:
         signal_number: e.g. `signal.SIGTERM`; the exit code is 128 plus it (130 and 143).
+        grace_seconds: after which it was killed, as it did not stop by itself; None where it did.
     """
 
-    def __init__(self, signal_number: int):
+    def __init__(self, signal_number: int, grace_seconds: float | None = None):
         super().__init__(f"stopped by signal {signal_number}")
         self.signal_number = signal_number
+        self.grace_seconds = grace_seconds
         self.exit_code = 128 + signal_number

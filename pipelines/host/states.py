@@ -13,7 +13,10 @@ from typing import Any
 STATE = "state"
 MANIFEST = "manifest.json"
 FAILURES_FILE = "failures.json"
-KEPT = (STATE, FAILURES_FILE, "stage.json", "metrics.jsonl", "samples.jsonl")
+SNAPSHOTS = "snapshots"
+"""Folder of the models that a stage saved on its way, `snapshots/STEP/model/`; they stay in the finished stage."""
+LOGS = ("metrics.jsonl", "samples.jsonl")
+KEPT = (STATE, FAILURES_FILE, SNAPSHOTS, "stage.json", *LOGS)
 """What of an unfinished stage's folder the next start goes on from."""
 
 
@@ -24,6 +27,7 @@ class Done:
     Attributes:
         key: of the stage. step: of the state.
         done, of: how many of how many `unit`; `of` is None where nobody knows. seconds: that they took.
+        longest_wait: seconds from one place where a stop signal is seen to the next, at most so far.
     """
 
     key: str
@@ -32,6 +36,7 @@ class Done:
     of: int | None
     unit: str
     seconds: float
+    longest_wait: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.done} {self.unit}" if self.of is None else f"{self.done} of {self.of} {self.unit}"
@@ -70,8 +75,8 @@ def how_far(partial: Path) -> Done | None:
     for folder in state_folders(partial):
         try:
             found = read_manifest(folder)
-            return Done(*(found[field.name] for field in dataclasses.fields(Done)))
-        except (ValueError, KeyError):
+            return Done(**{field.name: found[field.name] for field in dataclasses.fields(Done) if field.name in found})
+        except (ValueError, TypeError):
             continue
     return None
 
@@ -90,6 +95,18 @@ def count_failure(partial: Path, most: int) -> bool:
         count = 0
     path.write_text(json.dumps({"step": done.step, "count": count + 1}), encoding="utf-8")
     return count + 1 < most
+
+
+def snapshot_folder(stage_folder: Path, step: int) -> Path:
+    """Where a stage's model after so many updates lies, beside `model/` after all."""
+    return stage_folder / SNAPSHOTS / str(step)
+
+
+def drop_snapshots_after(partial: Path, step: int) -> None:
+    """Remove the models of later updates than an unfinished stage goes on from."""
+    for folder in (partial / SNAPSHOTS).glob("*"):
+        if not folder.name.isdecimal() or int(folder.name) > step:
+            shutil.rmtree(folder)
 
 
 def keep_only_state(partial: Path) -> None:

@@ -107,6 +107,16 @@ def key_parts(
     }
 
 
+def state_key(parts: KeyParts, length: str | None) -> str:
+    """What a stage's states stand under: its key, but without the setting that only says how long it works, so that a
+    longer one goes on from them.
+
+    Args:
+        length: that setting, see `StageConfig.lasts`; None where there is none.
+    """
+    return key_of({**parts, "config": {name: value for name, value in parts["config"].items() if name != length}})
+
+
 def changes(old: KeyParts, new: KeyParts) -> list[str]:
     """What differs between two sets of parts, in words; empty where nothing does."""
     found = []

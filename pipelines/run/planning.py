@@ -10,7 +10,7 @@ from pipelines.host.run_folder import stage_folder
 from pipelines.host.states import Done, how_far, partial_of
 from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
-from pipelines.run.results import damage, kept_result, read_about
+from pipelines.run.results import damage, kept_result, kept_state, read_about
 from pipelines.schema.roles import input_stages
 from pipelines.workflow.loading import stage_backend
 from pipelines.workflow.schema import Workflow
@@ -24,10 +24,12 @@ class PlannedStage:
         name, kind, backend: of the stage.
         seed: which of the workflow's `seeds` it runs for; None for a stage that runs once.
         folder: where it lies in the run folder. inputs: stage → folder in the run folder, of those that it reads.
-        key: hash of `parts`, everything that the result depends on.
+        key: hash of `parts`, everything that the result depends on. state_key: what its states stand under.
         action: "run", "skip" where it is finished, or "take" where an earlier result under this key is kept.
         reasons: why it is not skipped; empty where it is.
         unfinished: how far a run of it came that did not finish; None where nothing is kept.
+        most: of `unfinished.done` that it can go on from; None for any.
+        shorter: where the last state of a shorter stage is kept that it goes on from.
     """
 
     name: str
@@ -37,15 +39,18 @@ class PlannedStage:
     folder: Path
     inputs: dict[str, Path]
     key: str
+    state_key: str
     parts: dict[str, Any]
     action: Literal["run", "skip", "take"]
     reasons: list[str]
     unfinished: Done | None = None
+    most: int | None = None
+    shorter: Path | None = None
 
     @property
     def resumes(self) -> bool:
         """Whether it goes on from what is kept."""
-        return self.action == "run" and self.unfinished is not None and self.unfinished.key == self.key
+        return self.action == "run" and _fits(self.unfinished, self.state_key, self.most)
 
     @property
     def label(self) -> str:
@@ -98,8 +103,24 @@ def _planned(
     action: Literal["run", "skip", "take"] = "run" if reasons else "skip"
     if reasons and kept_result(run_folder, name, key) is not None:
         action = "take"
-    unfinished = how_far(partial_of(run_folder / folder))
-    return PlannedStage(name, config.kind, backend, seed, folder, inputs, key, parts, action, reasons, unfinished)
+    length, most = config.lasts() or (None, None)
+    state_key = keys.state_key(parts, length)
+    unfinished, shorter = how_far(partial_of(run_folder / folder)), kept_state(run_folder, name, state_key)
+    longest = None if shorter is None else how_far(shorter)
+    if _fits(unfinished, state_key, most) or not _fits(longest, state_key, most):
+        shorter = None
+    else:
+        unfinished = longest
+    if unfinished is not None and most is not None:
+        unfinished = dataclasses.replace(unfinished, of=most)
+    return PlannedStage(
+        name, config.kind, backend, seed, folder, inputs, key, state_key, parts, action, reasons, unfinished, most,
+        shorter,
+    )  # fmt: skip
+
+
+def _fits(unfinished: Done | None, state_key: str, most: int | None) -> bool:
+    return unfinished is not None and unfinished.key == state_key and (most is None or unfinished.done <= most)
 
 
 def _reasons(folder: Path, key: str, parts: keys.KeyParts) -> list[str]:

@@ -2,7 +2,8 @@
 
 The last file that a stage writes, `files.json`, has the size and the SHA-256 of each of the others. A folder that holds
 it is whole, so that what is found under a temporary name is finished too. A result that another one takes the place of
-moves to `RUN/kept/NAME-KEY8/`, from where the same key takes it back.
+moves to `RUN/kept/NAME-KEY8/`, from where the same key takes it back. The last state of a stage that a longer one can
+go on from is kept in `RUN/kept/NAME-KEY8.state/`.
 """
 
 import os
@@ -15,7 +16,7 @@ from gemma_keras.files import atomic_folder, place_folder
 from pipelines.host.errors import DataError
 from pipelines.host.files import file_digest, read_json, write_json
 from pipelines.host.run_folder import STAGES, folders_with_stages
-from pipelines.host.states import FAILURES_FILE, STATE, drop_states
+from pipelines.host.states import FAILURES_FILE, LOGS, SNAPSHOTS, STATE, drop_states, how_far, state_folders
 
 FILES_FILE = "files.json"
 KEPT_FOLDER = "kept"
@@ -70,8 +71,18 @@ def kept_result(run_folder: Path, name: str, key: str) -> Path | None:
     return folder if read_about(folder).get("key") == key and damage(folder) is None else None
 
 
+def kept_state(run_folder: Path, name: str, state_key: str) -> Path | None:
+    """Where the last state of a finished stage is kept, as the folder of an unfinished one; None where it is not."""
+    folder = run_folder / KEPT_FOLDER / f"{name}-{state_key[:8]}.state"
+    done = how_far(folder)
+    return folder if done is not None and done.key == state_key else None
+
+
 def put_in_place(run_folder: Path, finished: Path, target: Path) -> None:
-    """Give a finished folder its name; what stood there is kept. A kill in between leaves what `adopt` finishes."""
+    """Give a finished folder its name; what stood there is kept, and so is the last state where a longer stage could go
+    on from it. A kill in between leaves what `adopt` finishes."""
+    if read_about(finished).get("state", {}).get("last"):
+        _keep_state(run_folder, finished, target.name)
     drop_states(finished)
     if target.exists():
         _keep(run_folder, target)
@@ -120,6 +131,20 @@ def clean(run_folder: Path) -> None:
     shutil.rmtree(run_folder / KEPT_FOLDER, ignore_errors=True)
 
 
+def _keep_state(run_folder: Path, finished: Path, name: str) -> None:
+    done = how_far(finished)
+    if done is None:  # states are turned off
+        return
+    place = run_folder / KEPT_FOLDER / f"{name}-{done.key[:8]}.state"
+    place.parent.mkdir(exist_ok=True)
+    with atomic_folder(place, stale=("*",)) as temporary:
+        _link(state_folders(finished)[0], temporary / STATE / str(done.step))
+        _link(finished / SNAPSHOTS, temporary / SNAPSHOTS)
+        for file in ("stage.json", *LOGS):  # copies: the logs are cut and go on
+            if (finished / file).is_file():
+                shutil.copy2(finished / file, temporary / file)
+
+
 def _keep(run_folder: Path, target: Path) -> None:
     key = read_about(target).get("key")
     if not isinstance(key, str) or damage(target) is not None:
@@ -134,12 +159,21 @@ def _keep(run_folder: Path, target: Path) -> None:
 def _link_tree(source: Path, target: Path) -> None:
     """`files.json` last: without it a folder is not whole."""
     for path in [*_files(source), source / FILES_FILE]:
-        place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, place)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(path, place)
+        _link_file(path, target / path.relative_to(source))
+
+
+def _link(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            _link_file(path, target / path.relative_to(source))
+
+
+def _link_file(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -62,7 +62,7 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
             base_folder=Path(about["base_folder"]), quiet=quiet, activity=activity,
             user_functions={name: UserFunction(**one) for name, one in about["user_functions"].items()},
         )  # fmt: skip
-        state = StageState(output, about["key"], about["versions"], **about["state"], warn=context.warn)
+        state = StageState(output, about["state_key"], about["versions"], **about["state"], warn=context.warn)
         context.state = state
         _check_code(about)
         if about["fewer_rows"] is not None:

@@ -12,7 +12,7 @@ from pipelines.host.errors import ConfigError, DataError, GateError, MemoryShort
 from pipelines.host.files import read_json, write_json
 from pipelines.host.progress import duration
 from pipelines.host.spelling import did_you_mean
-from pipelines.host.states import how_far, keep_only_state, partial_of
+from pipelines.host.states import Done, how_far, keep_only_state, partial_of
 from pipelines.run import keys, results, unfinished
 from pipelines.run.planning import PlannedStage
 from pipelines.schema.gates import gate
@@ -84,6 +84,8 @@ class StageRunner:
         target = self._run_folder / stage.folder
         partial = partial_of(target)
         done = how_far(partial)
+        if done is not None and stage.most is not None:
+            done = dataclasses.replace(done, of=stage.most)
         how = f"because {'; '.join(reasons)}" if done is None else f"going on at {done}"
         self._say(f"{heading} ({stage.kind}): on {stage.backend}, {how}")
         wanted = rows = self._loaded.workflow.stages[stage.name].rows_at_once()
@@ -104,6 +106,7 @@ class StageRunner:
                     at = "" if done is None else f" at {done}"
                     self._say(
                         f"stopped in stage {stage.label}{at}; finished stages are kept, the same command continues"
+                        f"{_lateness(error, done)}"
                     )
                 raise
         results.put_in_place(self._run_folder, partial, target)
@@ -159,10 +162,19 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path, rows: i
                 name: dataclasses.asdict(loaded.user_functions[name]) for name in stage.parts["functions"]
             },
             "key_parts": stage.parts,
-            "state": state.model_dump(),
+            "state": {**state.model_dump(), "last": stage.most is not None},
+            "state_key": stage.state_key,
             "read": read,
         },
     )
+
+
+def _lateness(stopped: Stopped, done: Done | None) -> str:
+    """What to say of a stage that was killed as it did not stop."""
+    if stopped.grace_seconds is None:
+        return ""
+    longest = "" if done is None else f"; its updates took up to {done.longest_wait:.1f} s"
+    return f". It did not end within {stopped.grace_seconds:g} s and was killed{longest}; --grace SECONDS waits longer"
 
 
 def _files_to_read(loaded: LoadedWorkflow, stage: PlannedStage) -> dict[str, Any]:

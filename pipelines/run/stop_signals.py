@@ -34,7 +34,7 @@ class StopSignals:
 
     def __init__(self, grace_seconds: float = GRACE_SECONDS) -> None:
         self.received: int | None = None
-        self._grace_seconds = grace_seconds
+        self._grace_seconds, self._was_late = grace_seconds, False
         self._child: subprocess.Popen | None = None
         self._raise_at_once = False
 
@@ -55,7 +55,7 @@ class StopSignals:
     def check(self) -> None:
         """Raise `Stopped` where a signal has come."""
         if self.received is not None:
-            raise Stopped(self.received)
+            raise Stopped(self.received, self._grace_seconds if self._was_late else None)
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
@@ -78,6 +78,7 @@ class StopSignals:
                     return child.wait(timeout=1.0)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return child.wait(timeout=self._grace_seconds)
+            self._was_late = True
             child.kill()
             return child.wait()
         finally:

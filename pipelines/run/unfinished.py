@@ -20,7 +20,8 @@ MOST_FAILURES = 3
 
 
 def settle(run_folder: Path, planned: Sequence[PlannedStage], restart: Collection[str] = ()) -> None:
-    """Leave the unfinished stages that the run goes on with, and nothing else unfinished.
+    """Leave the unfinished stages that the run goes on with, and nothing else unfinished. One that goes on from where a
+    shorter one ended becomes such a stage.
 
     Args:
         restart: stages whose unfinished work is not wanted.
@@ -38,7 +39,8 @@ def settle(run_folder: Path, planned: Sequence[PlannedStage], restart: Collectio
     complaints, dropped = [], []
     for folder, partial in partials.items():
         stage, done = stages.get(folder), how_far(partial)
-        if stage is not None and stage.resumes and done is not None and folder.name not in restart:
+        is_wanted = stage is not None and stage.resumes and stage.shorter is None
+        if is_wanted and done is not None and folder.name not in restart:
             continue
         dropped.append(partial)
         if done is not None and done.seconds > MOST_LOST_SECONDS and folder.name not in restart:
@@ -48,6 +50,11 @@ def settle(run_folder: Path, planned: Sequence[PlannedStage], restart: Collectio
     for partial in dropped:
         if partial.exists():
             shutil.rmtree(partial)
+    for folder, stage in stages.items():
+        if stage.resumes and stage.shorter is not None and folder.name not in restart:
+            shutil.rmtree(partial_of(folder), ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stage.shorter.rename(partial_of(folder))
 
 
 def after_failure(partial: Path, error: BaseException) -> Done | None:

@@ -93,6 +93,11 @@ class StageConfig(Settings):
         has no `micro_batch_size`."""
         return None
 
+    def lasts(self) -> tuple[str, int] | None:
+        """The setting that says how long it works and nothing else, and its value: a stage with more of it goes on from
+        where one with less ended. None where already its first update depends on how many there are."""
+        return None
+
     def problems_from_scratch(self) -> Iterator[Problem]:
         """What is wrong where this stage starts from a model of random weights; most kinds cannot."""
         yield (), f"{self.kind} cannot start from random weights; give it `from`, e.g. a pretraining stage"
@@ -148,6 +153,7 @@ class OptimizerOptions(ModelStage):
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Decay after the warm-up, to zero.")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the updates with a linearly rising rate.")
+    warmup_steps: int | None = Field(None, ge=0, description="Their number, in place of warmup_fraction.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     clip_norm: float = Field(1.0, gt=0, description="Global norm to which gradients are clipped.")
     beta_2: float = Field(0.999, gt=0, lt=1, description="Adam's second moment decay.")
@@ -160,6 +166,9 @@ class OptimizerOptions(ModelStage):
         "none", description="block: the backward pass computes each decoder block again, which takes less memory."
     )
     eval_every: int = Field(0, ge=0, description="Updates between evaluations; 0 is at the end only.")
+    save_every: int = Field(
+        0, ge=0, description="Updates (steps) between models saved on the way, in snapshots/; 0 is the end only."
+    )
 
     def problems(self) -> Iterator[Problem]:
         """Weights too coarse to be trained."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.data.contents import SeenPrompts
 from pipelines.schema.base import OptimizerOptions
 from pipelines.training.model_folder import save_model, write_folder
 
@@ -40,16 +41,18 @@ def adapter_figures(model: Any) -> dict[str, int]:
     return {"trainable_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)}
 
 
-def save_trained(model: Any, output: Path, source: str | Path | None) -> None:
+def save_trained(output: Path, model: Any, source: str | Path | None, seen: SeenPrompts) -> None:
     """Write `model/` into a stage's folder, and where an adapter was trained also `adapter/`.
 
     Args:
+        output: the stage's folder, or one of its snapshots.
         model: GemmaCausalLM or GemmaRewardModel.
-        output: the stage's folder.
         source: folder, file or hub id that the model was loaded from, which an adapter names as its base: a path by its
             way from `adapter/`. None for a model from scratch, which takes no adapter.
+        seen: the prompts that it and those before it learned from, for later stages.
     """
     save_model(model, output / "model")
+    seen.write(output / "model")
     if model.active_adapter is None:
         return
     folder = output / "adapter"

@@ -13,7 +13,7 @@ from pipelines.schema.base import TrainingOptions
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
 from pipelines.training.flops import training_flops
 from pipelines.training.language_batches import language_batches
-from pipelines.training.loop import Surroundings, Trainer
+from pipelines.training.loop import Save, Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
 
@@ -32,8 +32,9 @@ def next_token_loss_sum(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict
 
 
 def train_language_model(
-    model: Any, training: Sequence[Encoded], heldout: Sequence[Encoded], config: TrainingOptions, context: Surroundings
-) -> dict:
+    model: Any, training: Sequence[Encoded], heldout: Sequence[Encoded], config: TrainingOptions, context: Surroundings,
+    save: Save | None = None,
+) -> dict:  # fmt: skip
     """Train on every loss-bearing token of `training` and follow the loss on `heldout`.
 
     Batches have few shapes (see `data/shapes.py` and `data/layout.py`), as each is compiled once.
@@ -42,7 +43,7 @@ def train_language_model(
         model: GemmaCausalLM; its weights change.
         training, heldout: encoded or packed examples; `heldout` may be empty.
         config: options of a training stage.
-        context: StageContext.
+        context: StageContext. save: writes the model into a folder, for `save_every`.
 
     Returns:
         Figures as of `Trainer.fit`.
@@ -68,4 +69,6 @@ def train_language_model(
         config.eval_every,
         config.keep_best is not None,
         config.patience,
+        config.save_every,
+        save,
     )

@@ -15,6 +15,7 @@ What it promises, for every stage:
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from gemma_keras import backends
 from gemma_keras.program_shapes import shapes_met
 from pipelines.host.errors import DataError, WorkflowError
 from pipelines.host.progress import Progress
+from pipelines.host.states import snapshot_folder
 from pipelines.measures.metrics import curve_flatness
 from pipelines.measures.throughput import TRAINING, Throughput
 from pipelines.training.best_weights import BestWeights
@@ -36,6 +38,8 @@ MAX_SKIPPED_IN_A_ROW = 3
 _COUNTERS = ("step", "tokens", "skipped", "skipped_in_a_row", "sums_up")
 ROW_INDEX = "row_index"  # int (b,): which rows of the data a batch holds; for messages, never given to the model
 
+Save = Callable[[Path], None]
+"""Writes the model that is trained into a folder."""
 
 LossFunction = Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
 """(model, batch of tensors) → (loss, aux), see `Trainer`."""
@@ -53,6 +57,7 @@ class Surroundings(Protocol):
 
     name: str
     seed: int
+    output: Path
     throughput: Throughput
     warnings: list[str]
     state: StageState | None
@@ -119,7 +124,7 @@ class Trainer:
         self.throughput = throughput or Throughput()
         self.count_flops = count_flops
         self.learning_rate = learning_rate_schedule(
-            settings.schedule, settings.learning_rate, total_steps, settings.warmup_fraction
+            settings.schedule, settings.learning_rate, total_steps, settings.warmup_fraction, settings.warmup_steps
         )
         self.optimizer = build_optimizer(model, self.learning_rate(0), settings.weight_decay, settings.beta_2)
         self.step = 0
@@ -212,6 +217,8 @@ class Trainer:
         eval_every: int = 0,
         keep_best: bool = False,
         patience: int | None = None,
+        save_every: int = 0,
+        save: Save | None = None,
     ) -> dict[str, Any]:
         """Train on one list of micro-batches after another; log each update, and the held-out loss now and then.
 
@@ -225,6 +232,7 @@ class Trainer:
                 first update.
             keep_best: whether the model ends with the weights of the lowest held-out loss, in place of the last ones.
             patience: evaluations in a row without a lower held-out loss after which training ends; None for never.
+            save_every: int. Updates between models that `save` puts into the stage's `snapshots/STEP/`; 0 for none.
 
         Returns:
             dict: `train_loss` (mean of the last tenth of the updates), `eval_loss` (of the weights it ends with, None
@@ -263,6 +271,8 @@ class Trainer:
             self._log_update(metrics)
             if eval_every and self.step % eval_every == 0:
                 measure()
+            if self.context is not None and save is not None and save_every and self.step % save_every == 0:
+                save(snapshot_folder(self.context.output, self.step))
             if self.context is not None and state is not None:
                 state.checkpoint(self.step, self.total_steps, "updates", snapshot, self.context.warnings)
             if best.is_over:
@@ -272,18 +282,24 @@ class Trainer:
         if not curve or curve[-1][0] != self.step:
             measure()
         is_other = best.put_back(self.step)
+        return {
+            **self._figures(losses, curve),
+            **({"eval_loss": best.loss} if is_other else {}),
+            **({"best_step": best.step} if keep_best else {}),
+            **({"stopped_early": True} if best.is_over else {}),
+        }
+
+    def _figures(self, losses: Sequence[float], curve: Sequence[Sequence[float]]) -> dict[str, Any]:
         last = [loss for loss in losses[-max(1, len(losses) // 10) :] if math.isfinite(loss)]
         return {
             "train_loss": float(np.mean(last)) if last else None,
-            "eval_loss": best.loss if is_other else curve[-1][1] if curve else None,
+            "eval_loss": curve[-1][1] if curve else None,
             "eval_loss_curve": curve,
             "eval_loss_flatness": curve_flatness(curve),
             "steps": self.step,
             "tokens": self.tokens,
             "tokens_per_second": self.throughput.tokens_per_second(TRAINING),
             "skipped_updates": self.skipped,
-            **({"best_step": best.step} if keep_best else {}),
-            **({"stopped_early": True} if best.is_over else {}),
         }
 
     def snapshot(self) -> Snapshot:

@@ -28,6 +28,7 @@ class OptimizerSettings:
         weight_decay: float >= 0, decoupled.
         beta_2: float in [0, 1). Decay of the second moment.
         clip_norm: float. Global norm to which gradients are clipped; 0 for no clipping.
+        warmup_steps: int >= 0. The same as a number of updates; None for `warmup_fraction`.
     """
 
     learning_rate: float = 1e-4
@@ -36,6 +37,7 @@ class OptimizerSettings:
     weight_decay: float = 0.0
     beta_2: float = 0.999
     clip_norm: float = 1.0
+    warmup_steps: int | None = None
 
     @classmethod
     def of(cls, options: OptimizerOptions) -> "OptimizerSettings":
@@ -47,11 +49,12 @@ class OptimizerSettings:
             options.weight_decay,
             options.beta_2,
             options.clip_norm,
+            options.warmup_steps,
         )
 
 
 def learning_rate_schedule(
-    kind: str, peak: float, total_updates: int, warmup_fraction: float = 0.0
+    kind: str, peak: float, total_updates: int, warmup_fraction: float = 0.0, warmup_steps: int | None = None
 ) -> Callable[[int], float]:
     """The learning rate of each update.
 
@@ -60,6 +63,7 @@ def learning_rate_schedule(
         peak: float > 0. The rate right after warm-up.
         total_updates: int >= 1. Updates of the optimizer, not micro-batches; the horizon of the decay.
         warmup_fraction: float in [0, 1]. Share of the updates over which the rate rises linearly to `peak`.
+        warmup_steps: int >= 0. Their number, in place of the share.
 
     Returns:
         A function of the update's number (0 is the first) that gives its learning rate. Past the horizon it stays at
@@ -74,7 +78,7 @@ def learning_rate_schedule(
         raise ValueError(f"`total_updates` must be at least 1. Received: total_updates={total_updates}")
     if not 0.0 <= warmup_fraction <= 1.0:
         raise ValueError(f"`warmup_fraction` must lie in [0, 1]. Received: warmup_fraction={warmup_fraction}")
-    warmup = round(warmup_fraction * total_updates)
+    warmup = round(warmup_fraction * total_updates) if warmup_steps is None else warmup_steps
 
     def rate(update: int) -> float:
         update = min(update, total_updates - 1)

@@ -28,11 +28,10 @@ from pipelines.host.errors import DiskError, Stopped
 from pipelines.host.files import file_digest, write_json
 from pipelines.host.parts import Compute
 from pipelines.host.process_memory import available_memory
-from pipelines.host.states import MANIFEST, STATE, read_manifest, state_folders
+from pipelines.host.states import LOGS, MANIFEST, STATE, drop_snapshots_after, read_manifest, state_folders
 from pipelines.training.model_folder import write_folder
 
 ARRAYS_FILE = "arrays.safetensors"
-LOGS = ("metrics.jsonl", "samples.jsonl")
 COST_SHARE = 33.0
 """A state is taken when that many times what the last one cost has passed: 3 %."""
 MEMORY_SHARE = 0.25
@@ -92,6 +91,7 @@ class StageState:
         every_seconds: least time from one state to the next; 0 keeps none.
         keep: states that are left on disk.
         warn: is told of a state that is damaged.
+        last: whether the one after the last update is taken too, from which a longer stage could go on.
 
     Attributes:
         seconds_before: what the stage has taken in earlier processes, up to the state that it goes on from.
@@ -99,11 +99,12 @@ class StageState:
 
     def __init__(
         self, output: Path, key: str, versions: Mapping[str, str], every_seconds: float = 30.0, keep: int = 2,
-        warn: Callable[[str], None] = lambda message: None,
+        warn: Callable[[str], None] = lambda message: None, last: bool = False,
     ) -> None:  # fmt: skip
         self._output, self._key, self._versions = output, key, dict(versions)
-        self._every_seconds, self._keep, self._warn = every_seconds, keep, warn
-        self._started = time.monotonic()
+        self._every_seconds, self._keep, self._warn, self._takes_last = every_seconds, keep, warn, last
+        self._started = self._looked = time.monotonic()
+        self._longest_wait = 0.0
         self._last: float | None = None
         self._loop_seconds = self._writer_seconds = 0.0
         self._costs: list[tuple[float, float]] = []
@@ -116,6 +117,7 @@ class StageState:
         if self._saved is None or "training" not in self._saved.record:
             for name in LOGS:  # written anew
                 (output / name).unlink(missing_ok=True)
+            drop_snapshots_after(output, 0)
 
     @property
     def is_on(self) -> bool:
@@ -163,13 +165,17 @@ class StageState:
         Raises:
             Stopped: a signal came. DiskError: no room.
         """
+        if self._is_training:
+            self._longest_wait = max(self._longest_wait, time.monotonic() - self._looked)
         self._is_training = True
-        self._checkpoint(done, of, unit, functools.partial(self._whole, collect, warnings))
+        whole = functools.partial(self._whole, collect, warnings, self._lengths())
+        self._checkpoint(done, of, unit, whole, is_last=self._takes_last and done == of)
+        self._looked = time.monotonic()
 
     @contextlib.contextmanager
     def changing_nothing(self, done: int, of: int, unit: str, collect: Collect, warnings: list[str]) -> Iterator[None]:
         """Within is long work that changes nothing of what is kept, such as a rollout: a stop signal is obeyed there,
-        after a state of what was before. Arguments as of `checkpoint`.
+        after a state of what was before; the logs may have grown. Arguments as of `checkpoint`.
 
         Raises:
             Stopped: a signal came. DiskError: no room.
@@ -177,17 +183,20 @@ class StageState:
         if not (self.is_on and self._is_training):  # nothing waits, or not yet
             yield
             return
+        whole = functools.partial(self._whole, collect, warnings, self._lengths())
         try:
             with stopping.obeyed():
                 yield
         except Stopped:
-            self._save(done, of, unit, functools.partial(self._whole, collect, warnings))
+            self._save(done, of, unit, whole)
             self._wait()
             raise
+        finally:
+            self._looked = time.monotonic()
 
-    def _whole(self, collect: Collect, warnings: list[str]) -> Snapshot:
+    def _whole(self, collect: Collect, warnings: list[str], lengths: Mapping[str, int | None]) -> Snapshot:
         found = collect()
-        record = {"training": found.record, "warnings": list(warnings), "lengths": self._lengths()}
+        record = {"training": found.record, "warnings": list(warnings), "lengths": dict(lengths)}
         return Snapshot(found.under("training"), record)
 
     def finish(self) -> None:
@@ -203,16 +212,17 @@ class StageState:
 
     def figures(self) -> dict[str, float]:
         """What this process's states cost: `taken`, `pause` and `longest_pause` of the loop in seconds, and
-        `writing`, processor time beside it."""
+        `writing`, processor time beside it; and `longest_wait`, for which a stop signal would have had to wait."""
         pauses, writing = zip(*self._costs, strict=True) if self._costs else ((), ())
         return {
             "taken": len(pauses),
             "pause": round(sum(pauses), 3),
             "longest_pause": round(max(pauses, default=0.0), 3),
             "writing": round(sum(writing), 3),
+            "longest_wait": round(self._longest_wait, 3),
         }
 
-    def _checkpoint(self, done: int, of: int | None, unit: str, collect: Collect) -> None:
+    def _checkpoint(self, done: int, of: int | None, unit: str, collect: Collect, is_last: bool = False) -> None:
         if not self.is_on:
             return
         stopping.defer()
@@ -221,7 +231,7 @@ class StageState:
         number = stopping.requested()
         # Where device and host share cores the writer takes the loop's time too; elsewhere this is too careful.
         cost = self._loop_seconds + self._writer_seconds
-        is_due = time.monotonic() - self._last >= max(self._every_seconds, COST_SHARE * cost)
+        is_due = is_last or time.monotonic() - self._last >= max(self._every_seconds, COST_SHARE * cost)
         if number is None and not is_due:
             return
         self._save(done, of, unit, collect)
@@ -240,7 +250,8 @@ class StageState:
         step = len(self._parts) + (done if self._is_training else 0)
         manifest = {
             "key": self._key, "step": step, "done": done, "of": of, "unit": unit,
-            "seconds": self.seconds_before + started - self._started, "versions": self._versions,
+            "seconds": self.seconds_before + started - self._started, "longest_wait": round(self._longest_wait, 3),
+            "versions": self._versions,
             "record": dict(found.record),
         }  # fmt: skip
         target = self._output / STATE / str(step)
@@ -303,6 +314,7 @@ class StageState:
                     continue
                 self._check_logs(manifest["record"].get("lengths", {}))
                 self.seconds_before = float(manifest["seconds"])
+                drop_snapshots_after(self._output, int(manifest["done"]))
             except (ValueError, KeyError, TypeError, CheckpointError) as error:
                 self._warn(f"the state {STATE}/{folder.name} is damaged: {error}; going on from the one before")
                 continue

@@ -112,8 +112,9 @@ def test_grace_is_how_long_a_deaf_stage_is_waited_for(shell, tmp_path):
     wait_for((tmp_path / "run/stages/.two.partial/deaf").exists)
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 143 and 0.5 <= time.monotonic() - started < 20
+    assert "It did not end within 0.5 s and was killed; --grace SECONDS waits longer" in output
 
 
 def test_a_lock_of_somebody_else_is_one_line(shell, tmp_path):

@@ -1,5 +1,7 @@
 """Supervised tuning on prompts and responses (arXiv:2403.08295, section 4): the loss is on the responses only."""
 
+import functools
+
 from gemma_keras import GemmaCausalLM
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_instructions
@@ -33,10 +35,11 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
     training = [encoded.examples[i] for i in split.training]
     heldout = [encoded.examples[i] for i in split.heldout]
     context.doing("compiling")
-    figures = train_language_model(model, training, heldout, config, context)
+    learned_from = seen | SeenPrompts.of(prompts[i] for i in split.training)
+    save = functools.partial(save_trained, model=model, source=source, seen=learned_from)
+    figures = train_language_model(model, training, heldout, config, context, save)
     context.doing("saving the model")
-    save_trained(model, context.output, source)
-    (seen | SeenPrompts.of(prompts[i] for i in split.training)).write(context.output / "model")
+    save(context.output)
     return {
         **figures,
         **adapter_figures(model),

@@ -140,6 +140,11 @@ class PolicyOptimization(OptimizerOptions):
         """Whether the policy scores every rollout, to be compared with what drew it."""
         return self.rollout_dtype is not None or self.correction != "none"
 
+    def lasts(self) -> tuple[str, int] | None:
+        """`steps`, where the learning rate does not depend on how many there are."""
+        is_constant = self.schedule == "constant" and (self.warmup_steps is not None or self.warmup_fraction == 0)
+        return ("steps", self.steps) if is_constant else None
+
     def rows_at_once(self) -> int | None:
         """Responses of a micro-batch."""
         responses = self.prompts_per_step * self.samples_per_prompt

@@ -17,7 +17,8 @@ class Course:
     """How far the steps came, and what the final figures need of them.
 
     Attributes:
-        step: done so far. rollouts: drawn, redraws included. evaluations: figures of each.
+        step: done so far. rollouts: drawn, redraws included.
+        evaluations: figures of each. measured: the step of the last one.
         sampler: of each step the `SAMPLER_FIGURES` that it has. largest_deviation: of a step's tokens' ratios from 1.
         stopped: why it ends before the last step, or None.
     """
@@ -28,6 +29,7 @@ class Course:
     sampler: list[dict[str, float]] = dataclasses.field(default_factory=list)
     largest_deviation: float = 0.0
     stopped: str | None = None
+    measured: int = 0
 
 
 @dataclasses.dataclass

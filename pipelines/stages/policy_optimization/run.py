@@ -13,8 +13,10 @@ Departures from the paper, which gives no details:
 """
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from pipelines.algorithms.kl import sequence_kl
 from pipelines.algorithms.reward_shaping import shaped_rewards, steered_weight
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.host.errors import DataError
+from pipelines.host.states import snapshot_folder
 from pipelines.measures.throughput import SAMPLING, TRAINING
 from pipelines.sampling.exact_kl import ExactKL
 from pipelines.sampling.frozen import frozen_dtype
@@ -95,11 +98,12 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
         ExactKL(policy, reference, config.temperature, _micro_batch_size(config)),
         context.output / "samples.jsonl",
     )
-    evaluations, found = _train(players, evaluation, training_rows, config, context)
+    learned_from = seen | SeenPrompts.of(hashes[i] for i in training_rows)
+    save = functools.partial(save_trained, model=policy, source=source, seen=learned_from)
+    evaluations, found = _train(players, evaluation, training_rows, config, context, save)
     first, last = evaluations[0], evaluations[-1]
     context.doing("saving the model")
-    save_trained(policy, context.output, source)
-    (seen | SeenPrompts.of(hashes[i] for i in training_rows)).write(context.output / "model")
+    save(context.output)
     golds = [figures["eval_gold"] for figures in evaluations] if config.gold else []
     gold = {"gold_start": golds[0], "gold_end": golds[-1], "gold_peak": max(golds)} if golds else {}
     return {
@@ -121,9 +125,11 @@ def run(config: PolicyOptimization, context: StageContext) -> dict:
 
 
 def _train(
-    players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext
-) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """The loop. Returns the figures of each evaluation, and final ones of the steps."""
+    players: Players, evaluation: PolicyEvaluation, rows: np.ndarray, config: PolicyOptimization, context: StageContext,
+    save: Callable[[Path], None],
+) -> tuple[list[dict[str, float]], dict[str, Any]]:  # fmt: skip
+    """The loop; `save` writes the policy into a folder. Returns the figures of each evaluation, and final ones of the
+    steps."""
     saved = None if context.state is None else context.state.resume(context.warnings)
     course = Course() if saved is None else Course(**saved.record["course"])
     if saved is None:
@@ -134,34 +140,40 @@ def _train(
     else:
         players.restore(saved)
     del saved  # a copy of weights and moments
+    _measure_where_due(players, evaluation, course, config, context)
     batches = itertools.islice(prompt_batches(rows, config.prompts_per_step, context), course.rollouts, None)
     with context.progress(config.steps, "optimizing the policy", before=course.step) as progress:
         while course.step < config.steps and course.stopped is None:
-            drawn = _step(players, evaluation, batches, course, config, context)
+            drawn = _step(players, batches, course, config, context)
             progress.advance(work=int(drawn.rollout.lengths.sum()))
+            if config.save_every and course.step % config.save_every == 0:
+                save(snapshot_folder(context.output, course.step))
             if context.state is not None:
                 context.state.checkpoint(
                     course.step, config.steps, "steps", lambda: players.snapshot(course), context.warnings
                 )
+            _measure_where_due(players, evaluation, course, config, context)
+    # At the last step nothing is left to be stopped; a longer stage that goes on from there would stop.
+    stopped = course.stopped if course.step < config.steps else None
+    if stopped is not None:
+        context.warn(f"stopped after step {course.step} of {config.steps}: {stopped}")
+    if course.measured < course.step:
+        context.doing("measuring the policy")
+        _measure(players, evaluation, course, config, context)
     if context.state is not None:
         context.state.finish()
     return course.evaluations, {
         "steps": course.step,
-        **({} if course.stopped is None else {"stopped": course.stopped}),
+        **({} if stopped is None else {"stopped": stopped}),
         "ratio_deviation_token": course.largest_deviation,
         **_sampler_figures(course.sampler, config),
     }
 
 
 def _step(
-    players: Players,
-    evaluation: PolicyEvaluation,
-    batches: Iterator[np.ndarray],
-    course: Course,
-    config: PolicyOptimization,
-    context: StageContext,
+    players: Players, batches: Iterator[np.ndarray], course: Course, config: PolicyOptimization, context: StageContext
 ) -> Drawn:
-    """Draw, learn, log, and where it is time measure. Moves `course` on."""
+    """Draw, learn and log. Moves `course` on."""
     step = course.step + 1
     if players.rollout_copy is not None:
         players.rollout_copy.refresh()
@@ -180,13 +192,26 @@ def _step(
     course.rollouts += 1 + int(drawn.figures["redraws"])
     course.sampler.append({name: metrics[of_step] for name, of_step in SAMPLER_FIGURES.items() if of_step in metrics})
     course.largest_deviation = max(course.largest_deviation, deviation)
-    course.stopped = _reason_to_stop(metrics, config) if step < config.steps else None
-    if course.stopped or step == config.steps or (config.eval_every and step % config.eval_every == 0):
-        course.evaluations.append(evaluation.measure(step))
-        context.log(step, **course.evaluations[-1], **context.throughput.row(SAMPLING))
-    if course.stopped:
-        context.warn(f"stopped after step {step} of {config.steps}: {course.stopped}")
+    course.stopped = _reason_to_stop(metrics, config)
     return drawn
+
+
+def _measure_where_due(
+    players: Players, evaluation: PolicyEvaluation, course: Course, config: PolicyOptimization, context: StageContext
+) -> None:
+    """Measure the policy after each `eval_every`-th step, once."""
+    if config.eval_every and course.step % config.eval_every == 0 and course.measured < course.step:
+        _measure(players, evaluation, course, config, context)
+
+
+def _measure(
+    players: Players, evaluation: PolicyEvaluation, course: Course, config: PolicyOptimization, context: StageContext
+) -> None:
+    with _obeying(players, course, config, context):
+        figures = evaluation.measure(course.step)
+    course.evaluations.append(figures)
+    course.measured = course.step
+    context.log(course.step, **figures, **context.throughput.row(SAMPLING))
 
 
 def _obeying(

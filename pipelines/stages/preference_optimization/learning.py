@@ -17,19 +17,21 @@ from pipelines.stages.preference_optimization.references import Referenced
 from pipelines.stages.preference_optimization.scoring import AnswerScorer, answer_log_probs
 from pipelines.training.batch_order import Updates, batch_rows, count_updates, micro_batch_size
 from pipelines.training.flops import training_flops
-from pipelines.training.loop import ROW_INDEX, Batch, LossFunction, Surroundings, Trainer
+from pipelines.training.loop import ROW_INDEX, Batch, LossFunction, Save, Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
 
 def train_policy(
-    model: Any, training: Referenced, heldout: Referenced | None, config: PreferenceOptimization, context: Surroundings
-) -> dict:
+    model: Any, training: Referenced, heldout: Referenced | None, config: PreferenceOptimization, context: Surroundings,
+    save: Save | None = None,
+) -> dict:  # fmt: skip
     """Minimize the loss of the training pairs and follow that of the held-out ones.
 
     Args:
         model: GemmaCausalLM; its weights change.
         training, heldout: pairs; `config.batch_size` and `micro_batch_size` count pairs.
         config: options of preference optimization. context: StageContext.
+        save: writes the model into a folder, for `save_every`.
 
     Returns:
         Figures as of `Trainer.fit`.
@@ -58,6 +60,8 @@ def train_policy(
         config.eval_every,
         config.keep_best is not None,
         config.patience,
+        config.save_every,
+        save,
     )
 
 

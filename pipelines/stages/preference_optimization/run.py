@@ -8,6 +8,7 @@ ids that were sampled.
 `batch_size` and `micro_batch_size` count pairs here.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,10 +60,11 @@ def run(config: PreferenceOptimization, context: StageContext) -> dict:
     measured = _referenced(heldout, scorer, config, context, "heldout") if heldout else None
     del scorer  # and with it a reference of its own
     context.doing("compiling")
-    figures = train_policy(policy, learned, measured, config, context)
+    learned_from = seen | SeenPrompts.of(prompts[i] for i in split.training)
+    save = functools.partial(save_trained, model=policy, source=source, seen=learned_from)
+    figures = train_policy(policy, learned, measured, config, context, save)
     context.doing("saving the model")
-    save_trained(policy, context.output, source)
-    (seen | SeenPrompts.of(prompts[i] for i in split.training)).write(context.output / "model")
+    save(context.output)
     groups = [prompts[i].group for i in split.heldout]
     return {
         **figures,

@@ -5,6 +5,7 @@ apart. Without a model to start from, `workflow.model.config` gives the sizes an
 of this stage.
 """
 
+import functools
 from pathlib import Path
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
@@ -45,10 +46,11 @@ def run(config: Pretraining, context: StageContext) -> dict:
         parts[row in is_heldout].append(example)
     training, heldout = (pack(part, config.max_length) for part in parts)
     context.doing("compiling")
-    figures = train_language_model(model, training, heldout, config, context)
+    learned_from = seen | SeenPrompts.of(hashes[i] for i in split.training)
+    save = functools.partial(save_trained, model=model, source=source, seen=learned_from)
+    figures = train_language_model(model, training, heldout, config, context, save)
     context.doing("saving the model")
-    save_trained(model, context.output, source)
-    (seen | SeenPrompts.of(hashes[i] for i in split.training)).write(context.output / "model")
+    save(context.output)
     return {
         **figures,
         **adapter_figures(model),

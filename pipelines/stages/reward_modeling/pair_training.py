@@ -22,7 +22,7 @@ from pipelines.stages.reward_modeling.pair_batches import longest_side, pair_bat
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
 from pipelines.training.dropout_keys import DROPOUT_KEYS
 from pipelines.training.flops import training_flops
-from pipelines.training.loop import Batch, LossFunction, Surroundings, Trainer
+from pipelines.training.loop import Batch, LossFunction, Save, Surroundings, Trainer
 from pipelines.training.optimizers import OptimizerSettings
 
 
@@ -32,6 +32,7 @@ def train_on_pairs(
     heldout: Sequence[EncodedPair],
     config: RewardModeling,
     context: Surroundings,
+    save: Save | None = None,
 ) -> dict:
     """Bradley-Terry training; chosen and rejected run through the model as one batch, chosen scores first.
 
@@ -39,6 +40,7 @@ def train_on_pairs(
         model: GemmaRewardModel; its weights change.
         training, heldout: pairs; `config.batch_size` and `micro_batch_size` count pairs.
         config: options of reward modelling. context: StageContext.
+        save: writes the model into a folder, for `save_every`.
 
     Returns:
         Figures as of `Trainer.fit`.
@@ -71,6 +73,8 @@ def train_on_pairs(
         config.eval_every,
         config.keep_best is not None,
         config.patience,
+        config.save_every,
+        save,
     )
 
 

@@ -7,6 +7,8 @@ standard deviation that normalise them on samples of the tuned model.
 `batch_size` and `micro_batch_size` count pairs here.
 """
 
+from pathlib import Path
+
 from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from gemma_keras.random import generator
 from pipelines.data.contents import SeenPrompts, prompt_hashes
@@ -72,13 +74,17 @@ def run(config: RewardModeling, context: StageContext) -> dict:
     seed = first_weights_seed(context.seed, config.member)
     model = GemmaRewardModel(tuned.backbone, tuned.tokenizer, seed=seed)
     attach(model, config, seed)
-    context.doing("compiling")
-    figures = train_on_pairs(model, training, heldout, config, context)
     scorer = SequenceScorer(model)
-    set_normalization(model, scorer, samples)
+    learned_from = seen | SeenPrompts.of(prompts[i] for i in split.training)
+
+    def save(folder: Path) -> None:
+        set_normalization(model, scorer, samples)
+        save_trained(folder, model, source, learned_from)
+
+    context.doing("compiling")
+    figures = train_on_pairs(model, training, heldout, config, context, save)
     context.doing("saving the model")
-    save_trained(model, context.output, source)
-    (seen | SeenPrompts.of(prompts[i] for i in split.training)).write(context.output / "model")
+    save(context.output)
     return {
         **figures,
         **adapter_figures(model),

@@ -93,7 +93,7 @@ def test_clean_removes_what_is_kept(start, stage, tmp_path, capsys):
     count, size = results.kept_results(tmp_path / "run")
     assert count == 2 and size > 1000
     assert cli.main(["clean", str(tmp_path / "run")]) == 0
-    assert "2 earlier results removed" in capsys.readouterr().out
+    assert "2 earlier results and states removed" in capsys.readouterr().out
     assert results.kept_results(tmp_path / "run") == (0, 0)
     assert len(start()[0]) == 2
 

@@ -60,7 +60,7 @@ class Chain:
         self.inputs[name], self.warnings[name] = context.output, context.warnings
         return self.sides[name]
 
-    def _catch_texts(self, model, training, heldout, config, context):
+    def _catch_texts(self, model, training, heldout, config, context, save):
         def contents(examples):
             return {
                 self._prompt(model.tokenizer, getattr(one, "prompt_ids", None) or one.token_ids) for one in examples
@@ -69,14 +69,14 @@ class Chain:
         self.sides[context.name] = contents(training), contents(heldout)
         return {}
 
-    def _catch_pairs(self, model, training, heldout, config, context):
+    def _catch_pairs(self, model, training, heldout, config, context, save):
         self.sides[context.name] = tuple(
             {self._prompt(model.tokenizer, chosen.token_ids[: -chosen.length]) for chosen, _ in part.items}
             for part in (training, heldout)
         )
         return {}
 
-    def _catch_prompts(self, players, evaluation, rows, config, context):
+    def _catch_prompts(self, players, evaluation, rows, config, context, save):
         texts = [said(example.prompt) for example in players.drawing.prompts.examples]
         assert len(set(evaluation.rows.tolist())) == len({texts[i] for i in evaluation.rows}), "a prompt counts once"
         self.sides[context.name] = {texts[i] for i in rows}, {texts[i] for i in evaluation.rows}

@@ -208,7 +208,7 @@ def test_a_run_warns_once_where_ratios_are_off_before_anything_was_learned(monke
     monkeypatch.setattr(policy_optimization, "_update", lambda *arguments: {"ratio_deviation_token": next(deviations)})
     context = make_context(tmp_path, "policy", inputs={})
     context.quiet = False
-    _, found = policy_optimization._train(players, evaluation, np.arange(4), config(steps=4), context)
+    _, found = policy_optimization._train(players, evaluation, np.arange(4), config(steps=4), context, None)
     assert found == {"steps": 4, "ratio_deviation_token": 0.04}
     (warning,) = context.warnings
     assert warning.startswith("step 2: ") and "0.031 from 1 in the mean, over 0.02" in warning

@@ -28,7 +28,7 @@ def trained(monkeypatch, folder, distances, **options):
         lambda *arguments: {"ratio_deviation_token": 0.0, "kl_sequence": next(found)},
     )
     context = make_context(folder, "policy", inputs={})
-    _, final = policy_optimization._train(players, evaluation, np.arange(4), config, context)
+    _, final = policy_optimization._train(players, evaluation, np.arange(4), config, context, None)
     return measured, final, context.warnings
 
 

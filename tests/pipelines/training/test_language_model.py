@@ -17,7 +17,7 @@ class Keeper:
     def __init__(self, model, loss, settings, total_steps, context, **measured):
         self.total_steps = total_steps
 
-    def fit(self, batches, heldout_batches, eval_every, keep_best, patience):
+    def fit(self, batches, heldout_batches, eval_every, keep_best, patience, save_every, save):
         return {"training": list(batches(0)), "heldout": list(heldout_batches()), "steps": self.total_steps}
 
 

@@ -16,7 +16,7 @@ from pipelines.training.batch_order import batch_rows, count_updates, epoch_orde
 from pipelines.training.dropout_keys import dropout_keys
 from pipelines.training.language_model import next_token_loss_sum
 from pipelines.training.loop import NonFiniteTrainingError, Trainer
-from pipelines.training.optimizers import OptimizerSettings
+from pipelines.training.optimizers import OptimizerSettings, learning_rate_schedule
 from pipelines.training.state import Snapshot
 
 
@@ -161,6 +161,13 @@ def test_schedule_advances_once_an_update_whatever_the_micro_batches():
     assert int(trainer.optimizer.iterations) == 4
 
 
+@pytest.mark.parametrize("total", [4, 40])
+def test_a_warm_up_of_so_many_updates_does_not_depend_on_how_many_there_are(total):
+    rate = learning_rate_schedule("constant", 1.0, total, warmup_fraction=0.5, warmup_steps=2)
+    assert [rate(update) for update in range(4)] == [0.5, 1.0, 1.0, 1.0]
+    assert learning_rate_schedule("constant", 1.0, total, 0.5, warmup_steps=0)(0) == 1.0
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_bad_gradient_changes_no_bit_and_the_third_in_a_row_stops(bad):
     recorder = Recorder()
@@ -213,6 +220,17 @@ def test_fit_logs_each_update_and_returns_the_held_out_curve():
     assert figures["eval_loss"] == figures["eval_loss_curve"][-1][1] < 4.0
     assert [row["step"] for row in recorder.rows if "loss" in row] == [1, 2, 3, 4, 5]
     assert figures["steps"] == 5 and figures["tokens"] == 5 and figures["skipped_updates"] == 0
+
+
+def test_models_are_saved_on_the_way(tmp_path):
+    """After each update whose number says so, as it was then."""
+    context = Recorder()
+    context.output = tmp_path
+    trainer = Trainer(Line(), squared_error, settings(), total_steps=5, context=context)
+    trainer.with_progress, saved = lambda batches: batches, []
+    batch = line_batch([[1.0]], [[True]])
+    trainer.fit(lambda start: [[batch]] * 5, save_every=2, save=lambda folder: saved.append((folder, trainer.step)))
+    assert saved == [(tmp_path / "snapshots/2", 2), (tmp_path / "snapshots/4", 4)]
 
 
 @pytest.mark.parametrize(("updates", "last"), [(5, 1), (20, 2), (29, 2)])

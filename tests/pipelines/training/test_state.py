@@ -31,8 +31,9 @@ def no_signal():
         pass
 
 
-def make_state(output, every_seconds=30.0, keep=2, key="key", said=None):
-    return StageState(output, key, {"numpy": "1"}, every_seconds, keep, (said if said is not None else []).append)
+def make_state(output, every_seconds=30.0, keep=2, key="key", said=None, last=False):
+    warn = (said if said is not None else []).append
+    return StageState(output, key, {"numpy": "1"}, every_seconds, keep, warn, last)
 
 
 @pytest.fixture
@@ -86,7 +87,42 @@ def test_a_state_is_due_after_its_seconds_and_after_33_times_its_cost(tmp_path, 
         state._wait()
     # The clock starts at the first place. After the one at 31 s that cost 2 s the next is due 66 s later.
     assert taken == [3, 6]
-    assert state.figures() == {"taken": 2, "pause": 4.0, "longest_pause": 2.0, "writing": 0.0}
+    figures = {"taken": 2, "pause": 4.0, "longest_pause": 2.0, "writing": 0.0}
+    # The longest time between two places at which a stop signal would have been seen.
+    assert state.figures() == {**figures, "longest_wait": 33.0}
+
+
+@pytest.mark.parametrize(("last", "steps"), [(True, ["10"]), (False, [])])
+def test_the_last_one_is_taken_where_a_longer_stage_could_go_on_from_it(tmp_path, last, steps):
+    state = make_state(tmp_path, last=last)
+    for done in (8, 9, 10):
+        take(state, done)
+    assert [path.name for path in states.state_folders(tmp_path)] == steps
+
+
+def test_what_grew_while_nothing_changed_is_cut_off(tmp_path, always):
+    """Lines of an evaluation that a signal ended are written again by the next process."""
+    state = make_state(tmp_path, always)
+    (tmp_path / "samples.jsonl").write_text("{}\n")
+    take(state, 3)
+    with pytest.raises(Stopped), state.changing_nothing(3, 10, "steps", lambda: Snapshot({}, RECORD), []):
+        with (tmp_path / "samples.jsonl").open("a") as file:
+            file.write('{"half": 1}\n')
+        stopping.arrive(15)
+    assert (tmp_path / "samples.jsonl").read_text() != "{}\n"
+    make_state(tmp_path, always).resume([])
+    assert (tmp_path / "samples.jsonl").read_text() == "{}\n"
+
+
+def test_models_of_later_updates_than_the_state_are_removed(tmp_path, always):
+    state = make_state(tmp_path, always)
+    take(state, 4)
+    for step in (2, 4, 6):
+        states.snapshot_folder(tmp_path, step).mkdir(parents=True)
+    make_state(tmp_path, always)
+    assert sorted(path.name for path in (tmp_path / "snapshots").iterdir()) == ["2", "4"]
+    make_state(tmp_path, always, key="other")
+    assert list((tmp_path / "snapshots").iterdir()) == []
 
 
 def test_none_is_kept_where_nobody_wants_one(tmp_path):
