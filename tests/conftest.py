@@ -25,8 +25,10 @@ if os.environ["KERAS_BACKEND"] == "jax" and _DEVICES not in os.environ.get("XLA_
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=2".strip()
 # Compiled programs are kept between runs; most of the tests' time is compilation.
 if os.environ["KERAS_BACKEND"] == "tensorflow":
-    os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={_CACHE / 'tensorflow'}")
-    (_CACHE / "tensorflow").mkdir(parents=True, exist_ok=True)
+    # A folder for each of XLA's levels: TensorFlow takes programs of another one, whose last bits differ.
+    _PROGRAMS = _CACHE / f"tensorflow{''.join(os.environ.get('XLA_FLAGS', '').split())}"
+    os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={_PROGRAMS}")
+    _PROGRAMS.mkdir(parents=True, exist_ok=True)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")

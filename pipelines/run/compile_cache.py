@@ -1,8 +1,9 @@
 """Where compiled programs are kept from one process to the next: JAX's folder, and TensorFlow's, which needs care.
 
-TensorFlow looks after its files less than JAX does: one that is damaged stops the run at every try, and none says which
-processor its machine code is for. So each version and processor has a folder of its own, a checksum is written beside a
-file once the stage that made it has ended well, and a file without a right one is removed before the next stage starts.
+TensorFlow looks after its files less than JAX does: one that is damaged stops the run at every try, and none says for
+which processor and under which of XLA's flags it was compiled, which may change its last bits. So each of these and
+each version has a folder of its own, a checksum is written beside a file once the stage that made it has ended well,
+and a file without a right one is removed before the next stage starts.
 """
 
 import hashlib
@@ -32,12 +33,14 @@ def variables(backend: str) -> dict[str, str]:
 
 
 def tensorflow_folder() -> Path:
-    """The folder for this version of TensorFlow and this processor."""
+    """The folder for this version of TensorFlow, this processor and these flags of XLA."""
     try:
         version = importlib.metadata.version("tensorflow")
     except importlib.metadata.PackageNotFoundError:  # a build under another name
         version = "unknown"
-    return cache_folder() / "tensorflow" / f"{version}-{_processor()}"
+    flags = " ".join(sorted(os.environ.get("XLA_FLAGS", "").split()))
+    compiled_for = hashlib.sha256(f"{_processor()} {flags}".encode()).hexdigest()[:8]
+    return cache_folder() / "tensorflow" / f"{version}-{compiled_for}"
 
 
 def check(backend: str) -> None:
@@ -46,7 +49,7 @@ def check(backend: str) -> None:
         return
     for program in tensorflow_folder().glob("*.pb"):
         seal = program.with_name(program.name + _SEAL)
-        if not seal.is_file() or seal.read_text() != _checksum(program):
+        if not seal.is_file() or seal.read_bytes() != _checksum(program).encode():
             program.unlink(missing_ok=True)
             seal.unlink(missing_ok=True)
 
@@ -84,4 +87,4 @@ def _processor() -> str:
         about += next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:  # not Linux
         about += platform.processor()
-    return hashlib.sha256(about.encode()).hexdigest()[:8]
+    return about

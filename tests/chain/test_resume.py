@@ -5,8 +5,10 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "TF_XLA_FLAGS")
 pytestmark = [pytest.mark.slow, pytest.mark.fault("a stage killed in its middle ends with equal bits")]
 MORE = {
     "lora": "2", "best": "2", "kto": "2 6", "reinforce": "2", "grpo": "2", "ppo": "2",
@@ -45,3 +47,26 @@ def test_a_stage_of_another_kind_too(more, tmp_path, stage, places):
         run.interrupt(f"{stage}:{place}", PYTHONHASHSEED=place)
     assert "going on at " in run.finish("--in-process")
     assert run.results(MORE) == more.results(MORE)
+
+
+def test_what_is_compiled_anew_has_the_same_bits(chain, make_chain, tmp_path, backend):
+    """Goes on with the compiled programs of the first process, with all there can be, with noise and with none."""
+    if backend == "torch":
+        pytest.skip("PyTorch compiles nothing")
+    programs = tmp_path / "cache"
+    own = {name: value for name, value in chain.environment.items() if name not in CACHE_VARIABLES}
+    first = dataclasses.replace(make_chain(stages=2), environment={**own, "GEMMA_KERAS_CACHE": str(programs)})
+    shutil.copytree(chain.stage("pretrained"), first.stage("pretrained"))
+    first.interrupt("sft:4")
+    for cache in ("as it was left", "full", "noise", "empty"):
+        run = dataclasses.replace(first, folder=tmp_path / cache)
+        shutil.copytree(first.folder, run.folder)
+        files = [path for path in programs.rglob("*") if path.is_file()]
+        assert files
+        if cache == "noise":
+            for path in files:
+                path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+        if cache == "empty":
+            shutil.rmtree(programs)
+        assert "going on at " in run.finish()
+        assert run.results(["sft"]) == chain.results(["sft"]), cache

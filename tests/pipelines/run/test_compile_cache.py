@@ -37,6 +37,16 @@ def test_another_processor_has_another_folder(folder, monkeypatch):
 
 
 @pytest.mark.no_backend
+def test_other_flags_of_xla_have_another_folder(folder, monkeypatch):
+    """TensorFlow itself would take a program that was compiled under others, with other last bits."""
+    found = {compile_cache.tensorflow_folder()}
+    for flags in ("--xla_a=1", "--xla_a=1 --xla_b=2", " --xla_b=2  --xla_a=1"):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        found.add(compile_cache.tensorflow_folder())
+    assert len(found) == 3
+
+
+@pytest.mark.no_backend
 def test_a_folder_that_cannot_be_made_is_no_cache(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("GEMMA_KERAS_CACHE", str(tmp_path / "file"))
@@ -45,13 +55,14 @@ def test_a_folder_that_cannot_be_made_is_no_cache(tmp_path, monkeypatch):
 
 @pytest.mark.no_backend
 def test_only_sealed_and_unchanged_files_are_kept(folder):
-    for name in ("kept", "cut", "later"):
+    for name in ("kept", "cut", "noise", "later"):
         (folder / f"{name}.pb").write_text(name)
         if name != "later":
             compile_cache.seal("tensorflow")
     (folder / "cut.pb").write_text("cu")
+    (folder / "noise.pb.sha256").write_bytes(b"\x82\xff")
     compile_cache.check("torch")
-    assert len(list(folder.glob("*.pb"))) == 3
+    assert len(list(folder.glob("*.pb"))) == 4
     compile_cache.check("tensorflow")
     assert {path.name for path in folder.iterdir()} == {"kept.pb", "kept.pb.sha256"}
 
