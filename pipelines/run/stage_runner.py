@@ -52,6 +52,8 @@ class StageRunner:
             self._say(f"{heading} ({stage.kind}): finished before, skipped")
             if self._verify:
                 self._need_whole(stage)
+            if self._cache is not None and not (self._cache / stage.key).exists():  # killed before it was shared
+                results.share(self._cache, target, stage.key)
         else:
             self._need_gates(stage)
             partial = partial_of(target)
