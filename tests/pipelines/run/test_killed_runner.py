@@ -12,14 +12,12 @@ import pytest
 from killed_process import ends_by_itself
 from stand_in_runs import SCENARIOS, Place
 
-pytestmark = [
-    pytest.mark.fault("SIGKILL at every call of the runner and of a state"),
-    pytest.mark.no_backend,
-    pytest.mark.filterwarnings("ignore:.*fork.*"),
-]
+pytestmark = [pytest.mark.no_backend, pytest.mark.filterwarnings("ignore:.*fork.*")]
+ROW = "SIGKILL at every call of the runner and of a state"
+EVERY_CALL = pytest.param(1, marks=[pytest.mark.slow, pytest.mark.fault(ROW)])
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 29])
+@pytest.mark.parametrize("step", [EVERY_CALL, 29])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_killed_runner(tmp_path, stand_ins, record_property, name, step):
     before = Place(tmp_path / "before", SCENARIOS[name])
