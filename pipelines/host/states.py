@@ -5,10 +5,14 @@ and when one is taken, says `pipelines/training/state.py`; the runner only asks 
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pipelines.host.files import write_json
 
 STATE = "state"
 MANIFEST = "manifest.json"
@@ -53,11 +57,16 @@ def state_folders(partial: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest of a state, and its own digest into it."""
+    write_json(folder / MANIFEST, {**manifest, "sha256": _digest(manifest)})
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a state.
 
     Raises:
-        ValueError: it is missing, or no manifest.
+        ValueError: it is missing, no manifest, or not as it was written.
     """
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -67,6 +76,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{MANIFEST} is no JSON") from error
     if not isinstance(found, dict) or not isinstance(found.get("key"), str):
         raise ValueError(f"{MANIFEST} is no manifest")
+    if found.pop("sha256", None) != _digest(found):
+        raise ValueError(f"{MANIFEST} has other contents than were written")
     return found
 
 
@@ -124,3 +135,7 @@ def drop_states(partial: Path) -> None:
     """Remove the states: the stage is finished, or starts over."""
     shutil.rmtree(partial / STATE, ignore_errors=True)
     (partial / FAILURES_FILE).unlink(missing_ok=True)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()

@@ -101,7 +101,7 @@ def adopt(run_folder: Path) -> None:
 def share(cache: Path, folder: Path, key: str) -> None:
     """Put a finished stage into a folder that runs share, by hard links where the file system has them."""
     place = cache / key
-    if damage(place) is not None:
+    if damage(place, with_digests=True) is not None:
         shutil.rmtree(place, ignore_errors=True)
         cache.mkdir(parents=True, exist_ok=True)
         with atomic_folder(place) as temporary:

@@ -97,6 +97,9 @@ def _check_code(about: dict[str, Any]) -> None:
 
 
 def _check_inputs(about: dict[str, Any]) -> None:
+    """All that the stage computes with is read, its modules too: what it depends on must not have changed since."""
+    keys.code_digest.cache_clear()
+    _check_code(about)
     for path in _changed(about):
         raise DataError(f"{path}: changed while the run was going. Run the same command again")
 

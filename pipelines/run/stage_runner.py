@@ -44,7 +44,7 @@ class StageRunner:
         """Run a stage, or leave it as it is finished, or take an earlier result of it."""
         heading = f"[{self._planned.index(stage) + 1}/{len(self._planned)}] {stage.label}"
         target = self._run_folder / stage.folder
-        kept = results.kept_result(self._run_folder, stage.name, stage.key) if stage.action == "take" else None
+        kept, reasons = self._kept(stage)
         if kept is not None:
             results.put_in_place(self._run_folder, kept, target)
             self._say(f"{heading} ({stage.kind}): taken back from {results.KEPT_FOLDER}/{kept.name}")
@@ -52,6 +52,8 @@ class StageRunner:
             self._say(f"{heading} ({stage.kind}): finished before, skipped")
             if self._verify:
                 self._need_whole(stage)
+            if self._cache is not None and not (self._cache / stage.key).exists():  # killed before it was shared
+                results.share(self._cache, target, stage.key)
         else:
             self._need_gates(stage)
             partial = partial_of(target)
@@ -59,7 +61,19 @@ class StageRunner:
                 results.put_in_place(self._run_folder, partial, target)
                 self._say(f"{heading} ({stage.kind}): taken from {self._cache}")
             else:
-                self._run(stage, heading, stage.reasons)
+                self._run(stage, heading, reasons)
+
+    def _kept(self, stage: PlannedStage) -> tuple[Path | None, list[str]]:
+        """An earlier result to be taken back, all bytes of which were read; and why the stage runs where there is
+        none."""
+        if stage.action != "take":
+            return None, stage.reasons
+        kept = results.kept_result(self._run_folder, stage.name, stage.key)
+        found = None if kept is None else results.damage(kept, with_digests=True)
+        if kept is None or found is None:
+            return kept, stage.reasons
+        shutil.rmtree(kept)
+        return None, [*stage.reasons, f"{results.KEPT_FOLDER}/{kept.name}: {found}"]
 
     def _need_gates(self, stage: PlannedStage) -> None:
         for name, condition in (self._loaded.workflow.stages[stage.name].require or {}).items():

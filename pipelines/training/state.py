@@ -10,6 +10,7 @@ Of what is made in parts, such as a rollout, the finished parts are kept.
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import math
 import os
 import shutil
@@ -25,10 +26,10 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.safetensors_file import SafetensorsWriter, read_header, read_tensor
 from pipelines.host import stopping
 from pipelines.host.errors import DiskError, Stopped
-from pipelines.host.files import file_digest, write_json
+from pipelines.host.files import file_digest
 from pipelines.host.parts import Compute
 from pipelines.host.process_memory import available_memory
-from pipelines.host.states import LOGS, MANIFEST, STATE, drop_snapshots_after, read_manifest, state_folders
+from pipelines.host.states import LOGS, STATE, drop_snapshots_after, read_manifest, state_folders, write_manifest
 from pipelines.training.model_folder import write_folder
 
 ARRAYS_FILE = "arrays.safetensors"
@@ -273,7 +274,9 @@ class StageState:
         try:
             for name in LOGS:
                 _sync(self._output / name)
-            write_folder(target, lambda folder: write_state(folder, arrays, manifest))
+            lengths = manifest["record"].get("lengths", {})
+            logs = {name: _digest(self._output / name, length) for name, length in lengths.items() if length}
+            write_folder(target, lambda folder: write_state(folder, arrays, {**manifest, "logs": logs}))
             for folder in state_folders(self._output)[self._keep :]:
                 shutil.rmtree(folder)
         except BaseException as error:
@@ -312,7 +315,7 @@ class StageState:
                 arrays, manifest = read_state(folder)
                 if manifest["key"] != self._key:
                     continue
-                self._check_logs(manifest["record"].get("lengths", {}))
+                self._check_logs(manifest["record"].get("lengths", {}), manifest["logs"])
                 self.seconds_before = float(manifest["seconds"])
                 drop_snapshots_after(self._output, int(manifest["done"]))
             except (ValueError, KeyError, TypeError, CheckpointError) as error:
@@ -321,11 +324,13 @@ class StageState:
             return Snapshot(arrays, manifest["record"])
         return None
 
-    def _check_logs(self, lengths: Mapping[str, int | None]) -> None:
+    def _check_logs(self, lengths: Mapping[str, int | None], digests: Mapping[str, str]) -> None:
         for name, length in lengths.items():
             path = self._output / name
             if length is not None and (not path.is_file() or path.stat().st_size < length):
                 raise ValueError(f"{name} is shorter than it was")
+            if length and _digest(path, length) != digests[name]:
+                raise ValueError(f"{name} has other contents than were written")
 
 
 def write_state(folder: Path, arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
@@ -344,7 +349,7 @@ def write_state(folder: Path, arrays: Mapping[str, Any], manifest: Mapping[str, 
             writer.write(name, array.read() if isinstance(array, Source) else array)
     path = folder / ARRAYS_FILE
     files = {ARRAYS_FILE: {"bytes": path.stat().st_size, "sha256": file_digest(path)}}
-    write_json(folder / MANIFEST, {**manifest, "files": files})
+    write_manifest(folder, {**manifest, "files": files})
 
 
 def read_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -372,6 +377,12 @@ def _by_part(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray
         part, _, own = name.rpartition("/")
         found.setdefault(part, {})[own] = array
     return found
+
+
+def _digest(log: Path, length: int) -> str:
+    """Of the first so many bytes of a log, to which a stage only adds."""
+    with log.open("rb") as file:
+        return hashlib.sha256(file.read(length)).hexdigest()
 
 
 def _sync(path: Path) -> None:

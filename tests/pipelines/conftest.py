@@ -56,6 +56,7 @@ def stand_ins(monkeypatch):
         (module.stage_process, "command"),
         (module.registry, "stage_function"),
         (module.runner, "write_results"),
+        (module.state_module, "COST_SHARE"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     module.patch()

@@ -22,6 +22,12 @@ def test_a(n):
 def test_b():
     pass
 
+@pytest.mark.fault("row c")
+@pytest.mark.parametrize("n", [1, 2])
+def test_c(n, record_property):
+    record_property("cases", 10 * n)
+    assert n != FAILS
+
 def test_other():
     assert False
 """
@@ -41,10 +47,10 @@ def count(folder, backend, fails):
 def test_cases_are_counted_by_row_and_a_failed_one_again(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- make test-faults writes from here -->\n<!-- faults: to here -->\n")
-    assert count(tmp_path, "torch", fails=2).startswith("1 failed, 2 passed, 1 deselected")
-    assert "| row a | 2 | 1 |\n| row b | 1 | 1 |" in page.read_text()
-    assert count(tmp_path, "torch", fails=0).startswith("1 passed, 3 deselected")
-    assert count(tmp_path, "jax", fails=0).startswith("3 passed, 1 deselected")
-    assert "| row a | 4 | 4 |\n| row b | 2 | 2 |" in page.read_text()
+    assert count(tmp_path, "torch", fails=2).startswith("2 failed, 3 passed, 1 deselected")
+    assert "| row a | 2 | 1 |\n| row b | 1 | 1 |\n| row c | 30 | 10 |" in page.read_text()
+    assert count(tmp_path, "torch", fails=0).startswith("2 passed, 4 deselected")
+    assert count(tmp_path, "jax", fails=0).startswith("5 passed, 1 deselected")
+    assert "| row a | 4 | 4 |\n| row b | 2 | 2 |\n| row c | 60 | 60 |" in page.read_text()
     cases = json.loads((tmp_path / "faults.json").read_text())
-    assert len(cases) == 6 and {case["passed"] for case in cases.values()} == {True}
+    assert len(cases) == 10 and {case["passed"] for case in cases.values()} == {True}

@@ -141,16 +141,20 @@ EVERY_CALL = pytest.param("", marks=pytest.mark.slow)
 
 
 @pytest.mark.slow
-def test_a_first_save(tmp_path, second):
+def test_a_first_save(tmp_path, second, record_property):
     new = made(tmp_path / "made", second.save_to_preset)
-    assert killed_everywhere(tmp_path, {}, new, second.save_to_preset, load_model) > 30
+    calls = killed_everywhere(tmp_path, {}, new, second.save_to_preset, load_model)
+    record_property("cases", calls)
+    assert calls > 30
 
 
 @pytest.mark.slow
-def test_a_save_over_another_model(tmp_path, first, second):
+def test_a_save_over_another_model(tmp_path, first, second, record_property):
     old, new = made(tmp_path / "one", first.save_to_preset), made(tmp_path / "two", second.save_to_preset)
     assert "chat_template.jinja" in old and "chat_template.jinja" not in new
-    assert killed_everywhere(tmp_path, old, new, second.save_to_preset, load_model) > 60
+    calls = killed_everywhere(tmp_path, old, new, second.save_to_preset, load_model)
+    record_property("cases", calls)
+    assert calls > 60
 
 
 @pytest.mark.parametrize("part", [".saved", EVERY_CALL])
@@ -162,7 +166,7 @@ def test_a_save_over_another_model(tmp_path, first, second):
         pytest.param(1e9, 9000, marks=pytest.mark.slow),
     ],
 )
-def test_a_save_over_other_shards(tmp_path, first, second, monkeypatch, old_bytes, new_bytes, part):
+def test_a_save_over_other_shards(tmp_path, first, second, monkeypatch, old_bytes, new_bytes, part, record_property):
     with monkeypatch.context() as patch:
         in_shards(patch, old_bytes)
         old = made(tmp_path / "one", first.save_to_preset)
@@ -170,7 +174,9 @@ def test_a_save_over_other_shards(tmp_path, first, second, monkeypatch, old_byte
     new = made(tmp_path / "two", second.save_to_preset)
     shards = [len([name for name in made if name.startswith("model-")]) for made in (old, new)]
     assert shards == [{9000: 2, 1500: 4, 1e9: 0}[size] for size in (old_bytes, new_bytes)]
-    assert killed_everywhere(tmp_path, old, new, second.save_to_preset, load_model, part) > 20
+    calls = killed_everywhere(tmp_path, old, new, second.save_to_preset, load_model, part)
+    record_property("cases", calls)
+    assert calls > 20
 
 
 def with_adapter(base: GemmaCausalLM, is_reward: bool, seed: int | None = None):
@@ -199,7 +205,7 @@ def adapter_variables(model) -> dict:
         *(pytest.param(*case, "", marks=pytest.mark.slow) for case in itertools.product((True, False), repeat=2)),
     ],
 )
-def test_a_save_of_an_adapter(tmp_path, first, is_first, is_reward, part):
+def test_a_save_of_an_adapter(tmp_path, first, is_first, is_reward, part, record_property):
     one, two = (with_adapter(first, is_reward, seed) for seed in (2, 3))
     old = {} if is_first else made(tmp_path / "one", one.save_adapter)
     new = made(tmp_path / "two", two.save_adapter)
@@ -209,10 +215,12 @@ def test_a_save_of_an_adapter(tmp_path, first, is_first, is_reward, part):
         model.load_adapter(folder)
         return {name: to_host(variable.value).tobytes() for name, variable in adapter_variables(model).items()}
 
-    assert killed_everywhere(tmp_path, old, new, two.save_adapter, load, part) > 10
+    calls = killed_everywhere(tmp_path, old, new, two.save_adapter, load, part)
+    record_property("cases", calls)
+    assert calls > 10
 
 
-def test_a_save_of_a_tokenizer(tmp_path, first, second):
+def test_a_save_of_a_tokenizer(tmp_path, first, second, record_property):
     one, two = first.tokenizer, second.tokenizer
     old, new = made(tmp_path / "one", one.save), made(tmp_path / "two", two.save)
     old["added_tokens.json"] = b"{}"  # as transformers 4 writes it
@@ -221,10 +229,12 @@ def test_a_save_of_a_tokenizer(tmp_path, first, second):
         tokenizer = GemmaTokenizer.from_preset(folder)
         return tokenizer.model_proto, tokenizer.chat_template
 
-    assert killed_everywhere(tmp_path, old, new, two.save, load, ".saved") > 10
+    calls = killed_everywhere(tmp_path, old, new, two.save, load, ".saved")
+    record_property("cases", calls)
+    assert calls > 10
 
 
-def test_whoever_finishes_a_save_may_be_killed_too(tmp_path, first, second):
+def test_whoever_finishes_a_save_may_be_killed_too(tmp_path, first, second, record_property):
     """Loading does so; a second load goes on where it stopped."""
     place = tmp_path / "tuned"
     for n in itertools.count():
@@ -234,11 +244,12 @@ def test_whoever_finishes_a_save_may_be_killed_too(tmp_path, first, second):
         if ends_by_itself(lambda: load_model(place), n):
             break
         assert load_model(place) == digest(second), f"call {n}"
+    record_property("cases", n)
     assert n > 15 and load_model(place) == digest(second)
 
 
 @pytest.mark.parametrize("is_first", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_a_stage_in_place_of_an_older_one(tmp_path, is_first):
+def test_a_stage_in_place_of_an_older_one(tmp_path, is_first, record_property):
     """What the runner does with a finished stage: nothing of the older one stays."""
     old = {} if is_first else {"stage.json": b"old", "model/config.json": b"old", "samples.jsonl": b"old"}
     new = {"stage.json": b"new", "model/config.json": b"new", "metrics.jsonl": b"new"}
@@ -255,6 +266,7 @@ def test_a_stage_in_place_of_an_older_one(tmp_path, is_first):
         assert [path.name for path in stages.iterdir() if path.name != ".one.partial"] == ["one"] * (
             is_done or bool(old)
         )
+    record_property("cases", n)
     assert files(stages) == {f"one/{name}": data for name, data in new.items()} and n > (8 if is_first else 20)
 
 

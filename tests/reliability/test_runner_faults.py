@@ -1,16 +1,11 @@
 """Real faults to real runner processes: signals, kills, a second runner, a full disk. The stages are stand-ins without
 a model."""
 
-import hashlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from runner_processes import Run, is_alive, wait_until_dead
 
 pytestmark = [pytest.mark.no_backend, pytest.mark.fault("kills, signals, a second runner, a full disk")]
 
@@ -18,85 +13,6 @@ pytestmark = [pytest.mark.no_backend, pytest.mark.fault("kills, signals, a secon
 def slow(place: str):
     """One more place of a fault whose likes are tested; each takes several processes."""
     return pytest.param(place, marks=pytest.mark.slow)
-
-
-PROGRAM = Path(__file__).parents[1] / "fixtures" / "stand_in_stages.py"
-WORKFLOW = """\
-name: faults
-backend: jax
-model: {config: {num_layers: 2}}
-stages:
-  one:
-    kind: pretraining
-    data: {task: small_world, split: pretraining, size: 9}
-  two:
-    kind: instruction_tuning
-    from: one
-    data: {task: small_world, split: sft, size: 9}
-  three:
-    kind: instruction_tuning
-    from: two
-    data: {task: small_world, split: sft, size: 9}
-"""
-
-
-class Run:
-    """A workflow in a fresh folder and processes that run it; `options` go with each command."""
-
-    def __init__(self, folder: Path, *options: str):
-        self.folder, self.out, self.processes, self.options = folder, folder / "run", [], options
-        (folder / "w.yaml").write_text(WORKFLOW)
-
-    def start(self, out=None, limit=None, **actions) -> subprocess.Popen:
-        # A user's shell has its own seed of hashes and its own backend: neither may show in the result.
-        environment = {**os.environ, "STAND_IN": json.dumps(actions), "PYTHONHASHSEED": str(len(self.processes) + 1)}
-        command = [sys.executable, str(PROGRAM), "cli", "run", "w.yaml", "--out", str(out or self.out), *self.options]
-        if limit is not None:
-            command = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *command]
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def finish(self, out=None, **actions) -> subprocess.Popen:
-        process = self.start(out, **actions)
-        process.output, process.error = process.communicate(timeout=60)
-        return process
-
-    def wait_for(self, pattern: str, part: str = "") -> Path:
-        give_up = time.monotonic() + 30
-        while time.monotonic() < give_up:
-            found = list((self.out / part / "stages").glob(pattern))
-            if found and found[0].read_text() != "":
-                return found[0]
-            time.sleep(0.01)
-        raise AssertionError(
-            f"{pattern} did not appear: {[p.communicate() for p in self.processes if p.poll() is not None]}"
-        )
-
-    def parts(self) -> list[Path]:
-        """The run's folder, and those of its seeds."""
-        return [self.out, *self.out.glob("seeds/*")]
-
-    def models(self) -> dict[str, str]:
-        """Digest of each finished stage's model and metrics; `18/two` is one of a seed."""
-        folders = [path for part in self.parts() for path in (part / "stages").glob("[!.]*")]
-        return {
-            path.relative_to(self.out).as_posix().removeprefix("seeds/").replace("stages/", ""): hashlib.sha256(
-                (path / "model/config.json").read_bytes() + (path / "metrics.jsonl").read_bytes()
-            ).hexdigest()
-            for path in folders
-        }
-
-    def left_overs(self) -> list[str]:
-        return [path.name for part in self.parts() for path in (part / "stages").glob(".*")]
 
 
 @pytest.fixture
@@ -115,20 +31,6 @@ def uninterrupted(tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("uninterrupted"))
     assert run.finish().returncode == 0
     return run.models()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until_dead(pid: int) -> None:
-    give_up = time.monotonic() + 10
-    while is_alive(pid):
-        assert time.monotonic() < give_up, f"process {pid} is still there"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("stage", [slow("one"), "two", slow("three")])

@@ -1,12 +1,12 @@
 """`status`: how far a run is."""
 
-import json
 import os
 import time
 
 import pytest
 
 from pipelines import cli
+from pipelines.host import states
 from pipelines.run import runner
 from pipelines.workflow import loading as workflow
 
@@ -28,7 +28,7 @@ def begin(run, name, done, of, seconds, age):
     folder = run / f"stages/.{name}.partial/state/{done}"
     folder.mkdir(parents=True)
     manifest = {"key": "k", "step": done, "done": done, "of": of, "unit": "updates", "seconds": seconds}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    states.write_manifest(folder, manifest)
     os.utime(folder / "manifest.json", (time.time() - age,) * 2)
 
 

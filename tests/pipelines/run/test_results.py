@@ -162,11 +162,15 @@ def test_runs_share_what_is_finished(start_in, tmp_path):
     assert not [line for line in start_in("two", "stages.other.learning_rate=0.5") if "skipped" not in line]
 
 
-def test_a_damaged_result_is_not_taken_and_is_shared_anew(start_in, tmp_path):
+@pytest.mark.parametrize("fault", ["cut", "flipped bit"])
+def test_a_damaged_result_is_not_taken_and_is_shared_anew(start_in, tmp_path, fault):
     start_in("one")
     for key in (tmp_path / "cache").iterdir():
+        text = (key / "metrics.jsonl").read_text()
         (key / "metrics.jsonl").unlink()  # not written to: it is the run's file too
-        (key / "metrics.jsonl").write_text("x")
+        (key / "metrics.jsonl").write_text("x" if fault == "cut" else text)
+        if fault == "flipped bit":
+            flip(key / "metrics.jsonl")
     assert sum("because" in line for line in start_in("two")) == 4
     assert results.damage(tmp_path / "one/stages/sft", with_digests=True) is None
     assert sum("taken from" in line for line in start_in("three")) == 4

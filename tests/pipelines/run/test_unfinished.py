@@ -35,7 +35,7 @@ class Run:
         (partial / "state/340").mkdir(parents=True)
         key = key or stage.key
         manifest = {"key": key, "step": 340, "done": 340, "of": 1000, "unit": "updates", "seconds": seconds}
-        (partial / "state/340/manifest.json").write_text(json.dumps(manifest))
+        states.write_manifest(partial / "state/340", manifest)
         about = {"key": key, "key_parts": None if stage is None else stage.parts}
         (partial / "stage.json").write_text(json.dumps(about))
         return partial
