@@ -75,7 +75,7 @@ test-all: $(TEST_STAMP) $(LLAMA_STAMP)
 test-faults: $(TEST_STAMP)
 	@for backend in $(BACKENDS); do \
 	    selection="not no_backend"; [ $$backend != $(firstword $(BACKENDS)) ] || selection=""; \
-	    KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR):$(CURDIR)/tests/fixtures $(BIN)/python -m pytest -q -p fault_counts \
+	    KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR):$(CURDIR)/tests/fixtures $(BIN)/python -m pytest -q -n 2 -p fault_counts \
 	        --faults .cache/faults.json --faults-page docs/reliability.md -m "$$selection" tests || status=1; \
 	done; exit $${status:-0}
 

@@ -18,7 +18,11 @@ import pytest
 
 from pipelines.host.states import how_far, partial_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.fault("SIGKILL and stop signals at random moments of each kind of stage")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.fault("SIGKILL and stop signals at random moments of each kind of stage"),
+]
 CHAIN = ("pretrained", "sft", "preferences", "reward", "policy", "evaluation")
 MORE_KINDS = ("lora", "best", "kto", "reinforce", "grpo", "ppo")
 KILLS = ("runner", "stage") * 5
