@@ -12,12 +12,14 @@ from gemma_keras.files import write_text
 from pipelines.commands.memory import memory_lines
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import shipped_workflows
+from pipelines.host.process_memory import total_memory
 from pipelines.host.run_folder import STAGES, folders_with_stages, stage_folder
 from pipelines.host.spelling import did_you_mean
 from pipelines.host.visible_text import visible
 from pipelines.report import headline
 from pipelines.report.records import read_run
 from pipelines.run import planning, results, runner
+from pipelines.run.memory import shortages
 from pipelines.stages import registry
 from pipelines.workflow import json_schema
 from pipelines.workflow.data_checks import check_data
@@ -73,9 +75,9 @@ def clean(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """`validate FILE`: all that can be wrong before anything runs."""
     loaded = _load(options)
-    for note in check_data(loaded):
-        _print(note)
     workflow = loaded.workflow
+    for note in [*check_data(loaded), *shortages(loaded, workflow.stages, total_memory())]:
+        _print(note)
     _print(f"{options.file}: valid, {len(workflow.stages)} stages: {', '.join(workflow.stages)}")
     if workflow.seeds is not None:
         repeated = [name for name in workflow.stages if name not in workflow.stages_run_once()]

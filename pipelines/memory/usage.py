@@ -38,6 +38,11 @@ class Usage:
         """All of it."""
         return sum(self.parts().values())
 
+    @property
+    def standing(self) -> float:
+        """What stands however few rows are computed at once: weights, gradients, moments and frozen models."""
+        return self.weights + self.gradients + self.moments + self.frozen
+
     def parts(self) -> dict[str, float]:
         """Each by its name, in the order of `PARTS`."""
         return {part: vars(self)[part] for part in PARTS}

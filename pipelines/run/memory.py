@@ -6,7 +6,7 @@ stages before; no weight is read and no backend loaded.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from gemma_keras.checkpoints.errors import CheckpointError
@@ -15,7 +15,7 @@ from gemma_keras.config import GemmaConfig
 from gemma_keras.errors import InputError
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import find_model, find_path
-from pipelines.memory.usage import Sized, Usage, largest
+from pipelines.memory.usage import GIB, Sized, Usage, largest
 from pipelines.schema.base import Lora, StageConfig
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import references_of
@@ -71,6 +71,29 @@ def plan_memory(loaded: LoadedWorkflow) -> list[StageMemory]:
     return [StageMemory(name, _needs(loaded, name, config)) for name, config in loaded.workflow.stages.items()]
 
 
+def shortages(loaded: LoadedWorkflow, stages: Collection[str], there: int) -> list[str]:
+    """Stages that cannot hold what they train and what stands beside it, a line each. Models whose sizes are not known
+    before they are fetched are passed over.
+
+    Args:
+        stages: names. there: bytes of memory.
+    """
+    lines = []
+    for name in stages:
+        try:
+            usages = _needs(loaded, name, loaded.workflow.stages[name], may_fetch=False)
+        except ConfigError:
+            continue
+        needed = max((one.standing for one in usages), default=0.0)
+        if needed > there:
+            lines.append(
+                f"{loaded.where(('stages', name))}: {name}: weights, gradients, moments and frozen models alone need "
+                f"{needed / GIB:,.1f} GiB; this machine has {there / GIB:,.1f}. Set lora or a smaller model; "
+                "`gemma-keras plan FILE --memory` says what each key saves"
+            )
+    return lines
+
+
 def remedies(loaded: LoadedWorkflow, stage: str, room: float) -> list[Remedy]:
     """Changes of one key each that make a stage smaller: first those that keep its result, and of each those that save
     most.
@@ -104,7 +127,7 @@ def cannot_be_tuned_in_full(loaded: LoadedWorkflow, stage: str, room: float) -> 
         return False
     least = config.model_copy(update={"micro_batch_size": 1, "remat": "block", "dtype": "mixed_bfloat16"})
     peak = max(_needs(loaded, stage, least), key=lambda one: one.gradients)
-    return peak.weights + peak.gradients + peak.moments + peak.frozen > room
+    return peak.standing > room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,14 +170,15 @@ def _halved(key: str, value: int, least: int = 1) -> list[_Choice]:
     return [_Choice(f"{key}: {one}", {key: one}) for one in values]
 
 
-def _needs(loaded: LoadedWorkflow, name: str, config: StageConfig) -> list[Usage]:
+def _needs(loaded: LoadedWorkflow, name: str, config: StageConfig, may_fetch: bool = True) -> list[Usage]:
     function = registry.memory_function(config.kind)
     if function is None:
         return []
-    return function(config, Sized(stage_backend(loaded.workflow, name), functools.partial(_sizes, loaded, name)))
+    sizes = functools.partial(_sizes, loaded, name, may_fetch=may_fetch)
+    return function(config, Sized(stage_backend(loaded.workflow, name), sizes))
 
 
-def _sizes(loaded: LoadedWorkflow, stage: str, name: str | None) -> GemmaConfig:
+def _sizes(loaded: LoadedWorkflow, stage: str, name: str | None, may_fetch: bool = True) -> GemmaConfig:
     """The sizes of a model that a stage names, or of the workflow's where it names none."""
     workflow, source, path = loaded.workflow, name, _place(loaded, stage, name)
     while source in workflow.stages:
@@ -169,7 +193,7 @@ def _sizes(loaded: LoadedWorkflow, stage: str, name: str | None) -> GemmaConfig:
     found = find_path(source or "", loaded.base_folder)
     place = source if found is None else find_model(found) or found
     try:
-        return config_of(str(place))
+        return config_of(str(place), may_fetch)
     except (CheckpointError, InputError, ModuleNotFoundError) as error:
         raise ConfigError(f"{loaded.where(path)}: the sizes of {source!r} are not known: {error}") from error
 

@@ -16,9 +16,11 @@ from typing import Any
 from gemma_keras.files import finish_save, write_text
 from pipelines.host.errors import ConfigError, GateError
 from pipelines.host.files import disk_error, is_disk_error, write_json
+from pipelines.host.process_memory import total_memory
 from pipelines.host.run_folder import GATE_FILE, STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
-from pipelines.run import results, stage_process, unfinished
+from pipelines.run import keys, results, stage_process, unfinished
 from pipelines.run.locking import run_lock
+from pipelines.run.memory import shortages
 from pipelines.run.planning import PlannedStage, plan
 from pipelines.run.stage_runner import Say, StageRunner
 from pipelines.run.stop_signals import GRACE_SECONDS, StopSignals
@@ -96,6 +98,7 @@ def _run_locked(
     _clean(run_folder)
     results.adopt(run_folder)
     planned = plan(workflow, loaded.base_folder, run_folder, loaded.user_functions)
+    _need_memory(loaded, planned)
     unfinished.settle(run_folder, planned, restart)
     write_text(run_folder / WORKFLOW_FILE, yaml_reader.dump(loaded.as_data()))
     write_json(run_folder / "workflow.lock", _lock_record(workflow, planned))
@@ -121,6 +124,15 @@ def _run_locked(
             write_results(seed_folder(run_folder, seed))
     signals.check()
     return write_results(run_folder)
+
+
+def _need_memory(loaded: LoadedWorkflow, planned: list[PlannedStage]) -> None:
+    """Where there is no accelerator; what one of these has is not known here."""
+    wanted = [stage for stage in planned if stage.action == "run"]
+    names = [stage.name for stage in wanted if keys.machine(stage.backend)["accelerator"] == "cpu"]
+    lines = shortages(loaded, dict.fromkeys(names), total_memory())
+    if lines:
+        raise ConfigError("\n".join(lines))
 
 
 def _clean(run_folder: Path) -> None:

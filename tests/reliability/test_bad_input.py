@@ -206,12 +206,12 @@ def test_backend_that_is_not_installed(place, in_yaml):
 
 
 def test_a_published_name_without_a_network_names_what_would_be_fetched(place):
-    (place / "w.yaml").write_text(WORKFLOW.replace("MODEL", "gemma_2b"))
-    said = "google/gemma-2b on the hub", "revision main", "hf download google/gemma-2b --revision main"
+    (place / "w.yaml").write_text(WORKFLOW.replace("MODEL", "gemma3_270m"))
+    said = "google/gemma-3-270m on the hub", "revision main", "hf download google/gemma-3-270m --revision main"
     assert_refused(run(place), 65, *said)
-    assert_refused(command(place, "generate", "gemma_2b", "--quiet", "--prompt", "x", "--backend", "jax"), 65, *said)
+    assert_refused(command(place, "generate", "gemma3_270m", "--quiet", "--prompt", "x", "--backend", "jax"), 65, *said)
     assert_refused(
-        command(place, "convert", "--quiet", "gemma_2b@v1", "converted"), 65, "google/gemma-2b on the hub", "v1"
+        command(place, "convert", "--quiet", "gemma3_270m@v1", "converted"), 65, "google/gemma-3-270m on the hub", "v1"
     )
 
 

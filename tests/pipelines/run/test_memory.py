@@ -10,7 +10,8 @@ from pipelines import cli
 from pipelines.host.errors import ConfigError
 from pipelines.host.paths import shipped_workflows
 from pipelines.memory.usage import GIB
-from pipelines.run.memory import SPARE, plan_memory, remedies
+from pipelines.run import keys, runner
+from pipelines.run.memory import SPARE, plan_memory, remedies, shortages
 from pipelines.workflow.loading import load
 
 pytestmark = pytest.mark.no_backend
@@ -71,6 +72,33 @@ def test_the_models_that_stand_in_each_stage(planned, name):
         "best": (FLOAT, 0, FLOAT),
         "evaluation": (FLOAT, 0, 2 * FLOAT),  # the policy and the reward model, beside the reference
     }
+
+
+def test_what_cannot_stand_is_said_with_its_place(planned, tmp_path):
+    """In full tuning 16 bytes a parameter stand, in the policy stage two more models of 4 bytes; and a part of a second
+    sum of gradients."""
+    planned("gemma3_270m")
+    loaded, names = load(tmp_path / "w.yaml"), ["sft", "preferences", "policy"]
+    assert shortages(loaded, names, 7 * FLOAT) == []
+    (line,) = shortages(loaded, names, 6 * FLOAT)
+    assert line.startswith(f"{tmp_path}/w.yaml:") and "policy: weights, gradients, moments and frozen models" in line
+    assert f"GiB; this machine has {6 * FLOAT / 2**30:.1f}" in line
+    assert [one.split(": ")[1] for one in shortages(loaded, names, 4 * FLOAT - 1)] == ["sft", "policy"]
+
+
+def test_sizes_that_would_have_to_be_fetched_are_passed_over(planned, tmp_path, hub_stand_in):
+    planned("google/gemma-3-270m")
+    assert shortages(load(tmp_path / "w.yaml", ["model=somebody/model"]), ["sft"], 1) == []
+    assert hub_stand_in.asked == []
+
+
+def test_a_run_begins_nothing_that_cannot_stand(planned, tmp_path, monkeypatch):
+    planned("gemma3_270m")
+    monkeypatch.setattr(runner, "total_memory", lambda: 6 * FLOAT)
+    monkeypatch.setattr(keys, "machine", lambda backend: {"accelerator": "cpu"})
+    with pytest.raises(ConfigError, match="policy: weights, gradients.*Set lora or a smaller model"):
+        runner.run(load(tmp_path / "w.yaml", [], "jax"), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("stages/*"))
 
 
 def test_every_member_of_an_ensemble_stands(tmp_path):

@@ -43,8 +43,8 @@ def contents(folder: Path):
             if path.suffix == ".json":
                 value = json.loads(text)
                 for part in (value, *(value.get("stages") or {}).values()):
-                    part.pop("seconds", None)
-                    part.pop("peak_memory_gib", None)
+                    for time_or_memory in ("seconds", "peak_memory_gib", "states"):
+                        part.pop(time_or_memory, None)
                 text = json.dumps(value)
             found[str(path.relative_to(folder))] = text
     return found
