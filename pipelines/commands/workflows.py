@@ -97,6 +97,8 @@ def plan(options: argparse.Namespace) -> int:
     for stage in planned:
         first = f"{_action(stage).ljust(actions)}  {stage.label.ljust(width)}"
         _print(f"{first}  {stage.kind}, {stage.backend}: {_reason(stage)}")
+    for problem in dict.fromkeys(one.problem for stage in planned for one in stage.hub.values() if one.problem):
+        _print(problem)
     _print(f"{sum(stage.action == 'run' for stage in planned)} of {len(planned)} stages would run, in {folder}")
     return 0
 

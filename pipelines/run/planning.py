@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.host.run_folder import stage_folder
+from pipelines.host.run_folder import LOCK_FILE, stage_folder
 from pipelines.host.states import Done, how_far, partial_of
 from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
+from pipelines.run.hub_commits import HubCommit, HubCommits
+from pipelines.run.hub_names import hub_names
 from pipelines.run.results import damage, kept_result, read_about
 from pipelines.schema.roles import input_stages
 from pipelines.workflow.loading import stage_backend
@@ -28,6 +30,7 @@ class PlannedStage:
         action: "run", "skip" where it is finished, or "take" where an earlier result under this key is kept.
         reasons: why it is not skipped; empty where it is.
         unfinished: how far a run of it came that did not finish; None where nothing is kept.
+        hub: what it reads from the hub, by the dotted key that names it.
     """
 
     name: str
@@ -41,6 +44,7 @@ class PlannedStage:
     action: Literal["run", "skip", "take"]
     reasons: list[str]
     unfinished: Done | None = None
+    hub: dict[str, HubCommit] = dataclasses.field(default_factory=dict)
 
     @property
     def resumes(self) -> bool:
@@ -58,24 +62,29 @@ def plan(
     base_folder: Path,
     run_folder: Path,
     user_functions: Mapping[str, UserFunction] = types.MappingProxyType({}),
+    lock: Path | None = None,
 ) -> list[PlannedStage]:
     """What `run` would do in this folder, in its order: the stages that run once, then seed after seed the others.
 
     A stage of a seed is the stage of a workflow with that `seed`, its name the same, so that it draws the same. It
     reads the stages of its own seed and those that run once.
 
+    Args:
+        lock: whose commits of the hub stand, default the run folder's.
+
     Raises:
         ConfigError: a backend is missing. DataError: a data file can not be read.
     """
     once: dict[str, PlannedStage] = {}
+    commits = HubCommits(lock or run_folder / LOCK_FILE)
     for name in workflow.stages_run_once():
-        once[name] = _planned(workflow, name, None, once, base_folder, run_folder, user_functions)
+        once[name] = _planned(workflow, name, None, once, base_folder, run_folder, user_functions, commits)
     planned = list(once.values())
     for seed in workflow.seeds.values if workflow.seeds else ():
         of_seed, stages = workflow.model_copy(update={"seed": seed}), {**once}
         for name in workflow.stages:
             if name not in once:
-                stages[name] = _planned(of_seed, name, seed, stages, base_folder, run_folder, user_functions)
+                stages[name] = _planned(of_seed, name, seed, stages, base_folder, run_folder, user_functions, commits)
                 planned.append(stages[name])
     return planned
 
@@ -88,10 +97,12 @@ def _planned(
     base_folder: Path,
     run_folder: Path,
     user_functions: Mapping[str, UserFunction],
+    commits: HubCommits,
 ) -> PlannedStage:
     config, backend, folder = workflow.stages[name], stage_backend(workflow, name), stage_folder(Path(), name, seed)
     input_keys = {one.name: one.key for one in earlier.values()}
-    parts = keys.key_parts(workflow, name, backend, input_keys, base_folder, user_functions)
+    hub = {dotted: commits.of(one) for dotted, one in hub_names(workflow, name, base_folder).items()}
+    parts = keys.key_parts(workflow, name, backend, input_keys, base_folder, user_functions, hub)
     key = keys.key_of(parts)
     reasons = _reasons(run_folder / folder, key, parts)
     inputs = {stage: earlier[stage].folder for stage in input_stages(config, set(workflow.stages))}
@@ -99,7 +110,7 @@ def _planned(
     if reasons and kept_result(run_folder, name, key) is not None:
         action = "take"
     unfinished = how_far(partial_of(run_folder / folder))
-    return PlannedStage(name, config.kind, backend, seed, folder, inputs, key, parts, action, reasons, unfinished)
+    return PlannedStage(name, config.kind, backend, seed, folder, inputs, key, parts, action, reasons, unfinished, hub)
 
 
 def _reasons(folder: Path, key: str, parts: keys.KeyParts) -> list[str]:

@@ -1,9 +1,9 @@
 """Runs a workflow in its folder: skips what is finished under an equal key, runs the rest, writes summary and report.
 
-The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were made of), `stages/<name>/`,
-`summary.json`, `report.html`; with `seeds`, also `seeds/<seed>/` with the last three. A stage writes into
-`stages/.<name>.partial/`, which gets its name when all of it is on disk; until then its `state/` holds what the next
-start goes on from.
+The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were made of, commits of the hub),
+`stages/<name>/`, `summary.json`, `report.html`; with `seeds`, also `seeds/<seed>/` with the last three. A stage writes
+into `stages/.<name>.partial/`, which gets its name when all of it is on disk; until then its `state/` holds what the
+next start goes on from.
 """
 
 import itertools
@@ -16,8 +16,8 @@ from typing import Any
 from gemma_keras.files import finish_save, write_text
 from pipelines.host.errors import ConfigError, GateError
 from pipelines.host.files import disk_error, is_disk_error, write_json
-from pipelines.host.run_folder import GATE_FILE, STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
-from pipelines.run import results, stage_process, unfinished
+from pipelines.host.run_folder import GATE_FILE, LOCK_FILE, STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
+from pipelines.run import hub_commits, results, stage_process, unfinished
 from pipelines.run.locking import run_lock
 from pipelines.run.planning import PlannedStage, plan
 from pipelines.run.stage_runner import Say, StageRunner
@@ -96,9 +96,10 @@ def _run_locked(
     _clean(run_folder)
     results.adopt(run_folder)
     planned = plan(workflow, loaded.base_folder, run_folder, loaded.user_functions)
+    hub_commits.need(one for stage in planned if stage.action == "run" for one in stage.hub.values())
     unfinished.settle(run_folder, planned, restart)
     write_text(run_folder / WORKFLOW_FILE, yaml_reader.dump(loaded.as_data()))
-    write_json(run_folder / "workflow.lock", _lock_record(workflow, planned))
+    write_json(run_folder / LOCK_FILE, _lock_record(workflow, planned))
 
     def start(partial: Path, backend: str) -> None:
         if in_process:
@@ -143,6 +144,7 @@ def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, A
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
+        "hub": {one.name.written: one.record() for stage in planned for one in stage.hub.values()},
         "stages": stages_of(None),
     }
     if workflow.seeds is not None:
