@@ -12,7 +12,7 @@ from gemma_keras.files import write_text
 from pipelines.commands.memory import memory_lines
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import shipped_workflows
-from pipelines.host.run_folder import STAGES, folders_with_stages, stage_folder
+from pipelines.host.run_folder import LOCK_FILE, STAGES, folders_with_stages, stage_folder
 from pipelines.host.spelling import did_you_mean
 from pipelines.host.visible_text import visible
 from pipelines.report import headline
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     say = (lambda line: None) if options.quiet else _print
     summary = runner.run(
         loaded, folder, options.in_process, options.quiet, say, options.restart, options.verify, options.grace,
-        options.cache,
+        options.cache, frozen_by=folder / LOCK_FILE if options.frozen is True else options.frozen,
     )  # fmt: skip
     if not options.quiet:
         _print("")
