@@ -136,7 +136,7 @@ def need(commits: Iterable[HubCommit]) -> None:
     Raises:
         DataError: a commit is not known, or the hub wants a licence to be accepted. ConfigError: a model is an adapter.
     """
-    for one in commits:
+    for one in dict.fromkeys(commits):
         if one.problem is not None:
             raise DataError(one.problem)
         if one.commit is not None and one.source != "lock":

@@ -255,6 +255,17 @@ def test_published_names_are_their_repositories(uploaded, file, tmp_path):
     assert name.at(COMMIT) == f"a/b@{COMMIT}/c/d.gguf"
 
 
+def test_a_run_of_many_stages_looks_for_each_name_once(start, uploaded, file):
+    hub, _, _ = uploaded
+    again = "  again:\n    kind: instruction_tuning\n    data: {path: org/rows}\n"
+    file.write_text(TEXT.replace("  evaluation:\n", f"{again}  evaluation:\n"))
+    assert start() == ["sft", "again", "evaluation"]
+    assert sorted(line for line in hub.asked if "agent" not in line) == [
+        "GET /api/datasets/org/rows/revision/main", "GET /api/models/org/gemma/revision/main",
+        "HEAD /datasets/org/rows/resolve/main/README.md", "HEAD /org/gemma/resolve/main/adapter_config.json",
+    ]  # fmt: skip
+
+
 def test_each_name_is_asked_once_and_a_silent_hub_once(uploaded, tmp_path, monkeypatch):
     hub, model, _ = uploaded
     commits = hub_commits.HubCommits(tmp_path / "workflow.lock")
