@@ -142,6 +142,11 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         help="share finished stages with other runs in this folder, by hard links",
     )  # fmt: skip
     command.add_argument(
+        "--frozen", type=Path, nargs="?", const=True, default=None, metavar="LOCK",
+        help="fail, and start nothing, where anything differs from workflow.lock of the run folder, or from another "
+        "run's LOCK",
+    )  # fmt: skip
+    command.add_argument(
         "--verify", action="store_true", help="read every file of the finished stages; make damaged ones again"
     )
 

@@ -40,6 +40,7 @@ install_import_hook(["pipelines.algorithms", "gemma_keras.losses"], "beartype.be
 
 import pytest  # noqa: E402
 from fresh_environment import make_environment, project_table, wheel  # noqa: E402, F401  fixtures
+from hub_server import local_hub  # noqa: E402, F401  a fixture
 from hub_stand_in import hub_stand_in  # noqa: E402, F401  a fixture
 
 from gemma_keras.config import GemmaConfig, every_nth_global  # noqa: E402

@@ -19,10 +19,13 @@ MODEL_FILES_OF_HUB = (
 )  # fmt: skip
 PREFIX = "hf://"
 _WORD = r"[A-Za-z0-9][\w.-]*"
-_REVISION = rf"(?:@(?P<revision>refs/[a-z]+/{_WORD}|{_WORD}))?"
+REVISION = rf"(?:@(?P<revision>refs/[a-z]+/{_WORD}|{_WORD}))?"
+"""Pattern of what may follow a repository: `@` and a branch, tag or commit."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A commit in full, which means the same for ever."""
 _SUFFIX = "|".join(map(re.escape, FILE_SUFFIXES))
-_IN_HUB = re.compile(rf"(?P<repository>{_WORD}/{_WORD}){_REVISION}(?:/(?P<file>(?:{_WORD}/)*[\w.-]+(?:{_SUFFIX})))?\Z")
-_PUBLISHED = re.compile(rf"(?P<name>{_WORD}){_REVISION}\Z")
+_IN_HUB = re.compile(rf"(?P<repository>{_WORD}/{_WORD}){REVISION}(?:/(?P<file>(?:{_WORD}/)*[\w.-]+(?:{_SUFFIX})))?\Z")
+_PUBLISHED = re.compile(rf"(?P<name>{_WORD}){REVISION}\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,29 +82,50 @@ def download(source: HubSource, files: tuple[str, ...] = MODEL_FILES_OF_HUB) -> 
     from huggingface_hub import errors
 
     repository, revision = source.repository, source.revision or "main"
-    meant = source.name if source.name == repository else f"{source.name} means {repository} on the hub"
+    meant = meaning(source.name, repository)
     try:
         if source.file is not None:
             return Path(huggingface_hub.hf_hub_download(repository, source.file, revision=source.revision))
         return Path(huggingface_hub.snapshot_download(repository, revision=source.revision, allow_patterns=list(files)))
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{meant}: accept its licence first, at https://huggingface.co/{repository}; then `hf auth login`."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"{meant}: it has no revision {revision!r}. Give a branch, tag or commit.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{meant}: no such folder here, and no such public repository on the hub. Check the spelling, or `hf "
-            "auth login`."
-        ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        wanted = "" if source.file is None else f" {source.file}"
-        raise CheckpointError(
-            f"{meant}: no such folder here, not in the hub's cache, and the hub cannot be reached for revision "
-            f"{revision}. Check the name, or run where there is a network: hf download {repository}{wanted} --revision "
-            f"{revision} --local-dir FOLDER; then give what lies in FOLDER."
-        ) from error
+        wanted = repository if source.file is None else f"{repository} {source.file}"
+        raise CheckpointError(f"{meant}: {silence(wanted, revision)}") from error
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(f"{meant}: the hub answered with an error: {reason[0]}") from error
+        raise CheckpointError(f"{meant}: {refusal(error, repository, revision)}") from error
+
+
+def meaning(name: str, place: str) -> str:
+    """A name for messages, with the repository where it says another."""
+    return name if name == place else f"{name} means {place} on the hub"
+
+
+def silence(wanted: str, revision: str) -> str:
+    """What to say and do where the hub cannot be reached.
+
+    Args:
+        wanted: what `hf download` would fetch. revision: of it.
+    """
+    return (
+        f"no such folder here, not in the hub's cache, and the hub cannot be reached for revision {revision}. Check "
+        f"the name, or run where there is a network: hf download {wanted} --revision {revision} --local-dir FOLDER; "
+        "then give what lies in FOLDER."
+    )
+
+
+def refusal(error: Exception, place: str, revision: str) -> str:
+    """Why the hub gave nothing, and what to do.
+
+    Args:
+        error: what `huggingface_hub` raised. place: of the repository on the hub's site, such as "google/gemma-2b" or
+            "datasets/openai/gsm8k". revision: what was asked for.
+    """
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"accept its licence first, at https://huggingface.co/{place}; then `hf auth login`."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"it has no revision {revision!r}. Give a branch, tag or commit."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such folder here, and no such public repository on the hub. Check the spelling, or `hf auth login`."
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the hub answered with an error: {reason[0]}"

@@ -81,9 +81,12 @@ def open_parts(source: str | Path, dtype: str | None = None, with_weights: bool 
         if peft.is_adapter(source):
             return _with_base(source, dtype, with_weights)
         if not is_local and keras_hub.is_serialized(source):
-            # KerasHub fetches its own files: which ones, its JSON says, and that only KerasHub reads.
-            source = f"{hub.PREFIX}{hub.hub_source(name).repository}"
-            return keras_hub.FORMAT.open(source, dtype, with_weights)
+            on_hub = hub.hub_source(name)
+            if on_hub.revision is None:
+                # KerasHub fetches its own files: which ones, its JSON says, and that only KerasHub reads.
+                return keras_hub.FORMAT.open(f"{hub.PREFIX}{on_hub.repository}", dtype, with_weights)
+            # It takes no revision, and would read the newest one.
+            source = hub.download(on_hub, (*keras_hub.PRESET_FILES, "assets/*"))
         found = recognize(source)
     if found is None:
         raise CheckpointError(f"{source}: no model there; expected {MODEL_FILES}, or an adapter that names its base")

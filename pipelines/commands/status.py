@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.files import read_json
 from pipelines.host.progress import duration
-from pipelines.host.run_folder import stage_folder
+from pipelines.host.run_folder import LOCK_FILE, stage_folder
 from pipelines.host.states import MANIFEST, Done, how_far, partial_of, state_folders
 from pipelines.run.locking import working_process
 from pipelines.run.results import damage, read_about
@@ -40,13 +40,11 @@ def lines(folder: Path, is_at_work: bool) -> list[str]:
 
 def _stages(folder: Path) -> Iterator[tuple[str, int | None]]:
     try:
-        record: Any = read_json(folder / "workflow.lock")
+        record: Any = read_json(folder / LOCK_FILE)
         yield from ((name, None) for name in record["stages"])
         yield from ((name, int(seed)) for seed, stages in record.get("seeds", {}).items() for name in stages)
     except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{folder}: no run folder; expected the folder that `run` wrote, with workflow.lock"
-        ) from error
+        raise ConfigError(f"{folder}: no run folder; expected the folder that `run` wrote, with {LOCK_FILE}") from error
 
 
 def _line(stage: Path, is_at_work: bool) -> str:

@@ -13,7 +13,7 @@ from pipelines.commands.memory import memory_lines
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import shipped_workflows
 from pipelines.host.process_memory import total_memory
-from pipelines.host.run_folder import STAGES, folders_with_stages, stage_folder
+from pipelines.host.run_folder import LOCK_FILE, STAGES, folders_with_stages, stage_folder
 from pipelines.host.spelling import did_you_mean
 from pipelines.host.visible_text import visible
 from pipelines.report import headline
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     say = (lambda line: None) if options.quiet else _print
     summary = runner.run(
         loaded, folder, options.in_process, options.quiet, say, options.restart, options.verify, options.grace,
-        options.cache,
+        options.cache, frozen_by=folder / LOCK_FILE if options.frozen is True else options.frozen,
     )  # fmt: skip
     if not options.quiet:
         _print("")
@@ -99,6 +99,8 @@ def plan(options: argparse.Namespace) -> int:
     for stage in planned:
         first = f"{_action(stage).ljust(actions)}  {stage.label.ljust(width)}"
         _print(f"{first}  {stage.kind}, {stage.backend}: {_reason(stage)}")
+    for problem in dict.fromkeys(one.problem for stage in planned for one in stage.hub.values() if one.problem):
+        _print(problem)
     _print(f"{sum(stage.action == 'run' for stage in planned)} of {len(planned)} stages would run, in {folder}")
     return 0
 

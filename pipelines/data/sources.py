@@ -24,7 +24,6 @@ _REMEDIES = {
     (".gz", ".zst", ".bz2", ".xz", ".zip"): " Unpack it.",
     (".tsv", ".txt", ".yaml", ".yml", ".md"): ' Write a JSON object a line, such as {"text": "..."}.',
 }
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SPLIT = re.compile(r"([\w.-]+)(?:\[(\d*):(\d*)\])?")
 
 
@@ -132,10 +131,9 @@ def _task_rows(spec: TaskData, seed: int) -> list[Row]:
 def _file_rows(spec: FileData, base_folder: Path, rejects: Rejects) -> Iterator[Row]:
     path = find_path(spec.path, base_folder)
     if path is None:
-        looks_local = Path(spec.path).suffix in (*LINE_SUFFIXES, *TABLE_SUFFIXES) or not _HUB_ID.fullmatch(spec.path)
-        if looks_local:
+        if spec.on_hub is None:
             raise DataError(f"{spec.path}:1: no such file or folder. Paths are relative to the YAML file's folder.")
-        return _tables().hub_rows(spec)
+        return _tables().hub_rows(*spec.on_hub, spec.config, spec.split)
     if path.is_dir():
         return _folder_rows(path, spec, rejects)
     if spec.split is not None or spec.config is not None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import datasets
 
+from gemma_keras.checkpoints.hub import COMMIT
 from pipelines.data.jsonl import Row
 from pipelines.host.errors import DataError
-from pipelines.schema.data import FileData
 
 
 def table_rows(builder: str, files: list[Path]) -> Iterator[Row]:
@@ -28,23 +28,39 @@ def saved_rows(folder: Path, name: str | None, start: int, stop: int | None) -> 
     return islice(_numbered(_one_split(saved, name, str(folder)), str(folder)), start, stop)
 
 
-def hub_rows(spec: FileData) -> Iterator[Row]:
+def hub_rows(repository: str, revision: str | None, config: str | None, split: str | None) -> Iterator[Row]:
     """Rows of a data set on the hub.
 
+    Args:
+        repository, revision: see `FileData.on_hub`. config, split: as of `FileData`.
+
     Raises:
-        DataError: it cannot be loaded.
+        DataError: it cannot be loaded, or only as it was at another commit than the one asked for.
     """
 
     def load() -> Any:
         try:
-            return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
+            return datasets.load_dataset(repository, config, split=split, revision=revision)
         except ValueError as error:
             # Sets without declared configurations, such as Anthropic/hh-rlhf, keep their parts in folders.
-            if spec.config is None or "BuilderConfig" not in str(error):
+            if config is None or "BuilderConfig" not in str(error):
                 raise
-            return datasets.load_dataset(spec.path, data_dir=spec.config, split=spec.split, revision=spec.revision)
+            return datasets.load_dataset(repository, data_dir=config, split=split, revision=revision)
 
-    return _numbered(_one_split(_guarded(spec.path, load), None, spec.path), f"{spec.path}/{spec.split or 'train'}")
+    table = _one_split(_guarded(repository, load), None, repository)
+    _check_commit(table, repository, revision)
+    return _numbered(table, f"{repository}/{split or 'train'}")
+
+
+def _check_commit(table: datasets.Dataset, repository: str, revision: str | None) -> None:
+    """Without a network `datasets` takes what it read last, whatever revision is asked for, and always a folder of the
+    name; its files lie in a folder named after the commit."""
+    places = [Path(file["filename"]) for file in table.cache_files]
+    if revision is not None and COMMIT.fullmatch(revision) and not all(revision in place.parts for place in places):
+        raise DataError(
+            f"{repository}:1: cannot be loaded: what `datasets` found is not of commit {revision}. Its cache holds "
+            "another one and the hub cannot be reached, or a folder here has this name. Run where there is a network."
+        )
 
 
 def _one_split(data: Any, name: str | None, place: str) -> Any:

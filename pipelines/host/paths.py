@@ -38,8 +38,11 @@ def adapter_problem(name: str, path: Path) -> str | None:
 
     A stage's result depends on all weights that it starts from, and an adapter names the largest part of them only.
     """
-    if not peft.is_adapter(path):
-        return None
+    return adapter_refusal(name) if peft.is_adapter(path) else None
+
+
+def adapter_refusal(name: str) -> str:
+    """What to say of a name that is an adapter, see `adapter_problem`."""
     return f"{name!r} is an adapter; add it to its base model first: gemma-keras convert {name} FOLDER"
 
 

@@ -11,6 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 
 WORKFLOW_FILE = "workflow.yaml"
+LOCK_FILE = "workflow.lock"
 GATE_FILE = "gate.json"
 """In the folder of a run that ended at a gate: `{stage, message}`."""
 STAGES = "stages"

@@ -1,6 +1,7 @@
 """A stage's key: the hash of everything its result depends on. Equal keys mean that the finished folder can stand.
 
-Paths do not enter, the contents they lead to do; so a run can be moved, and an edited data file is noticed.
+Paths do not enter, the contents they lead to do; so a run can be moved, and an edited data file is noticed. Of what
+lies on the hub the commit enters.
 """
 
 import fnmatch
@@ -20,6 +21,8 @@ from pipelines.host.errors import DataError
 from pipelines.host.files import file_digest
 from pipelines.host.paths import PACKAGE, find_model, find_path
 from pipelines.plugins.sources import UserFunction
+from pipelines.run.hub_commits import HubCommit
+from pipelines.run.hub_names import put_contents
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import (
     LocalFile,
@@ -35,6 +38,8 @@ from pipelines.workflow.schema import Workflow
 BACKEND_PACKAGES = {"jax": ("jax", "jaxlib"), "tensorflow": ("tensorflow",), "torch": ("torch",)}
 PLAIN_FILES = (".jsonl", ".json", ".txt", *FILE_SUFFIXES, "")
 """Read by our own code; the empty one is a folder, of a model."""
+UNKNOWN = "unknown"
+"""In place of a commit; no stage runs under it."""
 ARITHMETIC_SWITCHES = (
     "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS",
     "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE",
@@ -66,6 +71,7 @@ def key_parts(
     input_keys: dict[str, str],
     base_folder: Path,
     user_functions: Mapping[str, UserFunction],
+    hub: Mapping[str, HubCommit],
 ) -> KeyParts:
     """What a stage's result depends on, part by part, so that a change can be named.
 
@@ -73,11 +79,12 @@ def key_parts(
         workflow: resolved. name: the stage. backend: the one it will run on.
         input_keys: key of every earlier stage. base_folder: where relative paths start.
         user_functions: reward functions of the user's own, of which those count that the stage names.
+        hub: what the stage reads from there, by dotted key.
 
     Returns:
         Plain JSON: stage, kind, seed, backend, config (dotted key → value), inputs (stage → key), data (dotted
-        key → digest), functions (name → digest), code (digest), versions (package → version), machine (what decides
-        about arithmetic, see `machine`).
+        key → digest, or commit), functions (name → digest), code (digest), versions (package → version), machine (what
+        decides about arithmetic, see `machine`).
 
     Raises:
         DataError: a file can not be read.
@@ -92,6 +99,14 @@ def key_parts(
     if uses_workflow_model(config) and "model" not in digests:
         model = workflow.model
         settings["model"] = model.model_dump(mode="json") if isinstance(model, ScratchModel) else model
+    for dotted, one in hub.items():
+        put_contents(settings, dotted, one.name)
+        if one.name.unpinned is None:
+            digests[dotted] = one.commit or UNKNOWN
+    # What `datasets` reads: files of its kinds, and the hub's.
+    reads_tables = any(path.suffix not in PLAIN_FILES for path in paths.values()) or any(
+        one.name.kind == "data" for one in hub.values()
+    )
     return {
         "stage": name,
         "kind": config.kind,
@@ -102,7 +117,7 @@ def key_parts(
         "data": digests,
         "functions": {one: user_functions[one].version for one in functions_of(config) if one in user_functions},
         "code": code_digest(),
-        "versions": versions(backend, reads_tables=any(path.suffix not in PLAIN_FILES for path in paths.values())),
+        "versions": versions(backend, reads_tables),
         "machine": machine(backend),
     }
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.host.run_folder import stage_folder
+from pipelines.host.run_folder import LOCK_FILE, stage_folder
 from pipelines.host.states import Done, how_far, partial_of
 from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
+from pipelines.run.hub_commits import HubCommit, HubCommits
+from pipelines.run.hub_names import hub_names
 from pipelines.run.results import damage, kept_result, kept_state, read_about
 from pipelines.schema.roles import input_stages
 from pipelines.workflow.loading import stage_backend
@@ -30,6 +32,7 @@ class PlannedStage:
         unfinished: how far a run of it came that did not finish; None where nothing is kept.
         most: of `unfinished.done` that it can go on from; None for any.
         shorter: where the last state of a shorter stage is kept that it goes on from.
+        hub: what it reads from the hub, by the dotted key that names it.
     """
 
     name: str
@@ -46,6 +49,7 @@ class PlannedStage:
     unfinished: Done | None = None
     most: int | None = None
     shorter: Path | None = None
+    hub: dict[str, HubCommit] = dataclasses.field(default_factory=dict)
 
     @property
     def resumes(self) -> bool:
@@ -63,24 +67,29 @@ def plan(
     base_folder: Path,
     run_folder: Path,
     user_functions: Mapping[str, UserFunction] = types.MappingProxyType({}),
+    lock: Path | None = None,
 ) -> list[PlannedStage]:
     """What `run` would do in this folder, in its order: the stages that run once, then seed after seed the others.
 
     A stage of a seed is the stage of a workflow with that `seed`, its name the same, so that it draws the same. It
     reads the stages of its own seed and those that run once.
 
+    Args:
+        lock: whose commits of the hub stand, default the run folder's.
+
     Raises:
         ConfigError: a backend is missing. DataError: a data file can not be read.
     """
     once: dict[str, PlannedStage] = {}
+    commits = HubCommits(lock or run_folder / LOCK_FILE)
     for name in workflow.stages_run_once():
-        once[name] = _planned(workflow, name, None, once, base_folder, run_folder, user_functions)
+        once[name] = _planned(workflow, name, None, once, base_folder, run_folder, user_functions, commits)
     planned = list(once.values())
     for seed in workflow.seeds.values if workflow.seeds else ():
         of_seed, stages = workflow.model_copy(update={"seed": seed}), {**once}
         for name in workflow.stages:
             if name not in once:
-                stages[name] = _planned(of_seed, name, seed, stages, base_folder, run_folder, user_functions)
+                stages[name] = _planned(of_seed, name, seed, stages, base_folder, run_folder, user_functions, commits)
                 planned.append(stages[name])
     return planned
 
@@ -93,10 +102,12 @@ def _planned(
     base_folder: Path,
     run_folder: Path,
     user_functions: Mapping[str, UserFunction],
+    commits: HubCommits,
 ) -> PlannedStage:
     config, backend, folder = workflow.stages[name], stage_backend(workflow, name), stage_folder(Path(), name, seed)
     input_keys = {one.name: one.key for one in earlier.values()}
-    parts = keys.key_parts(workflow, name, backend, input_keys, base_folder, user_functions)
+    hub = {dotted: commits.of(one) for dotted, one in hub_names(workflow, name, base_folder).items()}
+    parts = keys.key_parts(workflow, name, backend, input_keys, base_folder, user_functions, hub)
     key = keys.key_of(parts)
     reasons = _reasons(run_folder / folder, key, parts)
     inputs = {stage: earlier[stage].folder for stage in input_stages(config, set(workflow.stages))}
@@ -115,7 +126,7 @@ def _planned(
         unfinished = dataclasses.replace(unfinished, of=most)
     return PlannedStage(
         name, config.kind, backend, seed, folder, inputs, key, state_key, parts, action, reasons, unfinished, most,
-        shorter,
+        shorter, hub,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Runs a workflow in its folder: skips what is finished under an equal key, runs the rest, writes summary and report.
 
-The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were made of), `stages/<name>/`,
-`summary.json`, `report.html`; with `seeds`, also `seeds/<seed>/` with the last three. A stage writes into
-`stages/.<name>.partial/`, which gets its name when all of it is on disk; until then its `state/` holds what the next
-start goes on from.
+The folder: `workflow.yaml` (resolved), `workflow.lock` (keys and what they were made of, commits of the hub),
+`stages/<name>/`, `summary.json`, `report.html`; with `seeds`, also `seeds/<seed>/` with the last three. A stage writes
+into `stages/.<name>.partial/`, which gets its name when all of it is on disk; until then its `state/` holds what the
+next start goes on from.
 """
 
 import itertools
@@ -17,8 +17,8 @@ from gemma_keras.files import finish_save, write_text
 from pipelines.host.errors import ConfigError, GateError
 from pipelines.host.files import disk_error, is_disk_error, write_json
 from pipelines.host.process_memory import total_memory
-from pipelines.host.run_folder import GATE_FILE, STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
-from pipelines.run import keys, results, stage_process, unfinished
+from pipelines.host.run_folder import GATE_FILE, LOCK_FILE, STAGES, WORKFLOW_FILE, folders_with_stages, seed_folder
+from pipelines.run import frozen, hub_commits, keys, results, stage_process, unfinished
 from pipelines.run.locking import run_lock
 from pipelines.run.memory import shortages
 from pipelines.run.planning import PlannedStage, plan
@@ -35,7 +35,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_N
 def run(
     loaded: LoadedWorkflow, run_folder: Path, in_process: bool = False, quiet: bool = False, say: Say = print,
     restart: Collection[str] = (), verify: bool = False, grace_seconds: float = GRACE_SECONDS,
-    cache: Path | None = None,
+    cache: Path | None = None, frozen_by: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a workflow; the same call continues where an earlier one stopped.
 
@@ -46,16 +46,20 @@ def run(
         restart: stages that do not go on from what an earlier run of them kept.
         verify: read every file of every finished stage, and run those again that are damaged.
         cache: folder in which runs share finished stages.
+        frozen_by: the `workflow.lock` of this or another run, from which nothing may differ; None lets all differ.
         grace_seconds: for a stage to end its update and save after a stop signal; then it is killed.
 
     Returns:
         The summary, as in `summary.json`.
 
     Raises:
-        ConfigError: another runner holds the folder, or it can not be written. DiskError: no room. Stopped: a signal
+        ConfigError: another runner holds the folder, or it can not be written; something is not as in `frozen_by`, and
+            nothing has changed on disk. DiskError: no room. Stopped: a signal
             came.
         Other WorkflowErrors: from the stage; nothing half-written stands in its place.
     """
+    if frozen_by is not None:
+        frozen.need_equal(_plan(loaded, run_folder, frozen_by), frozen_by)
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,7 +71,9 @@ def run(
     signals = StopSignals(grace_seconds)
     try:
         with run_lock(run_folder) as lock, signals.installed():
-            return _run_locked(loaded, run_folder, in_process, quiet, say, signals, lock, restart, verify, cache)
+            return _run_locked(
+                loaded, run_folder, in_process, quiet, say, signals, lock, restart, verify, cache, frozen_by
+            )
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error, run_folder) from error
@@ -93,15 +99,17 @@ def _run_locked(
     restart: Collection[str],
     verify: bool,
     cache: Path | None,
+    frozen_by: Path | None,
 ) -> dict[str, Any]:
     workflow = loaded.workflow
     _clean(run_folder)
     results.adopt(run_folder)
-    planned = plan(workflow, loaded.base_folder, run_folder, loaded.user_functions)
+    planned = _plan(loaded, run_folder, frozen_by)
     _need_memory(loaded, planned)
+    hub_commits.need(one for stage in planned if stage.action == "run" for one in stage.hub.values())
     unfinished.settle(run_folder, planned, restart)
     write_text(run_folder / WORKFLOW_FILE, yaml_reader.dump(loaded.as_data()))
-    write_json(run_folder / "workflow.lock", _lock_record(workflow, planned))
+    write_json(run_folder / LOCK_FILE, _lock_record(workflow, planned))
 
     def start(partial: Path, backend: str) -> None:
         if in_process:
@@ -135,6 +143,10 @@ def _need_memory(loaded: LoadedWorkflow, planned: list[PlannedStage]) -> None:
         raise ConfigError("\n".join(lines))
 
 
+def _plan(loaded: LoadedWorkflow, run_folder: Path, lock: Path | None) -> list[PlannedStage]:
+    return plan(loaded.workflow, loaded.base_folder, run_folder, loaded.user_functions, lock)
+
+
 def _clean(run_folder: Path) -> None:
     """Remove temporary files that a killed run left, and finish a replacement that it had begun. Unfinished stages
     stay, see `unfinished.settle`."""
@@ -155,6 +167,7 @@ def _lock_record(workflow: Workflow, planned: list[PlannedStage]) -> dict[str, A
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
+        "hub": {one.name.written: one.record() for stage in planned for one in stage.hub.values()},
         "stages": stages_of(None),
     }
     if workflow.seeds is not None:

@@ -14,6 +14,7 @@ from pipelines.host.progress import duration
 from pipelines.host.spelling import did_you_mean
 from pipelines.host.states import Done, how_far, keep_only_state, partial_of
 from pipelines.run import keys, results, unfinished
+from pipelines.run.hub_names import put_commit
 from pipelines.run.planning import PlannedStage
 from pipelines.schema.gates import gate
 from pipelines.schema.roles import plain
@@ -150,7 +151,7 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path, rows: i
     Args:
         rows: of a micro-batch, where those that were asked for took too much memory.
     """
-    config = plain(loaded.workflow.stages[stage.name])
+    config, model = _at_commits(loaded, stage)
     read = _files_to_read(loaded, stage)
     partial.mkdir(parents=True, exist_ok=True)
     keep_only_state(partial)
@@ -170,7 +171,7 @@ def _prepare(loaded: LoadedWorkflow, stage: PlannedStage, partial: Path, rows: i
             "fewer_rows": rows,
             "inputs": {name: os.path.relpath(folder, stage.folder.parent) for name, folder in stage.inputs.items()},
             "seed": stage.parts["seed"],
-            "model": loaded.workflow.model_dump(mode="json", exclude_none=True).get("model"),
+            "model": model,
             "base_folder": str(loaded.base_folder),
             "user_functions": {
                 name: dataclasses.asdict(loaded.user_functions[name]) for name in stage.parts["functions"]
@@ -189,6 +190,18 @@ def _lateness(stopped: Stopped, done: Done | None) -> str:
         return ""
     longest = "" if done is None else f"; its updates took up to {done.longest_wait:.1f} s"
     return f". It did not end within {stopped.grace_seconds:g} s and was killed{longest}; --grace SECONDS waits longer"
+
+
+def _at_commits(loaded: LoadedWorkflow, stage: PlannedStage) -> tuple[dict[str, Any], Any]:
+    """The stage's settings and the workflow's model as the stage shall read them: of the hub's, the commits that its
+    key names."""
+    workflow = loaded.workflow
+    config = plain(workflow.stages[stage.name])
+    model = {"model": workflow.model_dump(mode="json", exclude_none=True).get("model")}
+    for dotted, one in stage.hub.items():
+        if one.commit is not None:
+            put_commit(model if one.name.kind == "model" else config, dotted, one.name, one.commit)
+    return config, model["model"]
 
 
 def _files_to_read(loaded: LoadedWorkflow, stage: PlannedStage) -> dict[str, Any]:

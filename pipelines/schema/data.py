@@ -1,26 +1,32 @@
 """What a stage reads: a file, the built-in task, or what another stage collected."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from gemma_keras.checkpoints.hub import REVISION
 from pipelines.schema.base import Problem, Settings
 from pipelines.schema.roles import LocalFile, Names
 
 COLUMNS = ("prompt", "completion", "answer", "text", "messages", "chosen", "rejected")
 """Keys of `FileData` that name a column."""
+_WORD = r"[A-Za-z0-9][\w.-]*"
+_ON_HUB = re.compile(rf"(?P<repository>{_WORD}(?:/{_WORD})?){REVISION}")
+_FILE_NAME = re.compile(r"\.(jsonl?|ndjson|parquet|csv|tsv|txt|gz|zst|zip|arrow|xlsx?|ods)$")
 
 
 class FileData(Settings):
     """Rows from a file, a folder or the Hugging Face hub, and which columns hold what."""
 
     path: Annotated[str, LocalFile()] = Field(
-        min_length=1, description="JSON lines or parquet file, folder, or hub id; relative to the YAML file."
+        min_length=1,
+        description="JSON lines or parquet file, folder, or hub id such as org/name@v1; relative to the YAML file.",
     )
     config: str | None = Field(None, description="Configuration or folder of a hub data set, e.g. main, harmless-base.")
     split: str | None = Field(None, description="Split of a hub data set, e.g. train or train[:1000].")
-    revision: str | None = Field(None, description="Revision of a hub data set; pins what is read.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub data set; default main.")
     prompt: str | None = Field(None, description="Column with the prompt: text or a list of messages.")
     completion: str | None = Field(None, description="Column with the response to learn.")
     answer: str | None = Field(None, description="Column with the known answer, for exact_answer.")
@@ -44,9 +50,20 @@ class FileData(Settings):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Rows that end before they begin."""
+        """Rows that end before they begin, and two revisions."""
         if self.rows is not None and self.rows[0] >= self.rows[1]:
             yield ("rows",), f"[{self.rows[0]}, {self.rows[1]}] holds no row; expected [from, to) with from < to"
+        if self.revision is not None and "@" in self.path and self.on_hub is not None:
+            yield ("revision",), f"{self.path!r} names a revision too; leave one of the two out"
+
+    @property
+    def on_hub(self) -> tuple[str, str | None] | None:
+        """What `path` is on the hub where it is no path here: the repository, and the branch, tag or commit, None for
+        main. None where it can only be a file."""
+        found = _ON_HUB.fullmatch(self.path)
+        if found is None or _FILE_NAME.search(found["repository"]):
+            return None
+        return found["repository"], found["revision"] or self.revision
 
     @property
     def has_responses(self) -> bool:

@@ -161,7 +161,7 @@ def functions_of(settings: pydantic.BaseModel) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def put(data: Any, path: KeyPath, value: str) -> None:
+def put(data: Any, path: KeyPath, value: str | None) -> None:
     """Write a value into nested mappings and lists."""
     *parents, last = path
     for key in parents:

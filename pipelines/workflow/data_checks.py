@@ -3,7 +3,6 @@ stage will read it. A bad row must not show after the stages before it have trai
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable
 
 from pipelines.data.examples import load_examples
@@ -19,9 +18,6 @@ from pipelines.schema.roles import KeyPath, LocalFile, blocks, marked, plain
 from pipelines.workflow.encoding_checks import ROWS, check_encoding
 from pipelines.workflow.loading import LoadedWorkflow
 from pipelines.workflow.tokenizers import tokenizer_at_hand, tokenizer_origin
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILE_NAME = re.compile(r"\.(jsonl?|ndjson|parquet|csv|tsv|txt|gz|zst|zip|arrow|xlsx?|ods)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +139,7 @@ def _look_at(loaded: LoadedWorkflow, where: KeyPath, data: FileData, use: Use) -
 def _file_problems(loaded: LoadedWorkflow, where: KeyPath, data: FileData) -> list[str]:
     path = find_path(data.path, loaded.base_folder)
     if path is None:
-        if _HUB_ID.fullmatch(data.path) and not _FILE_NAME.search(data.path) and not data.path.startswith("."):
+        if data.on_hub is not None and "/" in data.on_hub[0]:
             return []
         place, base = loaded.where((*where, "path")), loaded.base_folder
         return [

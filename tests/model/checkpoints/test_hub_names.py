@@ -179,6 +179,25 @@ def test_a_keras_hub_preset_on_the_hub_is_left_to_keras_hub(hub_stand_in, monkey
     assert hub_stand_in.repositories == ["someone/gemma"]
 
 
+def test_a_keras_hub_preset_at_a_revision_is_fetched_here(hub_stand_in, monkeypatch):
+    """KerasHub takes no revision, and would read the newest one."""
+    folder = hub_stand_in.folder
+    (folder / "config.json").write_text('{"registered_name": "keras_hub>GemmaBackbone"}')
+    opened = []
+    monkeypatch.setattr(keras_hub, "open_preset", lambda preset: opened.append(preset) or (None, None))
+    monkeypatch.setattr(keras_hub, "stored_model", lambda backbone, proto, with_weights: "opened")
+
+    def download(repository, *, revision=None, allow_patterns=None):
+        if "model.weights.*" in allow_patterns:
+            (folder / "model.weights.h5").touch()
+        return hub_stand_in.snapshot_download(repository, revision=revision, allow_patterns=allow_patterns)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve.open_parts("someone/gemma@v1") == "opened" and opened == [folder]
+    assert [revision for _, revision, _ in hub_stand_in.asked] == ["v1", "v1"]
+    assert {*keras_hub.PRESET_FILES, "assets/*"} == set(hub_stand_in.asked[1][2])
+
+
 def test_tokenizers_from_every_source_load_no_keras(hub_stand_in, tmp_path):
     tokenizer = GemmaTokenizer.train(["red cat", "blue dog", "green moon and sun"], 300, "gemma3")
     tokenizer.save(tmp_path / "alone")

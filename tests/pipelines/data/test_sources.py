@@ -81,6 +81,9 @@ def test_hub_id_goes_to_datasets(tmp_path, monkeypatch):
     rows = load_rows(data({"path": "openai/gsm8k", "config": "main", "split": "train", "revision": "abc"}), tmp_path)
     assert calls == [("openai/gsm8k", "main", "train", "abc")]
     assert rows[0].origin == "openai/gsm8k/train:1"
+    assert load_rows(data({"path": "openai/gsm8k@v2"}), tmp_path)[0].origin == "openai/gsm8k/train:1"
+    load_rows(data({"path": "imdb@refs/convert/parquet"}), tmp_path)
+    assert calls[1:] == [("openai/gsm8k", None, None, "v2"), ("imdb", None, None, "refs/convert/parquet")]
 
     def fail(*_, **__):
         raise ConnectionError("no network\nat all")

@@ -39,7 +39,7 @@ class Inputs:
         (folder / "w.yaml").write_text(WORKFLOW)
         (folder / "texts.jsonl").write_text('{"text": "one"}\n')
         (folder / "tuned").mkdir()
-        (folder / "tuned/config.json").write_text('{"model_type": "gemma3_text"}')
+        (folder / "tuned/config.json").write_text('{"model_type": "gemma3_text", "num_hidden_layers": 1}')
         for what in ("data", "model"):
             self.edit(what, "old")
         monkeypatch.setattr(keys, "code_digest", functools.cache(lambda: self.code))

@@ -246,6 +246,8 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
         ("kind: reward_modeling\n    from: sft\n    data: preferences",
          "kind: preference_optimization\n    from: sft\n    data: {task: small_world, split: preferences, size: 3}",
          "17:11", "the built-in task has no preferences until such a stage collects them"),
+        ("path: openai/gsm8k, config: main,", "path: openai/gsm8k@v2, revision: v1,", "7:45",
+         "'openai/gsm8k@v2' names a revision too; leave one of the two out"),
         ("data: preferences", "data: [1]", "17:11", "expected a mapping, got a list"),
         ("  sft:\n", "  SFT:\n", "5:3", "'SFT' is no stage name"),
         ("learning_rate: 2e-5", "batch_size: 2\n    micro_batch_size: 4", "9:23", "over batch_size 2"),
