@@ -132,8 +132,13 @@ def keep_only_state(partial: Path) -> None:
 
 
 def drop_states(partial: Path) -> None:
-    """Remove the states: the stage is finished, or starts over."""
-    shutil.rmtree(partial / STATE, ignore_errors=True)
+    """Remove the states: the stage is finished, or starts over.
+
+    Raises:
+        OSError: the disk; none is left in a finished stage, where nobody would look for it.
+    """
+    if (partial / STATE).exists():
+        shutil.rmtree(partial / STATE)
     (partial / FAILURES_FILE).unlink(missing_ok=True)
 
 

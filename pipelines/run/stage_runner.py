@@ -48,6 +48,7 @@ class StageRunner:
         kept, reasons = self._kept(stage)
         if kept is not None:
             results.put_in_place(self._run_folder, kept, target)
+            self._whole.add(target)
             self._say(f"{heading} ({stage.kind}): taken back from {results.KEPT_FOLDER}/{kept.name}")
         elif stage.action == "skip":
             self._say(f"{heading} ({stage.kind}): finished before, skipped")
@@ -60,6 +61,7 @@ class StageRunner:
             partial = partial_of(target)
             if self._cache is not None and results.take_shared(self._cache, stage.key, partial):
                 results.put_in_place(self._run_folder, partial, target)
+                self._whole.add(target)
                 self._say(f"{heading} ({stage.kind}): taken from {self._cache}")
             else:
                 self._run(stage, heading, reasons)

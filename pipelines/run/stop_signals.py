@@ -68,11 +68,11 @@ class StopSignals:
             self._raise_at_once = False
 
     def wait_for(self, child: subprocess.Popen) -> int:
-        """Wait for a process, passing signals on; a second signal, or a stage that does not stop in time, kills it."""
+        """Wait for a process, asked to end by the first signal; a second one, or a stage that goes on, kills it."""
         self._child = child
         try:
             if self.received is not None:
-                child.send_signal(self.received)
+                child.terminate()
             while self.received is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return child.wait(timeout=1.0)
@@ -87,7 +87,8 @@ class StopSignals:
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
         first, self.received = self.received is None, self.received or number
         if self._child is not None:
-            self._child.send_signal(number) if first else self._child.kill()
+            # SIGTERM for all of them: at SIGINT a process that is still being loaded would show a traceback.
+            self._child.terminate() if first else self._child.kill()
         elif self._raise_at_once:
             stopping.arrive(number)
         elif not first:

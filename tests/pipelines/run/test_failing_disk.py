@@ -22,7 +22,7 @@ NAMES = ("a fresh run", "a stage in place of a finished one", "a run that fills 
 FOURTH_WRITES = [pytest.param(name, 4, marks=[pytest.mark.slow, pytest.mark.fault(ROW)]) for name in NAMES]
 
 
-@pytest.mark.parametrize(("name", "step"), [*FOURTH_WRITES, (NAMES[1], 48)])
+@pytest.mark.parametrize(("name", "step"), [*FOURTH_WRITES, (NAMES[1], 140)])
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 def test_a_disk_that_fails_at_a_write(tmp_path, stand_ins, record_property, name, error, step):
     """At each write one of the four."""
@@ -81,6 +81,7 @@ def small_disk(tmp_path, request):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(ROW)
 def test_a_real_disk_without_room(tmp_path, stand_ins, small_disk, record_property):
     """With none at all, a page more, and so on until there is enough."""

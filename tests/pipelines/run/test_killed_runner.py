@@ -17,7 +17,7 @@ ROW = "SIGKILL at every call of the runner and of a state"
 EVERY_CALL = pytest.param(1, marks=[pytest.mark.slow, pytest.mark.fault(ROW)])
 
 
-@pytest.mark.parametrize("step", [EVERY_CALL, 29])
+@pytest.mark.parametrize("step", [EVERY_CALL, 97])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_killed_runner(tmp_path, stand_ins, record_property, name, step):
     before = Place(tmp_path / "before", SCENARIOS[name])

@@ -68,7 +68,7 @@ def contents(output) -> dict:
     return found
 
 
-@pytest.mark.parametrize("way", ["beside the loop", "in the loop"])
+@pytest.mark.parametrize("way", ["beside the loop", pytest.param("in the loop", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 4)), 3])
 def test_a_killed_state(tmp_path, monkeypatch, record_property, step, way):
     """The first one, the second, and those in whose place the oldest goes."""
