@@ -5,14 +5,23 @@ and when one is taken, says `pipelines/training/state.py`; the runner only asks 
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from gemma_keras.files import need_file
+from gemma_keras.json_values import finite_number
+from pipelines.host.errors import DataError
+from pipelines.host.files import read_json
 
 STATE = "state"
 MANIFEST = "manifest.json"
 FAILURES_FILE = "failures.json"
+SEAL = "sha256"
+"""In a manifest: the digest of all else in it."""
 KEPT = (STATE, FAILURES_FILE, "stage.json", "metrics.jsonl", "samples.jsonl")
 """What of an unfinished stage's folder the next start goes on from."""
 
@@ -48,21 +57,46 @@ def state_folders(partial: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with its digest, as it is written."""
+    return {**manifest, SEAL: _digest(manifest)}
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a state.
 
     Raises:
-        ValueError: it is missing, or no manifest.
+        ValueError: it is missing, no manifest, or another one than was written.
     """
     try:
+        need_file(folder / MANIFEST)
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} is no JSON") from error
-    if not isinstance(found, dict) or not isinstance(found.get("key"), str):
+    if not isinstance(found, dict) or not _says_how_far(found):
         raise ValueError(f"{MANIFEST} is no manifest")
+    if SEAL in found and found[SEAL] != _digest({name: value for name, value in found.items() if name != SEAL}):
+        raise ValueError(f"{MANIFEST} has other contents than were written")
     return found
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(manifest))  # as it is read back: all keys are texts
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _says_how_far(found: Mapping[str, Any]) -> bool:
+    seconds = finite_number(found.get("seconds"))
+    counts = [found.get(name) for name in ("step", "done", "of") if name != "of" or found.get(name) is not None]
+    return (
+        "of" in found
+        and all(type(count) is int and 0 <= count < 2**63 for count in counts)
+        and all(isinstance(found.get(name), str) for name in ("key", "unit"))
+        and seconds is not None
+        and seconds >= 0
+    )
 
 
 def how_far(partial: Path) -> Done | None:
@@ -71,7 +105,7 @@ def how_far(partial: Path) -> Done | None:
         try:
             found = read_manifest(folder)
             return Done(*(found[field.name] for field in dataclasses.fields(Done)))
-        except (ValueError, KeyError):
+        except ValueError:
             continue
     return None
 
@@ -84,12 +118,12 @@ def count_failure(partial: Path, most: int) -> bool:
         return False
     path = partial / FAILURES_FILE
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        count = before["count"] if before["step"] == done.step else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        count = 0
-    path.write_text(json.dumps({"step": done.step, "count": count + 1}), encoding="utf-8")
-    return count + 1 < most
+        before = read_json(path)
+        count = before["count"] + 1 if before["step"] == done.step else 1
+    except (DataError, KeyError, TypeError):
+        count = 1
+    path.write_text(json.dumps({"step": done.step, "count": count}), encoding="utf-8")
+    return count < most
 
 
 def keep_only_state(partial: Path) -> None:

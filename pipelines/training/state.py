@@ -28,7 +28,7 @@ from pipelines.host.errors import DiskError, Stopped
 from pipelines.host.files import file_digest, write_json
 from pipelines.host.parts import Compute
 from pipelines.host.process_memory import available_memory
-from pipelines.host.states import MANIFEST, STATE, read_manifest, state_folders
+from pipelines.host.states import MANIFEST, SEAL, STATE, read_manifest, sealed, state_folders
 from pipelines.training.model_folder import write_folder
 
 ARRAYS_FILE = "arrays.safetensors"
@@ -312,6 +312,8 @@ class StageState:
     def _check_logs(self, lengths: Mapping[str, int | None]) -> None:
         for name, length in lengths.items():
             path = self._output / name
+            if name not in LOGS:
+                raise ValueError(f"{MANIFEST} speaks of {name!r}, which is no log")
             if length is not None and (not path.is_file() or path.stat().st_size < length):
                 raise ValueError(f"{name} is shorter than it was")
 
@@ -332,7 +334,7 @@ def write_state(folder: Path, arrays: Mapping[str, Any], manifest: Mapping[str, 
             writer.write(name, array.read() if isinstance(array, Source) else array)
     path = folder / ARRAYS_FILE
     files = {ARRAYS_FILE: {"bytes": path.stat().st_size, "sha256": file_digest(path)}}
-    write_json(folder / MANIFEST, {**manifest, "files": files})
+    write_json(folder / MANIFEST, sealed({**manifest, "files": files}))
 
 
 def read_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -342,6 +344,8 @@ def read_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         ValueError, KeyError, TypeError, CheckpointError: it is damaged.
     """
     manifest = read_manifest(folder)
+    if SEAL not in manifest:
+        raise ValueError(f"{MANIFEST} has no digest of its own")
     for name, about in manifest["files"].items():
         path = folder / name
         if not path.is_file():

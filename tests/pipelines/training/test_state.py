@@ -147,7 +147,9 @@ def test_a_signal_after_the_last_update_is_obeyed_at_the_end_of_the_loop(tmp_pat
     state.finish()
 
 
-@pytest.mark.parametrize("fault", ["flip", "cut", "missing", "no manifest", "half a manifest", "another key"])
+@pytest.mark.parametrize(
+    "fault", ["flip", "cut", "missing", "no manifest", "half a manifest", "a changed one", "another key"]
+)
 def test_a_damaged_state_is_named_and_the_one_before_taken(tmp_path, always, fault):
     state = make_state(tmp_path, always)
     take(state, 1, {"step": 1})
@@ -165,8 +167,12 @@ def test_a_damaged_state_is_named_and_the_one_before_taken(tmp_path, always, fau
         manifest.unlink()
     elif fault == "half a manifest":
         manifest.write_text(manifest.read_text()[:40])
+    elif fault == "a changed one":
+        manifest.write_text(manifest.read_text().replace('"step": 2', '"step": 3'))
     else:
-        manifest.write_text(manifest.read_text().replace('"key": "key"', '"key": "other"'))
+        written = states.read_manifest(folder)
+        written.pop(states.SEAL)
+        manifest.write_text(json.dumps(states.sealed({**written, "key": "other"})))
     said = []
     found = make_state(tmp_path, always, said=said).resume([])
     assert found.record == {"step": 1}
