@@ -44,6 +44,17 @@ def need_file(path: Path) -> None:
         raise OSError(errno.EINVAL, "a pipe, device or socket; expected a file", str(path))
 
 
+def can_exist(path: str | Path) -> bool:
+    """Whether a file could have this name: none that is too long, or holds a zero character."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:
+        return False
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically; its folder must exist."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gemma_keras.checkpoints.format import Format
 from gemma_keras.checkpoints.interrupted_saves import finish_save
+from gemma_keras.files import can_exist
 
 FILES = (
     "gguf",
@@ -31,6 +32,8 @@ def recognize(source: str | Path) -> Format | None:
     Raises:
         CheckpointError: see `finish_save`.
     """
+    if not can_exist(source):
+        return None
     finish_save(source)
     return next((form for form in FORMATS.values() if form.recognizes(source)), None)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.files import need_file
+from gemma_keras.json_values import shown
 
 _SCALARS = {
     0: "<u1",
@@ -113,8 +114,7 @@ class _Parser:
             or alignment & (alignment - 1)
         ):
             raise CheckpointError(
-                f"{self.file}: `general.alignment` must be a power of two from 8 to 65536. Received: "
-                f"{str(alignment)[:100]}"
+                f"{self.file}: `general.alignment` must be a power of two from 8 to 65536. Received: {shown(alignment)}"
             )
         position = self.total - self.left
         data_start = -(-position // alignment) * alignment

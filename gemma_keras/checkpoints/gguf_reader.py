@@ -19,6 +19,7 @@ from gemma_keras.checkpoints.gguf_header import GGUFHeader, GGUFTensor, read_hea
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig, every_nth_global
 from gemma_keras.install_advice import install_command
+from gemma_keras.json_values import shown
 
 _FAMILIES = ("gemma", "gemma2", "gemma3")
 # llama.cpp scales queries of these by (width / heads) ** -0.5, all others by head size ** -0.5.
@@ -96,7 +97,7 @@ def _config(file: Path, header: GGUFHeader) -> GemmaConfig:
     family = metadata.get("general.architecture")
     if not isinstance(family, str) or family not in _FAMILIES:
         raise CheckpointError(
-            f"{file}: `general.architecture` must be one of {', '.join(_FAMILIES)}. Received: {str(family)[:100]!r}"
+            f"{file}: `general.architecture` must be one of {', '.join(_FAMILIES)}. Received: {shown(family)}"
         )
     if _get(metadata, "split.count", 0) not in (0, 1):
         raise CheckpointError(f"{file}: one part of a split model. Join the parts first: llama-gguf-split --merge.")
@@ -129,7 +130,7 @@ def _config(file: Path, header: GGUFHeader) -> GemmaConfig:
     scaling = _get(metadata, f"{family}.rope.scaling.type", "none")
     if scaling not in ("none", "linear"):
         raise CheckpointError(
-            f"{file}: `{family}.rope.scaling.type` must be none or linear. Received: {str(scaling)[:100]!r}"
+            f"{file}: `{family}.rope.scaling.type` must be none or linear. Received: {shown(scaling)}"
         )
     if scaling == "linear":
         fields["rope_scale"] = values.number("rope.scaling.factor", 1.0)
@@ -176,23 +177,21 @@ class _Values:
         value = _get(self.metadata, f"{self.family}.{key}", default)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_SIZE:
             raise CheckpointError(
-                f"{self.file}: `{self.family}.{key}` must be an integer >= 1. Received: {str(value)[:100]}"
+                f"{self.file}: `{self.family}.{key}` must be an integer >= 1. Received: {shown(value)}"
             )
         return value
 
     def number(self, key: str, default: float) -> float:
         value = _get(self.metadata, f"{self.family}.{key}", default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            raise CheckpointError(
-                f"{self.file}: `{self.family}.{key}` must be a number > 0. Received: {str(value)[:100]}"
-            )
+            raise CheckpointError(f"{self.file}: `{self.family}.{key}` must be a number > 0. Received: {shown(value)}")
         return float(value)
 
     def token_id(self, key: str, default: int) -> int:
         value = _get(self.metadata, f"tokenizer.ggml.{key}_token_id", default)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_SIZE:
             raise CheckpointError(
-                f"{self.file}: `tokenizer.ggml.{key}_token_id` must be a token id. Received: {str(value)[:100]}"
+                f"{self.file}: `tokenizer.ggml.{key}_token_id` must be a token id. Received: {shown(value)}"
             )
         return value
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.formats import FILE_SUFFIXES, MODEL_FILES
 from gemma_keras.checkpoints.hub_names import hub_id, similar_name
+from gemma_keras.json_values import shown
 
 # No pickles, no HDF5, no other framework's weights: only what is read here.
 TOKENIZER_FILES = (
@@ -61,8 +62,9 @@ def hub_source(name: str) -> HubSource:
     published = _PUBLISHED.match(name)
     repository = None if published is None else hub_id(published["name"])
     if published is None or repository is None:
+        said = name if name.isprintable() and len(name) <= 300 else shown(name)
         raise CheckpointError(
-            f"{name}: no such folder or file, no published name such as gemma2_2b, and not a hub id such as "
+            f"{said}: no such folder or file, no published name such as gemma2_2b, and not a hub id such as "
             f"google/gemma-2b.{similar_name(name)} Expected one of these, or {MODEL_FILES}. Check the path."
         )
     return HubSource(name, repository, published["revision"])

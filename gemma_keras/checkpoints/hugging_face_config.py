@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gemma_keras.checkpoints.errors import CheckpointError
-from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.config import GemmaConfig, every_nth_global
+from gemma_keras.json_values import finite_number, shown
 
 # model_type in config.json → family. "gemma3" is the multimodal class around a gemma3_text.
 FAMILY_OF_MODEL_TYPE = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "gemma3": "gemma3"}
@@ -63,14 +63,15 @@ def config_from_dict(table: Mapping[str, Any], where: str = "config.json") -> Ge
     model_type = table.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILY_OF_MODEL_TYPE:
         raise CheckpointError(
-            f"{where}: `model_type` must be one of {', '.join(FAMILY_OF_MODEL_TYPE)}. Received: "
-            f"{str(model_type)[:100]!r}"
+            f"{where}: `model_type` must be one of {', '.join(FAMILY_OF_MODEL_TYPE)}. Received: {shown(model_type)}"
         )
     family = FAMILY_OF_MODEL_TYPE[model_type]
     if model_type == "gemma3":
         nested = table.get("text_config")
         if not isinstance(nested, Mapping):
-            raise CheckpointError(f"{where}: a multimodal gemma3 needs the object `text_config`. Received: {nested!r}")
+            raise CheckpointError(
+                f"{where}: a multimodal gemma3 needs the object `text_config`. Received: {shown(nested)}"
+            )
         table = nested
     values = _Values(table, _DEFAULTS[family], where)
     _check_switches(values, family)
@@ -117,7 +118,7 @@ class _Values:
         value = self.table[key]
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_SIZE:
             raise CheckpointError(
-                f"{self.where}: `{key}` must be an integer from 1 to {_LARGEST_SIZE}. Received: {str(value)[:100]}"
+                f"{self.where}: `{key}` must be an integer from 1 to {_LARGEST_SIZE}. Received: {shown(value)}"
             )
         return value
 
@@ -137,14 +138,14 @@ class _Values:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_SIZE:
-            raise CheckpointError(f"{self.where}: `{key}` must be a token id. Received: {str(value)[:100]}")
+            raise CheckpointError(f"{self.where}: `{key}` must be a token id. Received: {shown(value)}")
         return value
 
 
 def _positive(value: Any, what: str) -> float:
     number = finite_number(value)
     if number is None or number <= 0:
-        raise CheckpointError(f"{what} must be a number > 0. Received: {str(value)[:100]}")
+        raise CheckpointError(f"{what} must be a number > 0. Received: {shown(value)}")
     return number
 
 
@@ -159,14 +160,14 @@ def _check_switches(values: _Values, family: str) -> None:
         if value is not None and value is not wanted:
             raise CheckpointError(
                 f"{values.where}: `{key}` must be {str(wanted).lower()}, as in every Gemma 1, 2, 3 text model. "
-                f"Received: {value!r}"
+                f"Received: {shown(value)}"
             )
     activations = ("gelu_pytorch_tanh", "gelu_tanh", "gelu_new") + (("gelu",) if family == "gemma" else ())
     for key in ("hidden_act", "hidden_activation"):
         value = values.get(key)
         if value is not None and value not in activations:
             raise CheckpointError(
-                f"{values.where}: `{key}` must be one of {', '.join(activations)}. Received: {str(value)[:100]!r}"
+                f"{values.where}: `{key}` must be one of {', '.join(activations)}. Received: {shown(value)}"
             )
 
 
@@ -176,7 +177,7 @@ def _local_layers(values: _Values, layers: int) -> tuple[bool, ...]:
         known = ("sliding_attention", "full_attention")
         if not isinstance(types, list) or len(types) != layers or any(kind not in known for kind in types):
             raise CheckpointError(
-                f"{values.where}: `layer_types` needs {layers} entries from {known}. Received: {str(types)[:200]}"
+                f"{values.where}: `layer_types` needs {layers} entries from {known}. Received: {shown(types)}"
             )
         return tuple(kind == "sliding_attention" for kind in types)
     key = "_sliding_window_pattern" if "_sliding_window_pattern" in values.given else "sliding_window_pattern"
@@ -187,7 +188,7 @@ def _rope(values: _Values, family: str) -> dict[str, float]:
     """Bases and scale. Keys of version 5 win over those of version 4, as in transformers."""
     parameters = values.get("rope_parameters") or {}
     if not isinstance(parameters, Mapping):
-        raise CheckpointError(f"{values.where}: `rope_parameters` must be an object. Received: {str(parameters)[:200]}")
+        raise CheckpointError(f"{values.where}: `rope_parameters` must be an object. Received: {shown(parameters)}")
     legacy = {"rope_theta": values.get("rope_theta"), **(_object(values, values.get("rope_scaling"), "rope_scaling"))}
     if family == "gemma3":
         table = {**legacy, **_object(values, parameters.get("full_attention"), "rope_parameters.full_attention")}
@@ -195,7 +196,7 @@ def _rope(values: _Values, family: str) -> dict[str, float]:
         local.update(_object(values, parameters.get("sliding_attention"), "rope_parameters.sliding_attention"))
         if _rope_scale(values, local) != 1.0:
             raise CheckpointError(
-                f"{values.where}: rotary scaling of sliding layers is in no Gemma. Received: {str(local)[:200]}"
+                f"{values.where}: rotary scaling of sliding layers is in no Gemma. Received: {shown(local)}"
             )
     else:
         table = local = {**legacy, **parameters}
@@ -213,7 +214,7 @@ def _object(values: _Values, value: Any, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise CheckpointError(f"{values.where}: `{name}` must be an object or null. Received: {str(value)[:200]}")
+        raise CheckpointError(f"{values.where}: `{name}` must be an object or null. Received: {shown(value)}")
     return dict(value)
 
 
@@ -223,7 +224,7 @@ def _rope_scale(values: _Values, table: Mapping[str, Any]) -> float:
         return 1.0
     if kind != "linear":
         raise CheckpointError(
-            f"{values.where}: `rope_type` must be default or linear, as in every Gemma. Received: {str(kind)[:100]!r}"
+            f"{values.where}: `rope_type` must be default or linear, as in every Gemma. Received: {shown(kind)}"
         )
     return _positive(table.get("factor"), f"{values.where}: `factor` of the rotary scaling")
 

@@ -4,7 +4,6 @@ Arrays are numpy; nothing here imports Keras. The configuration, every shard's h
 dtype are checked before the first array is allocated. Tokenizer files are the tokenizer's own matter.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,14 +14,12 @@ from gemma_keras.checkpoints import names
 from gemma_keras.checkpoints import safetensors_file as st
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_config import config_from_dict
-from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.checkpoints.weights import Reader, StoredWeights
 from gemma_keras.config import GemmaConfig
-from gemma_keras.files import need_file
+from gemma_keras.json_values import finite_number, read_object, shown
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
-_MAX_JSON_BYTES = 64_000_000
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 # Tensors of a folder that are no part of the text model: the vision tower, and buffers and tied copies that old
 # versions saved.
@@ -66,14 +63,14 @@ def read_reward(folder: str | Path) -> dict[str, float] | None:
     labels = table.get("id2label")
     count = len(labels) if isinstance(labels, dict) else table.get("num_labels", 2)
     if count != 1:
-        raise CheckpointError(f"{file}: a reward model has one label. Received: num_labels={str(count)[:100]}")
+        raise CheckpointError(f"{file}: a reward model has one label. Received: num_labels={shown(count)}")
     statistics = {"reward_mean": table.get("reward_mean", 0.0), "reward_std": table.get("reward_std", 1.0)}
     for name, value in statistics.items():
         number = finite_number(value)
         if number is None or (name == "reward_std" and number <= 0):
             raise CheckpointError(
                 f"{file}: `{name}` must be a finite number{', > 0' if name == 'reward_std' else ''}. Received: "
-                f"{str(value)[:100]}"
+                f"{shown(value)}"
             )
     return {name: float(value) for name, value in statistics.items()}
 
@@ -130,8 +127,9 @@ def _checked_entries(folder: Path, config: GemmaConfig) -> dict[str, st.TensorEn
     missing = [name for name in shapes if name not in found]
     if missing:
         theirs = names.hugging_face_name(missing[0], config)
+        listed = next(file for file in (folder / WEIGHTS_FILE, folder / INDEX_FILE) if file.is_file())
         raise CheckpointError(
-            f"{folder}: {len(missing)} of {len(shapes)} tensors of a {config.family} with {config.num_layers} layers "
+            f"{listed}: {len(missing)} of {len(shapes)} tensors of a {config.family} with {config.num_layers} layers "
             f"are missing, the first is {theirs!r}. {CONFIG_FILE} and the weights do not belong together, or a file is "
             "missing."
         )
@@ -173,7 +171,7 @@ def _all_entries(folder: Path) -> Iterator[st.TensorEntry]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
-            f"{index}: expected the object `weight_map`, tensor name to file name. Received: {str(weight_map)[:200]}"
+            f"{index}: expected the object `weight_map`, tensor name to file name. Received: {shown(weight_map)}"
         )
     files: dict[str, set[str]] = {}
     for tensor, name in weight_map.items():
@@ -203,8 +201,8 @@ def _plain_file_name(index: Path, tensor: str, name: Any) -> str:
     )
     if not plain:
         raise CheckpointError(
-            f"{index}: tensor {str(tensor)[:200]!r} must lie in a .safetensors file of the same folder. Received: "
-            f"{str(name)[:200]!r}"
+            f"{index}: tensor {shown(tensor)} must lie in a .safetensors file of the same folder. Received: "
+            f"{shown(name)}"
         )
     return name
 
@@ -235,19 +233,10 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: no such file, too large, not JSON, not an object.
     """
     try:
-        need_file(file)
-        size = file.stat().st_size
-        if size > _MAX_JSON_BYTES:
-            raise CheckpointError(f"{file}: expected at most {_MAX_JSON_BYTES} bytes of JSON. Received: {size}")
-        text = file.read_bytes()
+        return read_object(file)
     except OSError as error:
         raise CheckpointError(
             f"{file}: cannot be read: {error.strerror or error}. Give a folder that holds a model."
         ) from error
-    try:
-        table = json.loads(text.decode("utf-8"), object_pairs_hook=st.without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not valid JSON: {error}.") from error
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{file}: expected a JSON object. Received: {type(table).__name__}")
-    return table
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error

@@ -39,6 +39,10 @@ _QUERY_KEY_NORMS = {"query_norm": "query_norm", "key_norm": "key_norm"}
 _ATTENTION = {"q_proj": "query_dense", "k_proj": "key_dense", "v_proj": "value_dense", "o_proj": "output_dense"}
 _FEED_FORWARD = {"gate_proj": "gating_ffw", "up_proj": "gating_ffw_2", "down_proj": "ffw_linear"}
 _HANDLES = ("kaggle://", "hf://keras/")  # what only KerasHub opens: its own presets on Kaggle and on the hub
+# What KerasHub raises where the JSON of a preset holds other values than it expects.
+_FAILURES = (
+    ValueError, TypeError, OSError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError,
+)  # fmt: skip
 TOKENIZER_FILE = "assets/tokenizer/vocabulary.spm"
 """The SentencePiece model in a preset's folder."""
 PRESET_FILES = (
@@ -100,7 +104,7 @@ def open_tokenizer(preset: str | Path) -> GemmaTokenizer:
 
     try:
         return GemmaTokenizer(keras_hub.models.Tokenizer.from_preset(str(preset)).proto)
-    except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:
+    except _FAILURES as error:
         raise CheckpointError(
             f"{preset}: KerasHub cannot open this preset's tokenizer: {_first_line(error)}"
         ) from error
@@ -123,17 +127,19 @@ def open_preset(preset: str | Path) -> tuple[Any, bytes | None]:
 
     try:
         backbone = keras_hub.models.Backbone.from_preset(str(preset))
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except _FAILURES as error:
         raise CheckpointError(f"{preset}: KerasHub cannot open this preset: {_first_line(error)}") from error
     if not is_backbone(backbone):
         raise CheckpointError(
             f"{preset}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {type(backbone).__name__}"
         )
     try:
-        tokenizer = keras_hub.models.Tokenizer.from_preset(str(preset))
-    except (ValueError, OSError, KeyError):
+        return backbone, keras_hub.models.Tokenizer.from_preset(str(preset)).proto
+    except _FAILURES as error:
+        file = Path(preset) / keras_hub_preset.TOKENIZER_CONFIG_FILE
+        if file.is_file():
+            raise CheckpointError(f"{file}: KerasHub cannot open this tokenizer: {_first_line(error)}") from error
         return backbone, None
-    return backbone, tokenizer.proto
 
 
 def parts_of(model: Any) -> tuple[Any, bytes | None]:

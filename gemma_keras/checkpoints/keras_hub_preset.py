@@ -8,9 +8,9 @@ from typing import Any
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_reader import read_json
-from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.checkpoints.keras_hub_config import config_of_arguments
 from gemma_keras.config import MAX_LAYERS, GemmaConfig
+from gemma_keras.json_values import finite_number, shown
 
 CONFIG_FILE, TOKENIZER_CONFIG_FILE = "config.json", "tokenizer.json"
 WEIGHT_FILES = ("model.weights.h5", "model_*.weights.h5")
@@ -42,7 +42,7 @@ def check_folder(folder: Path) -> None:
     _check_classes(file, table)
     if table.get("class_name") not in BACKBONES:
         raise CheckpointError(
-            f"{file}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {str(table.get('class_name'))[:100]!r}"
+            f"{file}: expected a Gemma, Gemma 2 or Gemma 3 backbone. Received: {shown(table.get('class_name'))}"
         )
     config = _config(file, table.get("config"), table["class_name"] == "Gemma3Backbone")
     weights = sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern)})
@@ -98,14 +98,14 @@ def check_weights(file: Path) -> None:
 
 def _config(file: Path, table: Any, is_gemma3: bool) -> GemmaConfig:
     if not isinstance(table, Mapping):
-        raise CheckpointError(f"{file}: `config` must be an object. Received: {str(table)[:100]}")
+        raise CheckpointError(f"{file}: `config` must be an object. Received: {shown(table)}")
     for name in _SIZES:
         value, most = table.get(name), MAX_LAYERS if name == "num_layers" else _LARGEST_SIZE
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise CheckpointError(f"{file}: `{name}` must be an integer from 1 to {most}. Received: {str(value)[:100]}")
+            raise CheckpointError(f"{file}: `{name}` must be an integer from 1 to {most}. Received: {shown(value)}")
     for name in _NUMBERS:
         if table.get(name) is not None and (finite_number(table[name]) or 0.0) <= 0:
-            raise CheckpointError(f"{file}: `{name}` must be a number > 0. Received: {str(table[name])[:100]}")
+            raise CheckpointError(f"{file}: `{name}` must be a number > 0. Received: {shown(table[name])}")
     try:
         return config_of_arguments(
             {name: value for name, value in table.items() if name not in _LAYER_OPTIONS}, is_gemma3
@@ -121,7 +121,7 @@ def _check_classes(file: Path, table: Mapping[str, Any]) -> None:
         is_dtype = module == "keras" and isinstance(name, str) and name.endswith(("DTypePolicy", "DTypePolicyMap"))
         if not is_dtype and not (isinstance(module, str) and module.startswith(_MODULES)):
             raise CheckpointError(
-                f"{file}: expected objects of KerasHub. Received: {str(name)[:100]!r} of module {str(module)[:100]!r}"
+                f"{file}: expected objects of KerasHub. Received: {shown(name)} of module {shown(module)}"
             )
 
 

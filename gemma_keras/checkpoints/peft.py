@@ -16,9 +16,9 @@ from gemma_keras.checkpoints import safetensors_file as st
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.hugging_face_reader import read_json
 from gemma_keras.checkpoints.interrupted_saves import finish_save
-from gemma_keras.checkpoints.json_values import finite_number
 from gemma_keras.config import GemmaConfig
 from gemma_keras.files import write_text
+from gemma_keras.json_values import finite_number, parse, shown
 from gemma_keras.lora_options import TARGETS, LoraOptions
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -85,11 +85,11 @@ def read_file(file: str | Path, config: GemmaConfig) -> tuple[LoraOptions, dict[
             "wrote, call load_adapter(folder)."
         )
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: {_METADATA_KEY} in its header is not valid JSON: {error}.") from error
+        table = parse(text)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {_METADATA_KEY} in its header is {error}.") from error
     if not isinstance(table, dict):
-        raise CheckpointError(f"{file}: {_METADATA_KEY} in its header must be an object. Received: {text[:100]}")
+        raise CheckpointError(f"{file}: {_METADATA_KEY} in its header must be an object. Received: {shown(table)}")
     options, arrays, _ = _read_weights(file, table, file, config)
     return options, arrays
 
@@ -150,7 +150,7 @@ def base_of(folder: str | Path) -> tuple[str, str | None]:
     base, revision = table.get("base_model_name_or_path"), table.get("revision")
     if not isinstance(base, str) or not base:
         raise CheckpointError(
-            f"{file}: `base_model_name_or_path` names no base model. Received: {str(base)[:100]!r}. Write it there, or "
+            f"{file}: `base_model_name_or_path` names no base model. Received: {shown(base)}. Write it there, or "
             "open the base model and give it this adapter with load_adapter."
         )
     return base, revision if isinstance(revision, str) and revision else None
@@ -225,11 +225,11 @@ def _read(entry: st.TensorEntry) -> np.ndarray:
 
 def _check_kind(table: Mapping[str, Any], file: Path) -> None:
     if table.get("peft_type") != "LORA":
-        raise CheckpointError(f"{file}: expected `peft_type` LORA. Received: {str(table.get('peft_type'))[:100]!r}")
+        raise CheckpointError(f"{file}: expected `peft_type` LORA. Received: {shown(table.get('peft_type'))}")
     for key, plain in _UNSUPPORTED.items():
         if table.get(key, plain) not in (plain, None):
             raise CheckpointError(
-                f"{file}: `{key}` changes what LoRA computes and is not supported. Received: {str(table[key])[:100]}"
+                f"{file}: `{key}` changes what LoRA computes and is not supported. Received: {shown(table[key])}"
             )
     start = table.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_OTHER_BASES):
@@ -242,7 +242,7 @@ def _check_kind(table: Mapping[str, Any], file: Path) -> None:
     saved = table.get("modules_to_save") or []
     if not isinstance(saved, list) or any(name not in ("score", "classifier") for name in saved):
         raise CheckpointError(
-            f"{file}: `modules_to_save` may name the reward head `score` only, in a list. Received: {str(saved)[:200]}"
+            f"{file}: `modules_to_save` may name the reward head `score` only, in a list. Received: {shown(saved)}"
         )
 
 
@@ -254,16 +254,21 @@ def _options(
     layers = {int(name.split(".")[1]) for name in found}
     targets = {name.rsplit(".", 1)[-1] for name in found}
     alpha, dropout = _number(table, file, "lora_alpha", 8), _number(table, file, "lora_dropout", 0)
+    rank, rank_stabilized = table.get("r", 8), table.get("use_rslora") or False
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise CheckpointError(f"{file}: `r` must be an integer >= 1. Received: {shown(rank)}")
+    if rank_stabilized not in (False, True):
+        raise CheckpointError(f"{file}: `use_rslora` must be true or false. Received: {shown(rank_stabilized)}")
     try:
         return LoraOptions(
-            rank=table.get("r", 8),
+            rank=rank,
             alpha=alpha,
             dropout=dropout,
-            rank_stabilized=bool(table.get("use_rslora", False)),
+            rank_stabilized=rank_stabilized,
             targets=tuple(targets),
             layers=None if layers == set(range(config.num_layers)) else tuple(layers),
         )
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from error
 
 
@@ -271,7 +276,7 @@ def _number(table: Mapping[str, Any], file: Path, key: str, default: float) -> f
     value = default if table.get(key) is None else table[key]
     number = finite_number(value)
     if number is None:
-        raise CheckpointError(f"{file}: `{key}` must be a number. Received: {str(value)[:100]!r}")
+        raise CheckpointError(f"{file}: `{key}` must be a number. Received: {shown(value)}")
     return number
 
 

@@ -10,6 +10,7 @@ from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.format import StoredModel
 from gemma_keras.checkpoints.formats import MODEL_FILES, recognize
 from gemma_keras.checkpoints.tokenizers import checked_tokenizer
+from gemma_keras.files import can_exist
 from gemma_keras.text.folder import JSON_FILE, MODEL_FILE
 from gemma_keras.text.tokenizer import GemmaTokenizer
 
@@ -26,9 +27,9 @@ def resolve(path_or_id: str | Path, with_weights: bool = True) -> Path:
         CheckpointError: nothing of that name, a file of another kind, or the hub cannot be reached or refuses.
     """
     path = _expanded(path_or_id)
-    if path.is_dir():
+    if _exists(path) and path.is_dir():
         return path
-    if path.is_file():
+    if _exists(path) and path.is_file():
         if recognize(path) is not None:
             return path
         hint = f"; give its folder, {path.parent}" if path.suffix == ".safetensors" else ""
@@ -41,6 +42,10 @@ def resolve(path_or_id: str | Path, with_weights: bool = True) -> Path:
 def _expanded(path: str | Path) -> Path:
     """With the user's folder for `~`; unlike `Path.expanduser` no error where there is no such user."""
     return Path(os.path.expanduser(path))
+
+
+def _exists(path: Path) -> bool:
+    return can_exist(path) and path.exists()
 
 
 def check_name(name: str) -> None:
@@ -76,7 +81,7 @@ def open_parts(source: str | Path, dtype: str | None = None, with_weights: bool 
     found = recognize(source)
     if found is None:
         name = str(source)
-        is_local = _expanded(source).exists()
+        is_local = _exists(_expanded(source))
         source = resolve(source, with_weights)
         if peft.is_adapter(source):
             return _with_base(source, dtype, with_weights)
@@ -133,8 +138,8 @@ def _with_base(folder: Path, dtype: str | None, with_weights: bool) -> StoredMod
     file = folder / peft.CONFIG_FILE
     named, revision = peft.base_of(folder)
     beside = folder / named
-    base: str | Path = beside if beside.exists() else named
-    if not _expanded(base).exists() and revision is not None and "@" not in named:
+    base: str | Path = beside if _exists(beside) else named
+    if not _exists(_expanded(base)) and revision is not None and "@" not in named:
         base = f"{named}@{revision}"
     try:
         found = recognize(base)

@@ -24,6 +24,7 @@ import numpy as np
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.files import need_file, sync_folder, temporary_beside
+from gemma_keras.json_values import parse, shown
 
 MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 26
@@ -118,37 +119,25 @@ def _header(file: Path) -> tuple[dict, int, int]:
     if text[:1] != b"{":
         raise CheckpointError(f"{file}: not a safetensors file: its header does not begin with an object.")
     try:
-        table = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: the safetensors header is not valid JSON: {error}.") from error
+        table = parse(text)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: the safetensors header is {error}.") from error
     return table, 8 + length, total
-
-
-def without_duplicates(pairs: list) -> dict:
-    """An `object_pairs_hook` for `json.loads` that refuses a key given twice."""
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return table
 
 
 def _entry(file: Path, name: str, value, first: int, total: int) -> TensorEntry:
     where = f"{file}: tensor {name[:200]!r}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(
-            f"{where}: expected the keys dtype, shape, data_offsets in the header. Received: {str(value)[:200]}"
+            f"{where}: expected the keys dtype, shape, data_offsets in the header. Received: {shown(value)}"
         )
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(code, str) or code not in _DTYPES:
-        raise CheckpointError(
-            f"{where}: unknown dtype. Expected one of {', '.join(_DTYPES)}. Received: {str(code)[:50]!r}"
-        )
+        raise CheckpointError(f"{where}: unknown dtype. Expected one of {', '.join(_DTYPES)}. Received: {shown(code)}")
     if not _are_sizes(shape) or len(shape) > 8:
-        raise CheckpointError(f"{where}: the shape must be at most 8 sizes >= 0. Received: {str(shape)[:200]}")
+        raise CheckpointError(f"{where}: the shape must be at most 8 sizes >= 0. Received: {shown(shape)}")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise CheckpointError(
-            f"{where}: data_offsets must be two numbers, begin <= end. Received: {str(offsets)[:200]}"
-        )
+        raise CheckpointError(f"{where}: data_offsets must be two numbers, begin <= end. Received: {shown(offsets)}")
     begin, end = offsets
     if first + end > total:
         raise CheckpointError(

@@ -1,10 +1,10 @@
 """What a Hugging Face folder says about its tokenizer beside the SentencePiece model: other pieces, chat template, stop
 ids, family."""
 
-import json
 import pathlib
 from typing import Any
 
+from gemma_keras import json_values
 from gemma_keras.text import sentencepiece_files as files
 
 MODEL_FILE, JSON_FILE, CONFIG_FILE = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
@@ -25,10 +25,9 @@ def family_of_folder(folder: pathlib.Path) -> str | None:
     """The family by `config.json`; None where that is missing or damaged: whoever reads the weights names what is wrong
     with it."""
     try:
-        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return family_of(_table(folder / "config.json").get("model_type"))
+    except (OSError, ValueError):
         return None
-    return family_of(table.get("model_type")) if isinstance(table, dict) else None
 
 
 def chat_template(folder: pathlib.Path) -> str | None:
@@ -84,9 +83,6 @@ def _table(file: pathlib.Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON: {error}. Download it again, or remove it.") from error
-    if not isinstance(table, dict):
-        raise ValueError(f"{file}: expected a JSON object. Received: {type(table).__name__}")
-    return table
+        return json_values.read_object(file)
+    except ValueError as error:
+        raise ValueError(f"{error} Download it again, or remove it.") from error

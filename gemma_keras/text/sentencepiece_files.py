@@ -10,11 +10,12 @@
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+
+from gemma_keras.json_values import parse, shown
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM_MODEL, BPE_MODEL = 1, 2
@@ -27,6 +28,7 @@ INFILLING_MARKS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file
 # Pieces that some models type user-defined, so that SentencePiece would match them in text.
 ALWAYS_CONTROL = (START_OF_TURN, END_OF_TURN, "[multimodal]", "<start_of_image>", "<end_of_image>", *INFILLING_MARKS)
 
+_ADDED = "`added_tokens` in tokenizer.json"
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "gemma_keras.sentencepiece"
 _FIELDS: dict[str, list[tuple[str, int, int, str]]] = {
@@ -178,8 +180,8 @@ def model_from_gguf(metadata: Mapping[str, Any]) -> bytes:
     kind = metadata.get(prefix + "model", "llama")
     if kind != "llama":
         raise ValueError(
-            f"`{prefix}model` must be 'llama' (SentencePiece). Received: {kind!r}. Use a GGUF file of a Gemma 1, 2 or "
-            "3."
+            f"`{prefix}model` must be 'llama' (SentencePiece). Received: {shown(kind)}. Use a GGUF file of a Gemma "
+            "1, 2 or 3."
         )
     try:
         tokens = [piece.replace(" ", SPACE) for piece in metadata[prefix + "tokens"]]
@@ -201,7 +203,7 @@ def model_from_gguf(metadata: Mapping[str, Any]) -> bytes:
         "unk": ("unknown_token_id", 3),
     }
     special_ids = {
-        name: _id(prefix + key, metadata.get(prefix + key, default)) for name, (key, default) in keys.items()
+        name: _id(f"`{prefix}{key}`", metadata.get(prefix + key, default)) for name, (key, default) in keys.items()
     }
     if EOS in tokens:  # files of tuned models name the end of a turn in its place
         special_ids["eos"] = tokens.index(EOS)
@@ -211,13 +213,13 @@ def model_from_gguf(metadata: Mapping[str, Any]) -> bytes:
     return build_model(tokens, scores, types, BPE_MODEL, special_ids)
 
 
-def _id(key: str, value: Any) -> int:
+def _id(what: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"`{key}` must be an integer. Received: {str(value)[:100]!r}")
+        raise ValueError(f"{what} must be an integer. Received: {shown(value)}")
     return value
 
 
-def model_from_tokenizer_json(text: str | bytes) -> bytes:
+def model_from_tokenizer_json(text: bytes | str) -> bytes:
     """SentencePiece model that gives the ids of a Gemma's `tokenizer.json` (format of the `tokenizers` library).
 
     BPE: SentencePiece merges the pair whose piece has the highest score, so a piece's score is minus the rank of its
@@ -227,43 +229,56 @@ def model_from_tokenizer_json(text: str | bytes) -> bytes:
         ValueError: no JSON, no BPE or Unigram model, or ids with gaps.
     """
     with _tokenizer_json_errors():
-        return _model_from_json(json.loads(text))
+        return _model_from_json(_parse(text))
 
 
-def added_tokens(text: str | bytes) -> list[dict[str, Any]]:
+def added_tokens(text: bytes | str) -> list[dict[str, Any]]:
     """`added_tokens` of a `tokenizer.json`: objects with `id` (int) and `content` (str), among others.
 
     Raises:
         ValueError: no JSON, or no such list.
     """
     with _tokenizer_json_errors():
-        return [
-            {**token, "id": int(token["id"]), "content": str(token["content"])}
-            for token in json.loads(text).get("added_tokens") or []
-        ]
+        return _added_tokens(_parse(text))
+
+
+def _parse(text: bytes | str) -> Any:
+    try:
+        return parse(text, unique_keys=False)  # of a large vocabulary the pairs would be held a second time
+    except ValueError as error:
+        raise ValueError(f"Not a tokenizer.json: {error}. Download it again.") from error
+
+
+def _added_tokens(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    added = data.get("added_tokens") or []
+    for token in added:
+        if not isinstance(token["content"], str):
+            raise ValueError(f"{_ADDED}: `content` must be a string. Received: {shown(token['content'])}")
+        _id(f"{_ADDED}: `id`", token["id"])
+    return added
 
 
 @contextlib.contextmanager
 def _tokenizer_json_errors() -> Iterator[None]:
     try:
         yield
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"Not a tokenizer.json: it is no JSON: {error}. Download it again.") from error
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
             "Not a tokenizer.json: expected an object with `model.vocab`, `model.merges` and `added_tokens`. "
-            f"Received one that fails with {type(error).__name__}: {error}"
+            f"Received one that fails with {type(error).__name__}: {str(error)[:200]}"
         ) from error
 
 
 def _model_from_json(data: Mapping[str, Any]) -> bytes:
-    model, added = data["model"], data.get("added_tokens") or []
+    model, added = data["model"], _added_tokens(data)
     kind, vocabulary = model.get("type", "BPE"), model["vocab"]
     if kind not in ("BPE", "Unigram"):
         raise ValueError(
-            f"`model.type` in tokenizer.json must be BPE or Unigram. Received: {kind!r}. Use the tokenizer of a Gemma "
-            "model."
+            f"`model.type` in tokenizer.json must be BPE or Unigram. Received: {shown(kind)}. Use the tokenizer of a "
+            "Gemma model."
         )
+    if not vocabulary or not isinstance(vocabulary, list if kind == "Unigram" else Mapping):
+        raise ValueError(f"`model.vocab` in tokenizer.json must hold the pieces. Received: {shown(vocabulary)}")
     ids = {piece: i for i, (piece, _) in enumerate(vocabulary)} if kind == "Unigram" else dict(vocabulary)
     ids.update((token["content"], token["id"]) for token in added)
     size = len(ids)

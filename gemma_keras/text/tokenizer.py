@@ -16,7 +16,7 @@ import numpy as np
 import sentencepiece
 
 from gemma_keras.errors import InputError
-from gemma_keras.files import atomic_folder
+from gemma_keras.files import atomic_folder, need_file
 from gemma_keras.text import export as tokenizer_export
 from gemma_keras.text import folder as tokenizer_folder
 from gemma_keras.text import graph_mode
@@ -71,7 +71,7 @@ class GemmaTokenizer:
         if model_proto is None:
             raise TypeError("A tokenizer needs `model_proto`, the bytes of a tokenizer.model or its path")
         if not isinstance(model_proto, bytes):
-            model_proto = pathlib.Path(model_proto).read_bytes()
+            model_proto = _read(pathlib.Path(model_proto))
         if family is not None and family not in tokenizer_export.CHAT_TEMPLATES:
             raise ValueError(
                 f"`family` must be one of {tuple(tokenizer_export.CHAT_TEMPLATES)}. Received: family={family!r}"
@@ -137,7 +137,7 @@ class GemmaTokenizer:
     def from_file(cls, file: str | pathlib.Path, family: str | None = None, **options: Any) -> "GemmaTokenizer":
         """Reads a `tokenizer.model`, or a `tokenizer.json` if the name ends so; `options` as the class takes them."""
         path = pathlib.Path(file)
-        data = path.read_bytes()
+        data = _read(path)
         try:
             if path.suffix == ".json":
                 return cls(
@@ -371,6 +371,11 @@ class GemmaTokenizer:
             (folder / tokenizer_folder.TEMPLATE_FILE).write_bytes(self.chat_template.encode("utf-8"))
         config = tokenizer_export.tokenizer_config(pieces, self.chat_template)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read(file: pathlib.Path) -> bytes:
+    need_file(file)
+    return file.read_bytes()
 
 
 def _check_is_unicode(text: str) -> None:

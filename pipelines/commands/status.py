@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gemma_keras.files import can_exist
+from gemma_keras.json_values import finite_number
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.files import read_json
 from pipelines.host.progress import duration
@@ -41,10 +43,17 @@ def lines(folder: Path, is_at_work: bool) -> list[str]:
 def _stages(folder: Path) -> Iterator[tuple[str, int | None]]:
     try:
         record: Any = read_json(folder / LOCK_FILE)
-        yield from ((name, None) for name in record["stages"])
-        yield from ((name, int(seed)) for seed, stages in record.get("seeds", {}).items() for name in stages)
+        yield from ((_plain(name), None) for name in record["stages"])
+        yield from ((_plain(name), int(seed)) for seed, stages in record.get("seeds", {}).items() for name in stages)
     except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder}: no run folder; expected the folder that `run` wrote, with {LOCK_FILE}") from error
+
+
+def _plain(name: Any) -> str:
+    """A name of a stage, which leads to no other folder."""
+    if not isinstance(name, str) or Path(name).name != name or not can_exist(name):
+        raise ValueError(f"no stage name: {name!r}")
+    return name
 
 
 def _line(stage: Path, is_at_work: bool) -> str:
@@ -59,7 +68,9 @@ def _line(stage: Path, is_at_work: bool) -> str:
     if not stage.is_dir():
         return "waiting"
     found = damage(stage)
-    return f"finished in {duration(read_about(stage).get('seconds') or 0)}" if found is None else f"damaged: {found}"
+    if found is not None:
+        return f"damaged: {found}"
+    return f"finished in {duration(finite_number(read_about(stage).get('seconds')) or 0)}"
 
 
 def _left(done: Done) -> str:

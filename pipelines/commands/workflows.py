@@ -185,8 +185,9 @@ def run_folder(options: argparse.Namespace, loaded: LoadedWorkflow) -> Path:
 
 def _say_results(folder: Path, summary: dict[str, Any]) -> None:
     """The figures of a run, and where the model lies that it was for."""
-    _print("\n".join([*headline.lines(summary, registry.reports()), ""]))
-    place = model_of(folder, summary)
+    with results.naming_damage(folder):
+        _print("\n".join([*headline.lines(summary, registry.reports()), ""]))
+        place = model_of(folder, summary)
     if place is not None:
         _print(f"model:  {place}")
 

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 
 from gemma_keras.checkpoints.hub import COMMIT
+from gemma_keras.files import need_file
 from pipelines.data.jsonl import Row
 from pipelines.host.errors import DataError
 
@@ -17,13 +18,23 @@ from pipelines.host.errors import DataError
 def table_rows(builder: str, files: list[Path]) -> Iterator[Row]:
     """Rows of files that a builder of `datasets` reads: "parquet", "csv" or "arrow"."""
     for file in files:
+        _need_file(file)
         load = functools.partial(datasets.load_dataset, builder, data_files=str(file), split="train")
         table = _guarded(str(file), load)
         yield from _numbered(table, str(file))
 
 
+def _need_file(path: Path) -> None:
+    try:
+        need_file(path)
+    except OSError as error:
+        raise DataError(f"{path}:1: cannot be read: {error.strerror}. Expected a table.") from None
+
+
 def saved_rows(folder: Path, name: str | None, start: int, stop: int | None) -> Iterator[Row]:
     """Rows of what `datasets` saved to disk: a split, and a part of it."""
+    for file in folder.rglob("*"):
+        _need_file(file)
     saved = _guarded(str(folder), lambda: datasets.load_from_disk(str(folder)))
     return islice(_numbered(_one_split(saved, name, str(folder)), str(folder)), start, stop)
 

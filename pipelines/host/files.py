@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gemma_keras.files import write_text
+from gemma_keras.files import need_file, write_text
 from pipelines.host.errors import DataError, DiskError
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS})
@@ -53,6 +53,7 @@ def read_json(path: Path) -> Any:
         DataError: the file is missing or no JSON.
     """
     try:
+        need_file(path)
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.host.files import write_json
+from gemma_keras.files import need_file
+from gemma_keras.json_values import finite_number
+from pipelines.host.errors import DataError
+from pipelines.host.files import read_json, write_json
 
 STATE = "state"
 MANIFEST = "manifest.json"
@@ -69,16 +72,34 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ValueError: it is missing, no manifest, or not as it was written.
     """
     try:
+        need_file(folder / MANIFEST)
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} is no JSON") from error
-    if not isinstance(found, dict) or not isinstance(found.get("key"), str):
+    if not isinstance(found, dict) or not _says_how_far(found):
         raise ValueError(f"{MANIFEST} is no manifest")
     if found.pop("sha256", None) != _digest(found):
         raise ValueError(f"{MANIFEST} has other contents than were written")
     return found
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(manifest))  # as it is read back: all keys are texts
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _says_how_far(found: Mapping[str, Any]) -> bool:
+    seconds = finite_number(found.get("seconds"))
+    counts = [found.get(name) for name in ("step", "done", "of") if name != "of" or found.get(name) is not None]
+    return (
+        "of" in found
+        and all(type(count) is int and 0 <= count < 2**63 for count in counts)
+        and all(isinstance(found.get(name), str) for name in ("key", "unit"))
+        and seconds is not None
+        and seconds >= 0
+    )
 
 
 def how_far(partial: Path) -> Done | None:
@@ -100,12 +121,12 @@ def count_failure(partial: Path, most: int) -> bool:
         return False
     path = partial / FAILURES_FILE
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        count = before["count"] if before["step"] == done.step else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        count = 0
-    path.write_text(json.dumps({"step": done.step, "count": count + 1}), encoding="utf-8")
-    return count + 1 < most
+        before = read_json(path)
+        count = before["count"] + 1 if before["step"] == done.step else 1
+    except (DataError, KeyError, TypeError):
+        count = 1
+    path.write_text(json.dumps({"step": done.step, "count": count}), encoding="utf-8")
+    return count < most
 
 
 def snapshot_folder(stage_folder: Path, step: int) -> Path:
@@ -140,7 +161,3 @@ def drop_states(partial: Path) -> None:
     if (partial / STATE).exists():
         shutil.rmtree(partial / STATE)
     (partial / FAILURES_FILE).unlink(missing_ok=True)
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()

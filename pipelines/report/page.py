@@ -128,7 +128,7 @@ def _gate(run: RunRecord) -> list[tuple[str, str]]:
     """The stage at whose gate the run ended, and why."""
     path = (run.part_of or run.folder) / GATE_FILE
     found = read_json(path) if path.is_file() else {}
-    return [(str(found["stage"]), str(found["message"]))] if found else []
+    return [(str(found.get("stage")), str(found.get("message")))] if found and isinstance(found, dict) else []
 
 
 def _template(name: str) -> str:

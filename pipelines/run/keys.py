@@ -133,7 +133,8 @@ def state_key(parts: KeyParts, length: str | None) -> str:
 
 
 def changes(old: KeyParts, new: KeyParts) -> list[str]:
-    """What differs between two sets of parts, in words; empty where nothing does."""
+    """What differs between two sets of parts, in words; empty where nothing does. The old ones may be damaged."""
+    old = {name: value for name, value in old.items() if isinstance(value, dict) or not isinstance(new.get(name), dict)}
     found = []
     for part in ("kind", "seed", "backend"):
         if old.get(part) != new[part]:
@@ -282,5 +283,7 @@ def _dict_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -6,6 +6,7 @@ moves to `RUN/kept/NAME-KEY8/`, from where the same key takes it back. The last 
 go on from is kept in `RUN/kept/NAME-KEY8.state/`.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_keras.files import atomic_folder, place_folder
-from pipelines.host.errors import DataError
+from pipelines.host.errors import DataError, WorkflowError
 from pipelines.host.files import file_digest, read_json, write_json
 from pipelines.host.run_folder import STAGES, folders_with_stages
 from pipelines.host.states import FAILURES_FILE, LOGS, SNAPSHOTS, STATE, drop_states, how_far, state_folders
@@ -43,17 +44,38 @@ def damage(folder: Path, with_digests: bool = False) -> str | None:
         digests = {name: str(about["sha256"]) for name, about in expected.items()}
     except DataError:
         return f"{FILES_FILE} is missing or no JSON"
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return f"{FILES_FILE} is no list of files"
     for name, size in sizes.items():
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike `Path.is_file` also of a name that no file can have
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, expected {size}"
         if with_digests and file_digest(path) != digests[name]:
             return f"{name} has other contents than were written"
     return None
+
+
+@contextlib.contextmanager
+def naming_damage(run_folder: Path) -> Iterator[None]:
+    """Within, finished stages are read for what they say. An error that comes of one whose files are not as they were
+    written is told as that.
+
+    Raises:
+        DataError: names the file. Any other: a bug, as it was raised.
+    """
+    try:
+        yield
+    except WorkflowError:
+        raise
+    except Exception as error:
+        for stages in folders_with_stages(run_folder):
+            for folder in sorted((stages / STAGES).glob("[!.]*")):
+                found = damage(folder, with_digests=True)
+                if found is not None:
+                    raise DataError(f"{folder}: {found}; `run --verify` makes such stages again") from error
+        raise
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -81,7 +103,8 @@ def kept_state(run_folder: Path, name: str, state_key: str) -> Path | None:
 def put_in_place(run_folder: Path, finished: Path, target: Path) -> None:
     """Give a finished folder its name; what stood there is kept, and so is the last state where a longer stage could go
     on from it. A kill in between leaves what `adopt` finishes."""
-    if read_about(finished).get("state", {}).get("last"):
+    options = read_about(finished).get("state")
+    if isinstance(options, dict) and options.get("last"):
         _keep_state(run_folder, finished, target.name)
     drop_states(finished)
     if target.exists():

@@ -85,7 +85,8 @@ def write_results(folder: Path) -> dict[str, Any]:
     # Here, not above: drawing takes half a second to load, and only a report pays for it.
     from pipelines.report import page
 
-    return page.write(folder, registry.reports())
+    with results.naming_damage(folder):
+        return page.write(folder, registry.reports())
 
 
 def _run_locked(

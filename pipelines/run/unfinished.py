@@ -4,14 +4,14 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pipelines.host.errors import ConfigError, DataError, DiskError, Stopped
-from pipelines.host.files import read_json
+from pipelines.host.errors import ConfigError, DiskError, Stopped
 from pipelines.host.progress import duration
 from pipelines.host.run_folder import STAGES, folders_with_stages, run_of
 from pipelines.host.spelling import did_you_mean
 from pipelines.host.states import Done, count_failure, how_far, keep_only_state, partial_of
 from pipelines.run import keys
 from pipelines.run.planning import PlannedStage
+from pipelines.run.results import read_about
 
 MOST_LOST_SECONDS = 60.0
 """Work that is dropped without being asked."""
@@ -87,9 +87,6 @@ def _complaint(folder: Path, partial: Path, done: Done, stage: PlannedStage | No
     way_out = f"or start it over: --restart {folder.name}"
     if stage is None:
         return f"{found}, and the workflow has no such stage any more. Put it back, {way_out}"
-    try:
-        old = read_json(partial / "stage.json").get("key_parts") or {}
-    except (DataError, AttributeError):
-        old = {}
-    changes = keys.changes(old, stage.parts) or ["its key changed"]
+    old = read_about(partial).get("key_parts")
+    changes = keys.changes(old if isinstance(old, dict) else {}, stage.parts) or ["its key changed"]
     return f"{found}; {'; '.join(changes)}. Put that back, {way_out}"

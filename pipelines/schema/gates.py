@@ -37,7 +37,10 @@ class Gate:
         found: Any = final
         for key in self.figure:
             found = found.get(key) if isinstance(found, Mapping) else None
-        return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+        try:
+            return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+        except OverflowError:  # an integer that no float holds
+            return None
 
 
 def gate(name: str, condition: str) -> Gate:

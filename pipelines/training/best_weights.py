@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.training.state import Snapshot
+from pipelines.training.state_files import Snapshot
 from pipelines.training.variables import assign, sources_of
 
 

@@ -30,7 +30,8 @@ from pipelines.measures.throughput import TRAINING, Throughput
 from pipelines.training.best_weights import BestWeights
 from pipelines.training.dropout_keys import DROPOUT_KEYS, dropout_keys
 from pipelines.training.optimizers import OptimizerSettings, build_optimizer, learning_rate_schedule
-from pipelines.training.state import Snapshot, StageState
+from pipelines.training.state import StageState
+from pipelines.training.state_files import Snapshot
 from pipelines.training.variables import assign, changing_variables, sources_of, trained_variables
 
 Batch = Mapping[str, np.ndarray]

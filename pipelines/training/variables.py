@@ -8,7 +8,7 @@ import ml_dtypes  # noqa: F401  numpy knows bfloat16 by it
 import numpy as np
 
 from gemma_keras import backends
-from pipelines.training.state import Source
+from pipelines.training.state_files import Source
 
 
 def changing_variables(model: Any, optimizer: Any) -> dict[str, Any]:

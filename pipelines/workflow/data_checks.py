@@ -5,6 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+from gemma_keras.files import need_file
 from pipelines.data.examples import load_examples
 from pipelines.data.jsonl import read_jsonl
 from pipelines.data.rejects import Rejects
@@ -146,6 +147,10 @@ def _file_problems(loaded: LoadedWorkflow, where: KeyPath, data: FileData) -> li
             f"{place}: no data file {data.path!r}; expected a file or folder (relative paths start from {base}), or a "
             "hub id"
         ]
+    try:
+        need_file(path)
+    except OSError as error:
+        return [f"{path}:1: cannot be read: {error.strerror}"]
     if path.suffix != ".jsonl" or data.format != "auto":
         return []
     try:

@@ -40,6 +40,10 @@ def make_model(tokenizer, **changes):
     return GemmaCausalLM(GemmaBackbone(config.replace(**changes), seed=3), tokenizer)
 
 
+SAVING = pytest.mark.fault("Keras' own saving: weights, pickle, BackupAndRestore, ModelCheckpoint, threads")
+
+
+@SAVING
 @pytest.mark.parametrize("with_adapter", [pytest.param(False, marks=pytest.mark.once), True])
 def test_fit_goes_on_bit_for_bit_from_the_file_of_a_checkpoint(tokenizer, tmp_path, with_adapter):
     model = make_model(tokenizer)
@@ -60,6 +64,7 @@ def test_fit_goes_on_bit_for_bit_from_the_file_of_a_checkpoint(tokenizer, tmp_pa
     assert found["rate"] == pytest.approx(3e-3)
 
 
+@SAVING
 def test_a_users_loss_comes_back_from_the_file(tokenizer, tmp_path):
     model = make_model(tokenizer)
     with pytest.warns(UserWarning, match="logits of the whole vocabulary"):

@@ -9,7 +9,7 @@ from pipelines.stages.policy_optimization.behaviour import BehaviourScorer, Scor
 from pipelines.stages.policy_optimization.drawing import Drawing
 from pipelines.stages.policy_optimization.methods.base import Method
 from pipelines.training.loop import Trainer
-from pipelines.training.state import Snapshot
+from pipelines.training.state_files import Snapshot
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ import numpy as np
 from pipelines.stages.policy_optimization.behaviour import BehaviourScorer
 from pipelines.stages.policy_optimization.methods.registry import METHODS
 from pipelines.stages.policy_optimization.players import Course, Players
-from pipelines.training.state import Snapshot
+from pipelines.training.state_files import Snapshot
 
 
 class Keeper:

@@ -9,7 +9,8 @@ from damage import DAMAGES, damage
 
 from pipelines.host import states
 from pipelines.training import state as state_module
-from pipelines.training.state import Snapshot, StageState
+from pipelines.training.state import StageState
+from pipelines.training.state_files import Snapshot, read_state
 
 pytestmark = [pytest.mark.no_backend, pytest.mark.fault("damage: bit flip, cut, deletion of each file")]
 FILES = ("state/2/arrays.safetensors", "state/2/manifest.json", "metrics.jsonl", "samples.jsonl")
@@ -64,7 +65,7 @@ def test_a_bit_of_each_byte(output, tmp_path, record_property, name):
     for at in range(len(content)):
         (output / "state/2" / name).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         try:
-            state_module.read_state(output / "state/2")
+            read_state(output / "state/2")
         except (ValueError, KeyError, TypeError) as error:
             named += name in str(error)
         else:

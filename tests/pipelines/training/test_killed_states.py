@@ -13,7 +13,8 @@ import pytest
 from killed_process import ends_by_itself
 
 from pipelines.training import state as state_module
-from pipelines.training.state import Snapshot, Source, StageState
+from pipelines.training.state import StageState
+from pipelines.training.state_files import Snapshot, Source
 
 pytestmark = [
     pytest.mark.fault("SIGKILL at every call of the runner and of a state"),

@@ -17,7 +17,7 @@ from pipelines.training.dropout_keys import dropout_keys
 from pipelines.training.language_model import next_token_loss_sum
 from pipelines.training.loop import NonFiniteTrainingError, Trainer
 from pipelines.training.optimizers import OptimizerSettings, learning_rate_schedule
-from pipelines.training.state import Snapshot
+from pipelines.training.state_files import Snapshot
 
 
 def settings(**options):

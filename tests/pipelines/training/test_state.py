@@ -10,7 +10,8 @@ import pytest
 from pipelines.host import states, stopping
 from pipelines.host.errors import DiskError, Stopped
 from pipelines.training import state as state_module
-from pipelines.training.state import Snapshot, Source, StageState
+from pipelines.training.state import StageState
+from pipelines.training.state_files import Snapshot, Source
 
 pytestmark = [pytest.mark.no_backend, pytest.mark.fault("state of a stage: damage, signals, no room")]
 ARRAYS = {
@@ -183,7 +184,9 @@ def test_a_signal_after_the_last_update_is_obeyed_at_the_end_of_the_loop(tmp_pat
     state.finish()
 
 
-@pytest.mark.parametrize("fault", ["flip", "cut", "missing", "no manifest", "half a manifest", "another key"])
+@pytest.mark.parametrize(
+    "fault", ["flip", "cut", "missing", "no manifest", "half a manifest", "a changed one", "another key"]
+)
 def test_a_damaged_state_is_named_and_the_one_before_taken(tmp_path, always, fault):
     state = make_state(tmp_path, always)
     take(state, 1, {"step": 1})
@@ -201,6 +204,8 @@ def test_a_damaged_state_is_named_and_the_one_before_taken(tmp_path, always, fau
         manifest.unlink()
     elif fault == "half a manifest":
         manifest.write_text(manifest.read_text()[:40])
+    elif fault == "a changed one":
+        manifest.write_text(manifest.read_text().replace('"step": 2', '"step": 3'))
     else:
         states.write_manifest(folder, {**states.read_manifest(folder), "key": "other"})
     said = []
