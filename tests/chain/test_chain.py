@@ -296,6 +296,7 @@ def all_stages(slow_ones):
 
 
 @pytest.mark.parametrize("stages", [pytest.param(3, id="three stages"), all_stages(6)])
+@pytest.mark.once
 def test_a_killed_run_in_a_fresh_folder_ends_like_the_uninterrupted_one(chain, make_chain, stages):
     """Real processes for each stage, other hash seeds, killed once a stage is finished and once in the middle of
     one, after an update that no state holds."""
@@ -311,6 +312,7 @@ def test_a_killed_run_in_a_fresh_folder_ends_like_the_uninterrupted_one(chain, m
     assert run.results(names) == expected
 
 
+@pytest.mark.once
 @pytest.mark.once
 def test_a_policy_killed_between_two_steps_ends_like_the_uninterrupted_one(chain, chain_copy):
     for name in ("policy", "evaluation"):

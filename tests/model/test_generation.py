@@ -114,6 +114,7 @@ def test_answers_to_one_prompt_share_its_prefill_and_change_nothing(tiny_configs
         generate_tokens(model, PROMPTS, IS_TOKEN, 8, draws[:5], Sampler(), ())
 
 
+@pytest.mark.once
 def test_a_large_batch_goes_on_without_the_rows_that_ended(tiny_configs, monkeypatch):
     """In the order that was asked for, with the tokens of batches that are too small to be halved."""
     monkeypatch.setattr("gemma_keras.generation.LEAST_HALVED_ROWS", 12)

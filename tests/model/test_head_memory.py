@@ -28,6 +28,7 @@ def copies_added(tokens, repository):
     return added / (4 * tokens * VOCABULARY)
 
 
+@pytest.mark.once
 def test_fit_adds_less_than_a_copy_of_the_logits(repository):
     share = copies_added(2048, repository)
     print(f"{os.environ['KERAS_BACKEND']}: {share:.3f} copies at 2,048 tokens")

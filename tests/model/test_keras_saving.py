@@ -17,6 +17,7 @@ pytestmark = pytest.mark.fault("Keras' own saving: weights, pickle, BackupAndRes
 TEXTS = ["red cat sun", "blue dog", "one two three green moon", "cat"]
 PAIRS = [{"prompt": text, "chosen": "one two", "rejected": "green"} for text in TEXTS]
 ROWS = {GemmaCausalLM: TEXTS, GemmaRewardModel: PAIRS}
+ONCE = pytest.mark.once
 KINDS = pytest.mark.parametrize("kind", ROWS, ids=["language", "reward"])
 
 
@@ -63,7 +64,9 @@ def assert_same(found, model):
 
 
 @KINDS
-@pytest.mark.parametrize("way", ["weights", "keras", "pickle", "deepcopy"])
+@pytest.mark.parametrize(
+    "way", ["weights", *(pytest.param(way, marks=ONCE) for way in ("keras", "pickle", "deepcopy"))]
+)
 def test_a_saved_model_is_the_same_one(make, tmp_path, kind, way):
     """With its optimizer, but for files of weights alone: both get a new one."""
     model = make(kind)
@@ -106,6 +109,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 @KINDS
+@pytest.mark.once
 def test_a_fit_goes_on_from_its_backup(make, tmp_path, kind):
     """Keras' backup is of whole epochs: the one that was interrupted is done again."""
     model = make(kind)
@@ -120,7 +124,7 @@ def test_a_fit_goes_on_from_its_backup(make, tmp_path, kind):
 
 
 @KINDS
-@pytest.mark.parametrize("only_weights", [False, True])
+@pytest.mark.parametrize("only_weights", [False, pytest.param(True, marks=ONCE)])
 def test_a_fit_goes_on_from_its_checkpoint(make, tmp_path, kind, only_weights):
     model = make(kind)
     losses = fit(model, 2)
@@ -139,6 +143,7 @@ def test_a_fit_goes_on_from_its_checkpoint(make, tmp_path, kind, only_weights):
     assert_same(found, model)
 
 
+@pytest.mark.once
 def test_a_save_while_another_thread_generates(make, tmp_path):
     """Neither is disturbed: the answers are those of before, the files those of the model."""
     model = make(GemmaCausalLM)

@@ -61,6 +61,7 @@ def test_cases_are_counted_by_row_and_a_failed_one_again(tmp_path, page):
     assert len(cases) == 10 and {case["passed"] for case in cases.values()} == {True}
 
 
+@pytest.mark.slow
 def test_processes_side_by_side_count_the_same(tmp_path, page):
     assert count(tmp_path, "torch", 2, "-n", "2").startswith("2 failed, 3 passed")
     found = json.loads((tmp_path / "faults.json").read_text())

@@ -128,6 +128,7 @@ def test_width_changes_neither_draws_nor_scores(model, rollout, tmp_path):
     assert np.abs(exact(rollout) - exact(wide)).max() < 1e-5
 
 
+@pytest.mark.once
 def test_prompts_of_several_rungs_are_sampled_apart_and_come_back_in_order(model, rollout):
     """Two short ones in one batch, as 5 rows hold two whole prompts; then the long one."""
     mixed = sampling(model, batch_size=5).sample(

@@ -78,6 +78,7 @@ def test_the_folder_of_the_adapter_over_the_base_is_the_model(tmp_path, tuned):
     np.testing.assert_allclose(*logits, atol=1e-4)
 
 
+@pytest.mark.once
 def test_dropout_does_not_depend_on_the_micro_batches(tmp_path, tuned):
     losses = []
     for name, options in {"whole": {}, "parts": {"micro_batch_size": 1}, "none": {"lora": LORA}}.items():
@@ -132,6 +133,7 @@ def test_pretraining_goes_on_with_an_adapter(tmp_path, tuned):
 
 
 @pytest.mark.parametrize("quantize", [None, pytest.param("int8", marks=pytest.mark.slow)])
+@pytest.mark.once
 def test_a_reward_model_trains_adapter_and_head(tmp_path, tuned, quantize):
     inputs = {"tuned": tuned, "collected": collected_preferences(tmp_path / "collected")}
     context = make_context(tmp_path, "reward", inputs=inputs)

@@ -32,6 +32,8 @@ from pipelines.training.language_batches import language_batches
 from pipelines.training.language_model import next_token_loss_sum
 from pipelines.training.loop import count_target_tokens, model_inputs
 
+pytestmark = pytest.mark.once
+
 CONFIG = GemmaConfig(
     vocabulary_size=96, num_layers=2, num_query_heads=2, num_key_value_heads=1, head_dim=8, hidden_dim=16,
     intermediate_dim=32, sliding_window=5, local_layers=(True, False), attention_logit_soft_cap=20.0,

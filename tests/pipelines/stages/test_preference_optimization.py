@@ -74,6 +74,7 @@ def log_prob(model, ids, length, temperature=TEMPERATURE):
     return sum(log_softmax[place - 1, ids[place]] for place in range(len(ids) - length, len(ids)))
 
 
+@pytest.mark.once
 def test_answers_have_the_log_probabilities_of_their_rows_alone(policy, pairs):
     """A row an answer in micro-batches of 3, the last of them smaller; and several a row."""
     items, scorer = list(map(sides, pairs)), AnswerScorer(policy, TEMPERATURE)
@@ -257,6 +258,7 @@ def finished(tmp_path_factory, inputs):
 
 
 @pytest.mark.parametrize("name", EACH_LOSS)
+@pytest.mark.once
 def test_each_loss_learns_what_is_preferred(finished, name):
     figures, context = finished(name)
     rows = read_jsonl(context.output / "metrics.jsonl")

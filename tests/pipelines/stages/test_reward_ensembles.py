@@ -17,6 +17,8 @@ from pipelines.stages.evaluation import run as evaluation
 from pipelines.stages.policy_optimization import run as policy_optimization
 from pipelines.stages.preference_collection import run as preference_collection
 
+pytestmark = pytest.mark.once
+
 MEMBERS = {"first": (5, 0.1, 0.5), "second": (6, -0.2, 0.25), "third": (7, 0.0, 2.0)}
 """Of each member its seed, and the mean and deviation that normalise it."""
 SETTINGS = RaterSettings("float32", None, None, 4, 300)

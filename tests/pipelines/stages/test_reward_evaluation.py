@@ -14,6 +14,8 @@ from pipelines.host.errors import ConfigError
 from pipelines.measures.intervals import score_interval
 from pipelines.stages.reward_evaluation import run as reward_evaluation
 
+pytestmark = pytest.mark.once
+
 MAX_LENGTH, WIDTH = 64, 128
 
 

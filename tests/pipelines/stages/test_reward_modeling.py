@@ -247,6 +247,7 @@ def test_the_stage_hands_its_loss_options_on(tmp_path, tuned, monkeypatch, name)
         reward_modeling.run(stage_config("reward_modeling", **options), make_context(tmp_path, "r", inputs=inputs))
 
 
+@pytest.mark.once
 def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned, monkeypatch):
     monkeypatch.setattr(reward_modeling, "token_agreement", lambda tokenizer, samples: len(samples) / 4)
     rows = [{"prompt": f"red {i}", "chosen": "cat dog", "rejected": "sun"} for i in range(8)]

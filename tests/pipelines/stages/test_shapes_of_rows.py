@@ -31,6 +31,7 @@ def validate(folder, capsys):
     return code, capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_every_shape_trains_and_a_tool_call_stops(tmp_path, capsys):
     figures = tune(tmp_path, SHAPES)
     assert (figures["examples"], figures["heldout_examples"], figures["dropped_rows"]) == (3, 1, 0)

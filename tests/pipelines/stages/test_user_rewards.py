@@ -55,6 +55,7 @@ def settings():
     return RaterSettings("float32", None, None, 4, 300)
 
 
+@pytest.mark.once
 def test_a_step_is_trained_on_it_in_a_stage_as_the_runner_starts_one(own, sft, rows, tmp_path):
     """From `stage.json` to the metrics; the parts are logged, one that does not apply where it does."""
     options = {**OPTIONS, "steps": 1, "eval_every": 0, "eval_prompts": 3, "prompts_per_step": 3, "gold": None}
