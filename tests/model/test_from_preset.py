@@ -223,7 +223,7 @@ def test_the_base_is_looked_up_beside_the_adapter_then_as_given_then_on_the_hub(
     opened("google/gemma-2-2b", revision="v5")
     assert {(repository, revision) for repository, revision, _ in hub_with_model.asked} == {("google/gemma-2-2b", "v5")}
     for base, message in [
-        (None, "adapter_config.json: `base_model_name_or_path` names no base model. Received: 'None'"),
+        (None, "adapter_config.json: `base_model_name_or_path` names no base model. Received: None"),
         ("nowhere/at/all", "adapter_config.json: the base model that `base_model_name_or_path` names: nowhere/at/all"),
         (".", "is no plain base model. Open that model, and give it this adapter with load_adapter"),
         ("kaggle://keras/gemma2/keras/gemma2_2b_en", "is no plain base model"),
