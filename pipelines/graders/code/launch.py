@@ -1,12 +1,10 @@
 """The outer process of a sandbox without bubblewrap: namespaces by `unshare`, a root of its own, then the worker.
 
-A chain of three: this one, which only waits and dies with its parent; process 1 of the namespaces, which only reaps;
-and the worker. When process 1 ends, the kernel kills all the others.
+This process only waits; its child is process 1 of the namespaces.
 """
 
 import json
 import os
-import signal
 from typing import Any
 
 from pipelines.graders.code import kernel, worker
@@ -18,7 +16,6 @@ def main(settings: dict[str, Any]) -> None:
     Args:
         settings: of `worker.main`, and `info`, `read_only` (folders), `hidden` (folders), `links` (path, target).
     """
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     user, group = os.geteuid(), os.getegid()
     flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
     if user != 0:
@@ -36,21 +33,8 @@ def main(settings: dict[str, Any]) -> None:
         os.waitpid(child, 0)
         os._exit(0)
     os.close(settings["info"])
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     _change_root(settings)
-    _reap_then_serve(settings)
-
-
-def _reap_then_serve(settings: dict[str, Any]) -> None:
-    """Fork the worker; as process 1, wait for it and for whatever it leaves."""
-    served = os.fork()
-    if not served:
-        worker.main(settings)
-        os._exit(0)
-    for number in range(3):
-        os.close(number)
-    while os.wait()[0] != served:
-        pass
+    worker.main(settings)
     os._exit(0)
 
 

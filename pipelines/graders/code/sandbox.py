@@ -4,7 +4,8 @@
    namespaces of its own for processes, network, mounts, users and IPC; /usr and Python read-only and nothing else of
    the disk; a user that owns nothing; limits (`confine.py`).
 2. It ends by killing process 1 of its namespace, through a descriptor of that process, and waiting for it: with it the
-   kernel kills all others. Killing the outer process alone would leave them running.
+   kernel kills all others. Killing the outer process alone would leave them running. Where this process is killed,
+   process 1 sees its pipe close, and ends.
 3. As root, each sandbox has a user number of its own: the limit on processes does not bind root, and a number that
    several share would count the others' processes.
 """
@@ -234,7 +235,14 @@ def _command(sandbox: str, limits: Limits, info: int) -> list[str]:
     if sandbox == "unshare":
         settings |= {"info": info, "read_only": roots, "hidden": hidden, "links": links}
         return [*start, _START.format("launch"), _FOLDER, json.dumps(settings)]
-    command = [shutil.which("bwrap") or "bwrap", "--info-fd", str(info), "--die-with-parent", "--unshare-pid"]
+    command = [
+        shutil.which("bwrap") or "bwrap",
+        "--info-fd",
+        str(info),
+        "--die-with-parent",
+        "--unshare-pid",
+        "--as-pid-1",
+    ]
     command += ["--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if user is None:
         command += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]

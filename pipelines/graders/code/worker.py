@@ -7,6 +7,7 @@ told what to compute, never what is expected, so that the best forgery is the ri
 import builtins
 import json
 import os
+import select
 import sys
 import types
 from typing import Any, BinaryIO
@@ -18,6 +19,9 @@ from pipelines.graders.code.literals import from_text, to_text
 def main(settings: dict[str, Any]) -> None:
     """Confine this process, say so, and answer until the other end closes.
 
+    In namespaces this is process 1, whose end is that of all others there. It leaves the program to a child and itself
+    only waits: no signal from within ends process 1. It is as confined as the child, which gains nothing by it.
+
     Args:
         settings: `limits` of `confine.Limits`; `isolated`, whether there are namespaces around; `user` of
             `become_nobody`, if `renames`.
@@ -27,12 +31,29 @@ def main(settings: dict[str, Any]) -> None:
     confine.limit_resources(confine.Limits(**settings["limits"]), count_processes=settings["isolated"])
     if settings["isolated"]:
         confine.give_up_rights()
+        _wait_for_a_child()
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(nothing, number)
     serve(requests, replies)
+
+
+def _wait_for_a_child() -> None:
+    """Return in a child; here, end when it has, or when nobody is left to send requests.
+
+    The kernel's own signal of a parent's death (PR_SET_PDEATHSIG) does not do: it needs the parent's right to send it.
+    """
+    child = os.fork()
+    if child:
+        for number in (1, 2):
+            os.close(number)
+        ends = select.poll()
+        ends.register(os.pidfd_open(child), select.POLLIN)
+        ends.register(0, 0)  # a hang-up is told unasked
+        ends.poll()
+        os._exit(0)
 
 
 def serve(requests: BinaryIO, replies: Any) -> None:

@@ -1,32 +1,16 @@
 """What a program finds around it, and that a sandbox that could be here is."""
 
 import os
-import shutil
-import subprocess
 import sys
 
 import pytest
+from sandboxes import BUBBLEWRAP, each_sandbox
 
 from pipelines.graders.code import sandbox
 from pipelines.graders.code.grade import grade_code
 from pipelines.graders.code.sandbox import SandboxError, choose
 
 pytestmark = [pytest.mark.no_backend, pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")]
-
-
-def works(*command):
-    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
-
-
-BUBBLEWRAP = shutil.which("bwrap") is not None
-UNSHARE = works("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "true")
-each_sandbox = pytest.mark.parametrize(
-    "box",
-    [
-        pytest.param("bubblewrap", marks=pytest.mark.skipif(not BUBBLEWRAP, reason="bubblewrap is not installed")),
-        pytest.param("unshare", marks=pytest.mark.skipif(not UNSHARE, reason="no user namespaces here")),
-    ],
-)
 
 
 def seen(box, expression, before=""):
