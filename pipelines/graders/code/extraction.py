@@ -29,7 +29,7 @@ def extract_code(answer: str, prompt: str = "", entry_point: str | None = None) 
         return text
     if _defines(text, entry_point):
         return f"{_before(prompt, entry_point)}{text}"
-    return prompt + (text if blocks else _STOPS.split(text, maxsplit=1)[0])
+    return prompt + (text if blocks else _STOPS.split(text)[0])
 
 
 def _definition(name: str | None) -> str:

@@ -75,19 +75,37 @@ def test_what_is_no_plain_data_is_refused(value):
         to_text(value)
 
 
-def nested(depth):
-    value = []
-    for _ in range(depth):
-        value = [value]
-    return value
+@pytest.mark.parametrize(
+    ("within", "text"),
+    [
+        (lambda value: [value], "[{}]"),
+        (lambda value: (value,), '{{"tuple": [{}]}}'),
+        (lambda value: frozenset({value}), '{{"frozenset": [{}]}}'),
+        (lambda value: {"a": value}, '{{"dict": [["a", {}]]}}'),
+    ],
+)
+def test_the_depth_is_limited_on_both_sides(within, text):
+    def nested(form, value, depth):
+        for _ in range(depth):
+            value = form(value)
+        return value
+
+    value = nested(within, 1, MAX_DEPTH)
+    assert from_text(to_text(value)) == value
+    with pytest.raises(NotPlain, match="nested deeper than 50"):
+        to_text(nested(within, 1, MAX_DEPTH + 1))
+    with pytest.raises(NotPlain, match="nested deeper than 50"):
+        from_text(nested(text.format, "1", MAX_DEPTH + 1))
 
 
-def test_the_depth_is_limited_on_both_sides():
-    assert from_text(to_text(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
+def test_the_depth_of_a_key_counts_too():
+    key = '{"tuple": [' * (MAX_DEPTH - 1) + "1" + "]}" * (MAX_DEPTH - 1)
+    assert len(from_text(f'{{"dict": [[{key}, 1]]}}')) == 1
     with pytest.raises(NotPlain, match="nested deeper than 50"):
-        to_text(nested(MAX_DEPTH + 1))
-    with pytest.raises(NotPlain, match="nested deeper than 50"):
-        from_text("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2))
+        from_text(f'{{"dict": [[{{"tuple": [{key}]}}, 1]]}}')
+
+
+def test_what_contains_itself_is_refused():
     endless = []
     endless.append(endless)
     with pytest.raises(NotPlain):
@@ -110,8 +128,10 @@ def test_a_text_that_stands_for_nothing_is_refused(text):
 
 
 def test_the_size_is_limited_on_both_sides():
+    longest = "x" * (MAX_BYTES - len('""'))
+    assert from_text(to_text(longest)) == longest
     with pytest.raises(NotPlain, match="characters, expected at most"):
-        to_text("x" * MAX_BYTES)
+        to_text(longest + "x")
     with pytest.raises(NotPlain, match="characters, expected at most"):
         from_text(" " * (MAX_BYTES + 1))
     with pytest.raises(NotPlain):
