@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from gemma_keras.install_advice import install_command
+from pipelines.graders.code.sandbox import Sandbox
 from pipelines.graders.json_text import EXTRA, PACKAGE, json_check, schema_problem
 from pipelines.graders.text_form import distinct_share, has_pattern, length_within
 from pipelines.schema.base import Problem, Settings
@@ -43,12 +44,16 @@ class ScoringFunction(Settings):
         """The function with its settings, in words."""
         return described(plain(self))
 
+
+class TextFunction(ScoringFunction):
+    """A function of a response alone. Abstract."""
+
     @abc.abstractmethod
     def scorer(self) -> Scorer:
         """The function itself."""
 
 
-class RegularExpression(ScoringFunction):
+class RegularExpression(TextFunction):
     """1 where a pattern occurs in the response, else 0."""
 
     function: Literal["regular_expression"]
@@ -63,12 +68,12 @@ class RegularExpression(ScoringFunction):
             yield ("pattern",), f"no regular expression: {error}; got {self.pattern!r}"
 
     def scorer(self) -> Scorer:
-        """See `ScoringFunction.scorer`."""
+        """See `TextFunction.scorer`."""
         pattern = re.compile(self.pattern)
         return lambda text, tokens: has_pattern(text, pattern, self.whole)
 
 
-class Length(ScoringFunction):
+class Length(TextFunction):
     """1 for a response of a length within limits, falling outside of them."""
 
     function: Literal["length"]
@@ -87,25 +92,25 @@ class Length(ScoringFunction):
             yield ("at_least",), f"{self.at_least} is over at_most {self.at_most}; expected at most that"
 
     def scorer(self) -> Scorer:
-        """See `ScoringFunction.scorer`."""
+        """See `TextFunction.scorer`."""
         return lambda text, tokens: length_within(self._length(text, tokens), self.at_least, self.at_most, self.fade)
 
     def _length(self, text: str, tokens: Sequence[int]) -> int:
         return {"tokens": len(tokens), "words": len(text.split()), "characters": len(text)}[self.unit]
 
 
-class Repetition(ScoringFunction):
+class Repetition(TextFunction):
     """1 minus the share of repeated n-grams of the response's tokens."""
 
     function: Literal["repetition"]
     n: int = Field(3, ge=1, description="Tokens of an n-gram.")
 
     def scorer(self) -> Scorer:
-        """See `ScoringFunction.scorer`."""
+        """See `TextFunction.scorer`."""
         return lambda text, tokens: distinct_share(tokens, self.n)
 
 
-class JsonSchema(ScoringFunction):
+class JsonSchema(TextFunction):
     """1 for a response that is JSON, and valid by a schema, else 0."""
 
     function: Literal["json_schema"]
@@ -121,9 +126,30 @@ class JsonSchema(ScoringFunction):
             yield ("schema",), problem
 
     def scorer(self) -> Scorer:
-        """See `ScoringFunction.scorer`."""
+        """See `TextFunction.scorer`."""
         check = json_check(self.schema_)
         return lambda text, tokens: check(text)
+
+
+class CodeTests(ScoringFunction):
+    """1 where the program in the response passes the tests in its row, run in a sandbox, else 0."""
+
+    function: Literal["code_tests"]
+    tests: str = Field("tests", min_length=1, description="Column with asserts, or `check(candidate)`: a text or more.")
+    entry_point: str = Field(
+        "entry_point",
+        min_length=1,
+        description="Column with the name of the function; where a row has none, what the asserts call.",
+    )
+    program: str | None = Field(
+        None,
+        min_length=1,
+        description="Column with the program's beginning, which a response goes on from and the tests may use.",
+    )
+    sandbox: Sandbox = Field(
+        "auto", description="bubblewrap, unshare, auto: the first that works here; none: no protection at all."
+    )
+    seconds: float = Field(5.0, gt=0, le=600, description="Wall time for one program.")
 
 
 FUNCTIONS: dict[str, type[ScoringFunction]] = {
@@ -131,6 +157,7 @@ FUNCTIONS: dict[str, type[ScoringFunction]] = {
     "length": Length,
     "repetition": Repetition,
     "json_schema": JsonSchema,
+    "code_tests": CodeTests,
 }
 """By their YAML name."""
 

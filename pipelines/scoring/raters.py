@@ -8,7 +8,7 @@ evaluation.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -27,9 +27,10 @@ from pipelines.sampling.rollout import Rollout
 from pipelines.schema.base import Bits
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.ensembles import ENSEMBLE_STD, Ensemble, as_said
-from pipelines.schema.functions import ScoringFunction
+from pipelines.schema.functions import CodeTests, ScoringFunction, TextFunction
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
 from pipelines.scoring.base import Rater, Scores, checked
+from pipelines.scoring.code_tests import CodeRater
 from pipelines.scoring.reward_models import SequenceScorer
 from pipelines.scoring.user_rewards import Samples, UserReward
 from pipelines.tasks import Task, task
@@ -104,11 +105,11 @@ class FunctionRater(Rater):
 
 
 class SettingsRater(Rater):
-    """A shipped function with settings."""
+    """A shipped function of a response, with settings."""
 
     bounds = (0.0, 1.0)
 
-    def __init__(self, settings: ScoringFunction) -> None:
+    def __init__(self, settings: TextFunction) -> None:
         self.name, self.source = settings.label, as_said(settings)
         self._scorer = settings.scorer()
 
@@ -236,7 +237,7 @@ def make_rater(
             vocabulary.
     """
     if isinstance(name, ScoringFunction):
-        return SettingsRater(name)
+        return CodeRater(name) if isinstance(name, CodeTests) else SettingsRater(cast(TextFunction, name))
     if isinstance(name, Ensemble):
         members = [
             _reward_model_rater(one.removeprefix(REWARD_MODEL_PREFIX), models, settings) for one in name.ensemble

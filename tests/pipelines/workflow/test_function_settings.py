@@ -115,6 +115,10 @@ def test_an_override_reaches_a_setting(load):
          "exact_answer, answer_format, reward_model:<stage>; with settings, {function: NAME, ...}: "
          "regular_expression, length"),
         ("reward: {function: json_schema}", "reward: []", "11:13: "),
+        ("function: json_schema", "function: code_tests, seconds: 0", "11:45: `stages.best.reward.seconds`: expected "
+         "greater than 0, got 0"),
+        ("function: json_schema", "function: code_tests, sandbox: false", "11:45: `stages.best.reward.sandbox`: "
+         "expected auto or bubblewrap or unshare or none, got false"),
     ],
 )  # fmt: skip
 def test_complaints_have_their_place(load, old, new, message):

@@ -9,8 +9,8 @@ from pipelines.workflow import loading, yaml_reader
 pytestmark = pytest.mark.no_backend
 
 MORE = (
-    "with settings, {function: NAME, ...}: regular_expression, length, repetition, json_schema; one of your own by "
-    "--plugin FILE.py"
+    "with settings, {function: NAME, ...}: regular_expression, length, repetition, json_schema, code_tests; "
+    "one of your own by --plugin FILE.py"
 )
 WORKFLOW = """\
 name: own
