@@ -73,12 +73,15 @@ def server():
             connection.sendall(str(number).encode())
             connection.close()
 
-    for listening in (tcp, local):
-        threading.Thread(target=serve, args=(listening,), daemon=True).start()
+    threads = [threading.Thread(target=serve, args=(listening,), daemon=True) for listening in (tcp, local)]
+    for thread in threads:
+        thread.start()
     yield tcp.getsockname()[1], name, number, connections
     for listening in (tcp, local):
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
+    for thread in threads:  # or the next test would count them
+        thread.join()
 
 
 def aimed(name, server, folder):
