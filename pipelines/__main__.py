@@ -6,11 +6,13 @@ import signal
 import sys
 import types
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main() -> int:
     """Run the command; returns its exit code."""
     interrupt = signal.getsignal(signal.SIGINT)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # else somebody wants it ignored
             signal.signal(number, _end)
     from pipelines.cli import main as command
@@ -22,6 +24,8 @@ def main() -> int:
         code = 128 + signal.SIGINT
     if code > 128:  # a second signal while Python cleans up would end it with another code
         _end(code - 128)
+    for number in SIGNALS:  # and so would a late one now that all is done
+        signal.signal(number, signal.SIG_IGN)
     return code
 
 

@@ -8,6 +8,8 @@ A chain is a run that is stopped again and again, and then left alone.
 import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -102,3 +104,22 @@ def test_sixty_signals(tmp_path, digests, record_property, seed):
     record_property("cases", len(seconds))
     record_property("seconds", [round(one, 2) for one in seconds])
     assert max(seconds) < 20
+
+
+ENDED = """
+import atexit, sys, time
+import pipelines.cli
+pipelines.cli.main = lambda: 0
+atexit.register(lambda: (print("ended", flush=True), time.sleep(0.3)))
+from pipelines.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_once_all_is_done_changes_nothing(number):
+    """Python cleans up for a while after the last line of a command."""
+    process = subprocess.Popen([sys.executable, "-c", ENDED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ended\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=30) == ("", "") and process.returncode == 0
