@@ -136,3 +136,14 @@ def chain_copy(chain, tmp_path) -> ChainRun:
     """A copy of the finished run that a test may change."""
     shutil.copytree(chain.folder, tmp_path / "run")
     return dataclasses.replace(chain, folder=tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def more(chain, tmp_path_factory) -> ChainRun:
+    """A run of `more_kinds.yaml` from the chain's folders."""
+    folder = tmp_path_factory.mktemp("more")
+    (folder / "run").symlink_to(chain.folder)
+    shutil.copy(Path(__file__).parent / "more_kinds.yaml", folder)
+    run = dataclasses.replace(chain, folder=folder / "more", workflow=folder / "more_kinds.yaml")
+    run.finish("--in-process", "--quiet")
+    return run

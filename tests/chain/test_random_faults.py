@@ -31,17 +31,6 @@ EVERY_SECONDS = 0.05
 """Between states; with what they cost, about 30 of them a second of work at most."""
 
 
-@pytest.fixture(scope="module")
-def more(chain, tmp_path_factory):
-    """A run of `more_kinds.yaml` from the chain's folders."""
-    folder = tmp_path_factory.mktemp("more")
-    (folder / "run").symlink_to(chain.folder)
-    shutil.copy(Path(__file__).parent / "more_kinds.yaml", folder)
-    run = dataclasses.replace(chain, folder=folder / "more", workflow=folder / "more_kinds.yaml")
-    run.finish("--in-process", "--quiet")
-    return run
-
-
 class Disturbed:
     """A stage, made again under faults; first once without any, to see how long it takes.
 

@@ -3,7 +3,6 @@ the run that nobody killed."""
 
 import dataclasses
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,17 +24,6 @@ def test_a_stage_of_the_chain_ends_as_if_it_had_not_been_killed(chain, chain_cop
     chain_copy.interrupt(place, PYTHONHASHSEED="1")
     assert "going on at " in chain_copy.finish("--in-process", PYTHONHASHSEED="2")
     assert chain_copy.results() == chain.results()
-
-
-@pytest.fixture(scope="module")
-def more(chain, tmp_path_factory):
-    """A run of `more_kinds.yaml` from the chain's folders."""
-    folder = tmp_path_factory.mktemp("more")
-    (folder / "run").symlink_to(chain.folder)
-    shutil.copy(Path(__file__).parent / "more_kinds.yaml", folder)
-    run = dataclasses.replace(chain, folder=folder / "more", workflow=folder / "more_kinds.yaml")
-    run.finish("--in-process", "--quiet")
-    return run
 
 
 @pytest.mark.parametrize(("stage", "places"), MORE.items())
