@@ -123,7 +123,7 @@ class StageState:
         if self._is_training:
             self._longest_wait = max(self._longest_wait, time.monotonic() - self._looked)
         self._is_training = True
-        whole = functools.partial(self._whole, collect, warnings, self._lengths())
+        whole = functools.partial(self._whole, collect, warnings)
         self._checkpoint(done, of, unit, whole, is_last=self._takes_last and done == of)
         self._looked = time.monotonic()
 
@@ -149,9 +149,12 @@ class StageState:
         finally:
             self._looked = time.monotonic()
 
-    def _whole(self, collect: Collect, warnings: list[str], lengths: Mapping[str, int | None]) -> Snapshot:
+    def _whole(
+        self, collect: Collect, warnings: list[str], lengths: Mapping[str, int | None] | None = None
+    ) -> Snapshot:
+        """What a state holds; `lengths` of the logs, where they have grown since."""
         found = collect()
-        record = {"training": found.record, "warnings": list(warnings), "lengths": dict(lengths)}
+        record = {"training": found.record, "warnings": list(warnings), "lengths": lengths or self._lengths()}
         return Snapshot(found.under("training"), record)
 
     def finish(self) -> None:
