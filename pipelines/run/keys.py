@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def key_parts(
     paths = local_paths(workflow, name, base_folder)
     for dotted, path in paths.items():
         digests[dotted] = content_digest(path)
-        _replace(settings, dotted, "(content)")
+        _replace(settings, dotted.partition("/")[0], "(content)")
     if uses_workflow_model(config) and "model" not in digests:
         model = workflow.model
         settings["model"] = model.model_dump(mode="json") if isinstance(model, ScratchModel) else model
@@ -117,7 +117,7 @@ def key_parts(
         "data": digests,
         "functions": {one: user_functions[one].version for one in functions_of(config) if one in user_functions},
         "code": code_digest(),
-        "versions": versions(backend, reads_tables),
+        "versions": versions(backend, reads_tables, config.packages),
         "machine": machine(backend),
     }
 
@@ -164,13 +164,13 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def versions(backend: str, reads_tables: bool = False) -> dict[str, str]:
+def versions(backend: str, reads_tables: bool = False, more: Sequence[str] = ()) -> dict[str, str]:
     """Installed versions of what computes: Keras, NumPy and the backend; of what encodes and stores, and of Python.
 
     Args:
-        reads_tables: whether `datasets` reads what the stage learns from.
+        reads_tables: whether `datasets` reads what the stage learns from. more: packages of the stage's kind.
     """
-    packages = ["keras", "numpy", "ml_dtypes", "sentencepiece", *BACKEND_PACKAGES[backend]]
+    packages = ["keras", "numpy", "ml_dtypes", "sentencepiece", *BACKEND_PACKAGES[backend], *more]
     found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
     for package in [*packages, "datasets"] if reads_tables else packages:
         try:
@@ -244,7 +244,8 @@ def _digest_of(path: str, size: int, modified: int, inode: int) -> str:
 
 
 def local_paths(workflow: Workflow, name: str, base_folder: Path) -> dict[str, Path]:
-    """Files and folders outside the run that a stage reads, by dotted key."""
+    """Files and folders outside the run that a stage reads, by dotted key; of a folder of which it reads some, each
+    behind a slash."""
     config = workflow.stages[name]
     found: dict[str, Path | None] = {}
     for reference in references_of(config):
@@ -252,7 +253,12 @@ def local_paths(workflow: Workflow, name: str, base_folder: Path) -> dict[str, P
             found[".".join(map(str, reference.path))] = _model_at(reference.target, base_folder)
     for one in marked(type(config), plain(config)):
         if isinstance(one.mark, LocalFile) and one.value is not None:
-            found[".".join(map(str, one.path))] = find_path(one.value, base_folder)
+            path, dotted = find_path(one.value, base_folder), ".".join(map(str, one.path))
+            parts = config.parts_read(one.path) if path is not None and path.is_dir() else None
+            if path is None or parts is None:
+                found[dotted] = path
+            else:
+                found |= {f"{dotted}/{part}": path / part for part in parts if (path / part).exists()}
     if uses_workflow_model(config) and isinstance(workflow.model, str):
         found["model"] = _model_at(workflow.model, base_folder)
     return {dotted: path for dotted, path in found.items() if path is not None}

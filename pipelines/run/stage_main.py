@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from pipelines.host.visible_text import visible
 from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
 from pipelines.run import keys
-from pipelines.run.results import record_files
+from pipelines.run.results import KEPT_FOLDER, record_files
 from pipelines.run.stage_errors import ERROR_FILE, error_record, known_error
 from pipelines.run.stop_signals import STOPPING, is_to_outlive
 from pipelines.schema.model import Model, ScratchModel
 from pipelines.stages import registry
 from pipelines.stages.context import StageContext
+from pipelines.training.kept_parts import KeptParts
 from pipelines.training.state import StageState
 
 _MODEL: pydantic.TypeAdapter[str | ScratchModel | None] = pydantic.TypeAdapter(Model)
@@ -63,7 +65,7 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
             user_functions={name: UserFunction(**one) for name, one in about["user_functions"].items()},
         )  # fmt: skip
         state = StageState(output, about["state_key"], about["versions"], **about["state"], warn=context.warn)
-        context.state = state
+        context.state, context.kept_parts = state, _kept_parts(output, about["key_parts"])
         _check_code(about)
         if about["fewer_rows"] is not None:
             context.warn(
@@ -88,6 +90,11 @@ def execute(output: Path, quiet: bool, own_process: bool = False) -> None:
     about |= {"peak_memory_gib": round(peak, 3), "peak_memory_of": of}
     write_json(output / "stage.json", about)
     record_files(output)
+
+
+def _kept_parts(output: Path, parts: Mapping[str, Any]) -> KeptParts:
+    identity = {name: parts[name] for name in ("backend", "code", "versions", "machine")}
+    return KeptParts(output.parent.parent / KEPT_FOLDER, identity, {**parts["inputs"], **parts["data"]})
 
 
 def _check_code(about: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What every configuration is made of: strict, frozen settings, and what a stage says about itself."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import pydantic
@@ -65,12 +65,14 @@ class StageConfig(Settings):
         produces: what a stage of the kind leaves behind for others, or None.
         is_headline: True where a policy of the kind is what a run is about: an evaluation of it makes the report's
             headline.
+        packages: whose versions its result depends on, beside those of every stage.
         elsewhere: what other programs call the kind (small letters, `_`) → what to write here beside `kind`, or "".
             For hints alone: no workflow may use these names.
     """
 
     produces: ClassVar[Product | None] = None
     is_headline: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[Mapping[str, str]] = {}
 
     kind: str
@@ -83,6 +85,10 @@ class StageConfig(Settings):
     def reads(self) -> tuple[Use, ...]:
         """What the rows of its `data` are read as, so that they can be looked at before anything runs."""
         return ()
+
+    def parts_read(self, path: KeyPath) -> Sequence[str] | None:
+        """Of a folder that is named under a key, the paths in it that are read; None for all that it holds."""
+        return None
 
     def encoding(self) -> Encoding | None:
         """How these rows become tokens; None where they do not."""

@@ -26,6 +26,7 @@ from pipelines.schema.base import StageConfig
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import REWARD_MODEL_PREFIX, references_of, uses_workflow_model
+from pipelines.training.kept_parts import KeptParts
 from pipelines.training.state import StageState
 
 
@@ -46,6 +47,7 @@ class StageContext:
         throughput: adds up how fast the stage trains and samples.
         user_functions: reward functions of the user's own that the stage names.
         state: what is kept of unfinished work; None keeps nothing.
+        kept_parts: finished work of earlier stages of the run, and where it is kept; None keeps nothing.
         check_inputs: called when all is read and the work begins; raises where a file has changed meanwhile.
     """
 
@@ -61,6 +63,7 @@ class StageContext:
     throughput: Throughput = dataclasses.field(default_factory=Throughput, repr=False)
     user_functions: Mapping[str, UserFunction] = dataclasses.field(default_factory=dict)
     state: StageState | None = dataclasses.field(default=None, repr=False)
+    kept_parts: KeptParts | None = dataclasses.field(default=None, repr=False)
     check_inputs: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 

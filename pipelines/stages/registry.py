@@ -33,6 +33,7 @@ FOLDERS = (
     "best_of_n",
     "evaluation",
     "reward_evaluation",
+    "benchmark",
 )
 
 _CHOICES = {"methods": "METHODS", "losses": "LOSSES"}

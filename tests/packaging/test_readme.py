@@ -20,4 +20,4 @@ def test_the_tree_is_that_of_the_repository(repository):
 
 def test_the_tree_is_read_at_a_glance(repository):
     tree = (repository / "README.md").read_text().split("<!-- tree -->")[1].split("<!-- /tree -->")[0]
-    assert 15 < len(tree.strip().strip("`").strip().splitlines()) <= 27
+    assert 15 < len(tree.strip().strip("`").strip().splitlines()) <= 28

@@ -2,12 +2,12 @@
 examples, nothing else."""
 
 import json
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import REAL_DATA, needs_data
 
 from pipelines.data.columns import Conversation, Preference, Prompt, PromptCompletion, Text, as_messages
 from pipelines.data.examples import load_examples
@@ -19,10 +19,6 @@ pytestmark = pytest.mark.no_backend
 USER, REPLY = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}
 OTHER = {"role": "assistant", "content": "no"}
 DIALOGUE = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
-REAL_DATA = Path(os.environ.get("GEMMA_KERAS_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
-needs_data = pytest.mark.skipif(
-    not REAL_DATA.is_dir(), reason=f"no real data at {REAL_DATA}; set GEMMA_KERAS_DATA to its folder"
-)
 
 
 def load(tmp_path, lines, use, rejects=None, **spec):

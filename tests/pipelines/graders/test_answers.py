@@ -1,7 +1,6 @@
 """Named reward functions: what counts as the answer, and what does not."""
 
 import json
-import os
 import random
 from fractions import Fraction
 from pathlib import Path
@@ -10,12 +9,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_data import REAL_DATA
 
 from pipelines.graders.answers import answer_format, exact_answer, reward_function
 from pipelines.graders.statements import last_statement
 
 pytestmark = pytest.mark.no_backend
-REAL_DATA = Path(os.environ.get("GEMMA_KERAS_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 CASES = yaml.safe_load((Path(__file__).parent / "answer_cases.yaml").read_text(encoding="utf-8"))
 
 

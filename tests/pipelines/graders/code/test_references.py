@@ -2,20 +2,18 @@
 
 import gzip
 import json
-import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
+from real_data import REAL_DATA
 from sandboxes import needs_a_sandbox
 
 from pipelines.graders.code.extraction import extract_code
 from pipelines.graders.code.grade import grade_code
 from pipelines.graders.code.sandbox import choose
 
-REAL_DATA = Path(os.environ.get("GEMMA_KERAS_DATA", Path(__file__).parents[4].parent / "shared" / "data"))
 HUMAN_EVAL, MBPP = REAL_DATA / "humaneval" / "HumanEval.jsonl.gz", REAL_DATA / "evaluation" / "mbpp" / "mbpp.jsonl"
 pytestmark = [
     pytest.mark.no_backend,

@@ -1,0 +1,1 @@
+"""lm-evaluation-harness: its tasks, prompts and metrics, with a Gemma of ours behind them."""

@@ -1,0 +1,94 @@
+"""A user's own questions as a task of lm-eval's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from gemma_keras.random import generator
+from pipelines.data.jsonl import Row, read_jsonl
+from pipelines.graders.answers import exact_answer
+from pipelines.host.errors import DataError
+from pipelines.host.spelling import did_you_mean
+
+
+def own_task(
+    path: Path, prompt: str, choices: str | None, answer: str, shots: int, max_new_tokens: int, seed: int, name: str
+) -> dict[str, Any]:
+    """lm-eval's configuration of a file's questions. Rows drawn by the seed are the examples, and are not asked.
+
+    Args:
+        path: JSON lines. prompt, choices, answer: columns; without choices an answer in words is asked for, right as
+            `exact_answer` says.
+        shots: examples before a question.
+
+    Raises:
+        DataError: a row that lacks what it must hold, with file and line.
+    """
+    rows = [_checked(row, prompt, choices, answer) for row in read_jsonl(path)]
+    if len(rows) <= shots:
+        raise DataError(f"{path}:1: {len(rows)} rows; expected more than the {shots} that stand before each question")
+    order = generator(seed, "benchmark examples", name).permutation(len(rows)).tolist()
+    pool = [rows[i] for i in sorted(order[:shots])]
+    asked = [row for i, row in enumerate(rows) if i not in order[:shots] and row not in pool]
+    splits = {split: datasets.Dataset.from_list(part) for split, part in (("train", pool), ("test", asked)) if part}
+    common = {
+        "task": name,
+        "custom_dataset": lambda **_: splits,
+        "test_split": "test",
+        "num_fewshot": shots,
+        **({"fewshot_split": "train", "fewshot_config": {"sampler": "first_n"}} if shots else {}),
+        "doc_to_text": "prompt",
+    }
+    if choices is None:
+        return {
+            **common,
+            "output_type": "generate_until",
+            "doc_to_target": "answer",
+            "process_results": _exact,
+            "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": max_new_tokens, "do_sample": False},
+            "metric_list": [{"metric": "exact_answer", "aggregation": "mean", "higher_is_better": True}],
+        }
+    metrics = [{"metric": one, "aggregation": "mean", "higher_is_better": True} for one in ("acc", "acc_norm")]
+    return {
+        **common,
+        "output_type": "multiple_choice",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "metric_list": metrics,
+    }
+
+
+def _exact(doc: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
+    return {"exact_answer": exact_answer(answers[0], doc["answer"])}
+
+
+def _checked(row: Row, prompt: str, choices: str | None, answer: str) -> dict[str, Any]:
+    question = _text(row, prompt)
+    if choices is None:
+        return {"prompt": question, "answer": _text(row, answer)}
+    found = _value(row, choices)
+    if not isinstance(found, list) or len(found) < 2 or not all(isinstance(one, str) and one for one in found):
+        raise DataError(f"{row.origin}: {choices!r} must be a list of two texts or more. Received: {found!r:.80}")
+    right = _value(row, answer)
+    if isinstance(right, int) and not isinstance(right, bool) and 0 <= right < len(found):
+        return {"prompt": question, "choices": found, "label": right}
+    if isinstance(right, str) and found.count(right) == 1:
+        return {"prompt": question, "choices": found, "label": found.index(right)}
+    expected = f"one of the choices, or its number from 0 to {len(found) - 1}"
+    raise DataError(f"{row.origin}: {answer!r} must be {expected}. Received: {right!r:.80}")
+
+
+def _text(row: Row, column: str) -> str:
+    value = _value(row, column)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{row.origin}: {column!r} must be a text that is not empty. Received: {value!r:.80}")
+    return value
+
+
+def _value(row: Row, column: str) -> Any:
+    if column not in row.values:
+        known = ", ".join(row.values)
+        raise DataError(f"{row.origin}: no column {column!r}.{did_you_mean(column, row.values)} Columns there: {known}")
+    return row.values[column]

@@ -1,0 +1,140 @@
+"""Answers that end at a text: what a benchmark with free answers asks for."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gemma_keras.generation import Decoding
+from gemma_keras.inputs.padding import padded, round_up
+from gemma_keras.random import uniforms
+from gemma_keras.sampling import Sampler
+from gemma_keras.text.stop_strings import StopStrings
+from pipelines.host.parts import Keep, compute_now
+from pipelines.sampling.continuation_batches import best_widths
+
+STEPS_BETWEEN_LOOKS = 8  # at the text, where a string may end it
+STEP_MULTIPLE = 8  # of the most new tokens, so that few loops are compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is to be answered.
+
+    Args:
+        context: ids, at least one; it loses its beginning where it leaves no room.
+        until: texts that end the answer, and are cut off.
+        max_new_tokens: of the answer.
+        sampler: how its tokens are chosen.
+        key: what its draws are keyed by beside the seed.
+    """
+
+    context: Sequence[int]
+    until: tuple[str, ...]
+    max_new_tokens: int
+    sampler: Sampler
+    key: tuple[int | str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Questions that are answered together: which, and the shape (b, p) of their contexts and r of their answers."""
+
+    numbers: Sequence[int]
+    rows: int
+    width: int
+    steps: int
+
+
+class UntilGenerator:
+    """Answers of a model, of which each ends with one of its texts, a stop token, or its room.
+
+    Args:
+        model: GemmaCausalLM with a tokenizer.
+        batch_tokens: of the contexts and answers of a batch together.
+        max_length: tokens of a context and its answer.
+        seed: of the draws.
+    """
+
+    def __init__(self, model: Any, batch_tokens: int, max_length: int, seed: int) -> None:
+        self._model, self._batch_tokens, self._max_length, self._seed = model, batch_tokens, max_length, seed
+
+    def __call__(
+        self,
+        asked: Sequence[Question],
+        keep: Keep = compute_now,
+        advance: Callable[[int, int], None] = lambda answers, tokens: None,
+    ) -> tuple[list[str], int]:
+        """The answers' texts, and how many contexts lost their beginning.
+
+        Args:
+            keep: keeps the arrays of each batch, for when this is interrupted.
+            advance: called after each batch with the number of answers and of their tokens.
+
+        Raises:
+            ValueError: an answer that leaves no room for a context.
+        """
+        steps = [round_up(one.max_new_tokens, STEP_MULTIPLE) for one in asked]
+        contexts = [self._cut(one.context, one.max_new_tokens) for one in asked]
+        batches = self._batches(asked, contexts, steps)
+        texts = [""] * len(asked)
+        for number, batch in enumerate(batches):
+            part = keep(str(number), functools.partial(self._sampled, asked, contexts, batch), len(batches))
+            for row, one in enumerate(batch.numbers):
+                texts[one] = self._text(asked[one], part, row)[0]
+            advance(len(batch.numbers), int(part["lengths"].sum()))
+        return texts, sum(len(short) < len(one.context) for short, one in zip(contexts, asked, strict=True))
+
+    def _cut(self, context: Sequence[int], max_new_tokens: int) -> Sequence[int]:
+        room = self._max_length - max_new_tokens
+        if room < 1:
+            raise ValueError(f"max_length {self._max_length} leaves no room beside answers of {max_new_tokens} tokens")
+        return context[-room:]
+
+    def _batches(
+        self, asked: Sequence[Question], contexts: Sequence[Sequence[int]], steps: Sequence[int]
+    ) -> list[_Batch]:
+        """Questions of one sampler and room, from the longest context on."""
+        groups: dict[tuple[Sampler, int], list[int]] = {}
+        for number, one in enumerate(asked):
+            groups.setdefault((one.sampler, steps[number]), []).append(number)
+        batches = []
+        for (_, room), numbers in groups.items():
+            left = sorted(numbers, key=lambda number: -len(contexts[number]))
+            widths = best_widths([len(contexts[number]) for number in left])
+            while left:
+                width = next(width for width in widths if len(contexts[left[0]]) <= width)
+                rows = max(1, min(self._batch_tokens // (width + room), len(numbers)))
+                batches.append(_Batch(left[:rows], rows, width, room))
+                left = left[rows:]
+        return batches
+
+    def _sampled(
+        self, asked: Sequence[Question], contexts: Sequence[Sequence[int]], batch: _Batch
+    ) -> Mapping[str, np.ndarray]:
+        """Of a batch token_ids int32 (k, r) and lengths int32 (k,): what was sampled of each of its k questions."""
+        filled = [*batch.numbers, *[batch.numbers[0]] * (batch.rows - len(batch.numbers))]
+        model, sampler = self._model, asked[batch.numbers[0]].sampler
+        ids, is_token = padded([contexts[n] for n in filled], model.config.pad_token_id, batch.width, side="left")
+        draws = np.zeros((batch.rows, batch.steps), np.float32)
+        if sampler.temperature:
+            draws = np.stack([uniforms(self._seed, *asked[n].key, shape=batch.steps) for n in filled])
+        stops = model.tokenizer.stop_token_ids
+        decoding = Decoding(model, ids, is_token, batch.steps, draws, sampler, stops)
+        while True:
+            found = decoding.generated()
+            part = {"token_ids": found.token_ids, "lengths": found.response_mask.sum(axis=1, dtype=np.int32)}
+            is_over = [self._text(asked[n], part, row)[1] for row, n in enumerate(filled)]
+            decoding.end(np.array(is_over))
+            if decoding.is_over:
+                break
+            decoding.advance(STEPS_BETWEEN_LOOKS)
+        return {name: values[: len(batch.numbers)] for name, values in part.items()}
+
+    def _text(self, one: Question, part: Mapping[str, np.ndarray], row: int) -> tuple[str, bool]:
+        """The answer so far, and whether nothing can be added to it."""
+        sampled = part["token_ids"][row, : part["lengths"][row]][: one.max_new_tokens]
+        text, is_cut = StopStrings(one.until).cut(self._model.tokenizer.decode(sampled))
+        return text, is_cut or len(sampled) == one.max_new_tokens

@@ -1,0 +1,1 @@
+"""Models on benchmarks, beside published figures."""

@@ -1,0 +1,232 @@
+"""Models on benchmarks. lm-eval has the tasks, the examples, the filters and the metrics; ours are the model behind
+them, the rows that are drawn, the intervals and what stands beside.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from gemma_keras import GemmaCausalLM
+from gemma_keras.install_advice import install_command
+from pipelines.data.columns import Prompt, Text
+from pipelines.data.contents import SeenPrompts, prompt_hashes
+from pipelines.engines.lm_eval.model import GemmaKerasLM
+from pipelines.engines.lm_eval.results import measure
+from pipelines.engines.lm_eval.tasks import be_quiet, draw_rows, load_tasks
+from pipelines.host.errors import ConfigError, DataError
+from pipelines.host.files import write_json, write_text
+from pipelines.host.parts import Keep
+from pipelines.host.paths import find_path
+from pipelines.sampling.frozen import frozen_dtype
+from pipelines.stages.benchmark.card import model_card
+from pipelines.stages.benchmark.config import Benchmarks
+from pipelines.stages.context import StageContext
+from pipelines.tasks.benchmarks import SUITES
+from pipelines.tasks.benchmarks.base import Entry
+from pipelines.tasks.benchmarks.choice import Chosen, choose, published, set_folders
+
+LEAST_LETTERS = 20
+"""Of a row's text that is looked for among the prompts a model learned from; shorter ones are choices and labels."""
+_TUNED_NAME = re.compile(r"(^|[^a-z])(it|instruct|chat)([^a-z]|$)")
+
+
+def run(config: Benchmarks, context: StageContext) -> dict:
+    """Measure every model on every benchmark.
+
+    Args:
+        config: the stage's options. context: its surroundings.
+
+    Returns:
+        `columns`, the models whose figures were published, and `benchmarks`, of each model and benchmark what `_about`
+        and `_measured` say; all of it also in `benchmarks.json`, as a page in `model_card.md`, and some rows in
+        `samples.jsonl`.
+    """
+    be_quiet()
+    chosen = choose(config.names) + [_own(config, context, place) for place in range(len(config.own))]
+    data = None if config.data is None else find_path(config.data, context.base_folder)
+    found: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    with context.progress(len(config.models) * len(chosen), "asking", unit="benchmarks") as progress:
+        for name in config.models:
+            model = _model(name, config, context)
+            seen, with_turns = context.seen_by(name), _has_turns(name, config, context)
+            for one in chosen:
+                context.doing(f"reading {one.name}")
+                model.keep, model.cut = _keeping(name, one.name, config, context), 0
+                model.advance = lambda requests, tokens: progress.advance(0, work=tokens)
+                row, kept = _measured(model, one, with_turns, data, config, context)
+                if kept:
+                    row["seen_in_training"] = None if seen is None else _seen_rows(seen, kept)
+                    samples += [{"model": name, "benchmark": one.name, **shown} for shown in _shown(kept, config)]
+                found.append({"model": name, **row})
+                progress.advance()
+    _warn(found, context)
+    final = {"columns": published(chosen), "benchmarks": found}
+    write_json(context.output / "benchmarks.json", final)
+    write_text(context.output / "model_card.md", model_card(final, _settings(config, context)))
+    write_text(context.output / "samples.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in samples))
+    return final
+
+
+def _model(name: str, config: Benchmarks, context: StageContext) -> GemmaKerasLM:
+    """A model that is asked."""
+    context.doing("loading weights")
+    loaded = GemmaCausalLM.from_preset(context.model_source(name), dtype=frozen_dtype(config.dtype))
+    if loaded.tokenizer is None:
+        raise ConfigError(f"stage {context.name!r}: {name!r} has no tokenizer, and benchmarks are texts")
+    return GemmaKerasLM(loaded, batch_tokens=config.batch_tokens, max_length=config.max_length, seed=context.seed)
+
+
+def _keeping(model: str, benchmark: str, config: Benchmarks, context: StageContext) -> Callable[[str, Any], Keep]:
+    """What keeps the answers of a model: in the stage's state until it is finished, and for later stages of the run."""
+
+    def keep(kind: str, work: Any) -> Keep:
+        inside = context.parts(f"{model}/{benchmark}/{kind}")
+        if context.kept_parts is None:
+            return inside
+        known = context.kept_parts.inputs
+        digest = known.get(model) or known[f"models.{config.models.index(model)}"]
+        return context.kept_parts.around(inside, {"model": digest, "dtype": config.dtype, "kind": kind, **work})
+
+    return keep
+
+
+def _settings(config: Benchmarks, context: StageContext) -> dict[str, Any]:
+    """What the card says of how its figures came about."""
+    sampled = f"{config.samples} at temperature {config.temperature:g}" if config.temperature else "greedy"
+    return {
+        "Engine": f"lm-eval {importlib.metadata.version('lm-eval')}, {keras.backend.backend()}, {config.dtype}",
+        "Examples before a question": "the same before each" if config.fixed_shots else "as lm-eval draws them",
+        "Answers in words": sampled,
+        "Programs": f"run in a sandbox ({config.sandbox})" if config.sandbox != "none" else "run without a sandbox",
+        "Seed": context.seed,
+    }
+
+
+def _own(config: Benchmarks, context: StageContext, place: int) -> Chosen:
+    own = config.own[place]
+    path = find_path(own.path, context.base_folder)
+    if path is None:
+        raise ConfigError(f"stage {context.name!r}: no file {own.path!r}")
+    options = own.model_dump(exclude={"name", "path"})
+    entry = Entry(own.name, f"{own.shots}-shot", shots=own.shots)
+    return Chosen(own.name, None, entry, own={**options, "path": path})
+
+
+def _measured(
+    model: GemmaKerasLM,
+    one: Chosen,
+    with_turns: bool,
+    data: Path | None,
+    config: Benchmarks,
+    context: StageContext,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Figures of a benchmark and its rows; of one that cannot be measured why, where it is one of a suite."""
+    more = {"sandbox": config.sandbox}
+    options = (config.fixed_shots, config.samples, config.temperature, more)
+    asked = one if config.shots is None or one.own is not None else one.with_shots(config.shots)
+    try:
+        needs = one.benchmark.needs if one.benchmark else ()
+        missing = [name for name in needs if importlib.util.find_spec(name) is None]
+        if missing:
+            raise DataError(f"{one.name}:1: {', '.join(missing)} not installed: {install_command('lm-eval')}")
+        tasks = load_tasks(asked, data, context.seed, *options)
+        rows = draw_rows(tasks, config.limit, context.seed, one.name)
+        of_rows = sum(len(task.eval_docs) for task in tasks.values())
+        shots = max(task.get_config("num_fewshot") or 0 for task in tasks.values())
+        found = measure(model, tasks, rows, asked.metric, with_turns)
+    except DataError as error:
+        if one.suite is None:
+            raise
+        return {**_about(one), "skipped": str(error)}, []
+    figures = {
+        "metric": found.metric,
+        "value": found.value,
+        "ci95": None if found.interval is None else list(found.interval),
+        "rows": found.rows,
+        "of_rows": of_rows,
+        "shots": shots,
+        "turns": with_turns,
+        "local": bool(one.own) or bool(one.benchmark and set_folders(data, one.benchmark)),
+        "others": found.others,
+        "parts": found.parts,
+        "cut_contexts": model.cut,
+        "skipped": None,
+    }
+    return {**_about(one), **figures}, found.samples
+
+
+def _about(one: Chosen) -> dict[str, Any]:
+    """What is known before it is measured; published figures as shares."""
+    known = one.benchmark
+    return {
+        "benchmark": one.name,
+        "suite": one.suite,
+        "source": None if one.suite is None else SUITES[one.suite].source,
+        "about": known.about if known else "",
+        "kind": known.kind if known else "",
+        "lower_is_better": bool(known and known.lower_is_better),
+        "published": {column: value / 100 for column, value in one.entry.published.items()},
+        "setting": one.entry.setting,
+        "note": one.entry.note,
+    }
+
+
+def _has_turns(name: str, config: Benchmarks, context: StageContext) -> bool:
+    """Whether a model is asked in turns: those that were tuned to them, and nothing known says otherwise."""
+    if config.chat_template != "auto":
+        return config.chat_template
+    if name in context.inputs:
+        about = json.loads((context.inputs[name] / "stage.json").read_text(encoding="utf-8"))
+        return about.get("kind") != "pretraining"
+    return _TUNED_NAME.search(name.lower()) is not None
+
+
+def _seen_rows(seen: SeenPrompts, samples: Sequence[dict[str, Any]]) -> int:
+    """How many of the rows hold a text that the model learned from as a prompt."""
+    rows = {(one["task"], one["doc_id"]): one["doc"] for one in samples}
+    texts = [
+        [value for value in row.values() if isinstance(value, str) and len(value) >= LEAST_LETTERS]
+        for row in rows.values()
+    ]
+    return sum(any(_is_seen(seen, text) for text in row) for row in texts)
+
+
+def _is_seen(seen: SeenPrompts, text: str) -> bool:
+    forms = Prompt(text, None, ""), Text(text, "")
+    return any(not seen.contents.isdisjoint(prompt_hashes(form).contents) for form in forms)
+
+
+def _shown(samples: Sequence[dict[str, Any]], config: Benchmarks) -> list[dict[str, Any]]:
+    """Some rows for a reader: what was asked, what came, and how it was counted."""
+    return [
+        {
+            "task": one["task"],
+            "row": one["doc_id"],
+            "asked": one["arguments"][0][0],
+            "choices": [argument[1] for argument in one["arguments"]] if len(one["arguments"]) > 1 else None,
+            "expected": one["target"],
+            "answers": one["filtered_resps"],
+            "counted": {name: one[name] for name in one["metrics"] if isinstance(one[name], (int, float))},
+        }
+        for one in samples[: config.samples_kept]
+    ]
+
+
+def _warn(found: Sequence[dict[str, Any]], context: StageContext) -> None:
+    skipped = list(dict.fromkeys(one["benchmark"] for one in found if one["skipped"]))
+    if skipped:
+        context.warn(f"not measured, see the report: {', '.join(skipped)}")
+    seen = [one for one in found if one.get("seen_in_training")]
+    if seen:
+        worst = max(seen, key=lambda one: one["seen_in_training"])
+        context.warn(
+            f"{worst['model']!r} learned from {worst['seen_in_training']} of the {worst['rows']} rows of "
+            f"{worst['benchmark']}; see seen_in_training"
+        )
