@@ -104,17 +104,21 @@ class Decoding:
     """Generation that can be looked at, and rows of it ended, on the way: the same tokens as `generate_tokens`, some
     steps at a time.
 
-    Args: those of `generate_tokens`. Making it reads the prompts and samples the first token of each row.
+    Args: those of `generate_tokens`, and
+        prefix: what stands before every prompt and has been read: a cache of p slots, list of (keys, values) a layer,
+            each (1, p, k, h), and which slots hold a token, bool (1, p); or None.
+    Making it reads the prompts and samples the first token of each row.
     """
 
     def __init__(
-        self, backbone, prompt_ids, prompt_is_token, max_new_tokens: int, uniforms, sampler: Sampler, stop_token_ids
+        self, backbone, prompt_ids, prompt_is_token, max_new_tokens: int, uniforms, sampler: Sampler, stop_token_ids,
+        prefix: tuple | None = None,
     ):  # fmt: skip
         run = _Call(backbone, prompt_ids, prompt_is_token, max_new_tokens, uniforms, sampler, stop_token_ids)
         self._length, self._done, self._advance = max_new_tokens, 1, run.program("until")
         self._weights = backends.decoding_weights(max_new_tokens)
         with self._weights:
-            self._state = run.program("start")(*run.arrays)
+            self._state = run.program("start")(*run.arrays, *(prefix or ()))
 
     @property
     def is_over(self) -> bool:
@@ -204,13 +208,18 @@ class _Generate:
         is_sampled = self._columns() < state["lengths"][:, None]
         return state["written"], is_sampled, state["finished"], *(state[name] for name in self.measures)
 
-    def start(self, prompt_ids, prompt_is_token, uniforms):
+    def start(self, prompt_ids, prompt_is_token, uniforms, prefix=None, prefix_is_token=None):
         """Read the prompts and sample the first token of each row."""
         prompts, prompt_length = prompt_ids.shape
         batch = uniforms.shape[0]
+        cache, before = self.backbone().empty_cache(prompts, prompt_length + self.length), 0
+        if prefix is not None:
+            before = prefix_is_token.shape[1]
+            cache = [tuple(map(behind, shared, own)) for shared, own in zip(prefix, cache, strict=True)]
+            prompt_is_token = behind(prefix_is_token, prompt_is_token)
         step, (positions, segments) = self._stepper(prompt_is_token)
-        cache = self.backbone().empty_cache(prompts, prompt_length + self.length)
-        logits, cache = step(prompt_ids, positions[:, :prompt_length], segments[:, :prompt_length], cache, 0)
+        own = slice(before, before + prompt_length)
+        logits, cache = step(prompt_ids, positions[:, own], segments[:, own], cache, before)
         if batch > prompts:
             rows = np.repeat(np.arange(prompts, dtype=np.int32), batch // prompts)
             logits, cache, prompt_is_token = _rows_of((logits, cache, prompt_is_token), rows)
@@ -314,6 +323,11 @@ class _Generate:
     def _columns(self):
         # With its type: without one TensorFlow's is the width of Keras' float type, int16 for half precision.
         return ops.arange(self.length, dtype="int32")[None]
+
+
+def behind(shared, own):
+    """What all rows begin with, (1, p, ...), and then what each has of its own, (b, s, ...): (b, p + s, ...)."""
+    return ops.concatenate([ops.broadcast_to(shared, (own.shape[0], *shared.shape[1:])), own], axis=1)
 
 
 def _rows_of(structure, rows):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from gemma_keras.inputs.padding import padded, round_up
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
 from gemma_keras.text.stop_strings import StopStrings
+from pipelines.data.shapes import length_rungs, rung_for
 from pipelines.host.parts import Keep, compute_now
 from pipelines.sampling.continuation_batches import best_widths
+from pipelines.sampling.prefixes import CACHE_SHARE, PrefixReader, prefix_arrays, prefix_length
 
 STEPS_BETWEEN_LOOKS = 8  # at the text, where a string may end it
 STEP_MULTIPLE = 8  # of the most new tokens, so that few loops are compiled
@@ -29,6 +31,7 @@ class Question:
         max_new_tokens: of the answer.
         sampler: how its tokens are chosen.
         key: what its draws are keyed by beside the seed.
+        group: questions of one group may all begin alike, as with examples before each.
     """
 
     context: Sequence[int]
@@ -36,16 +39,24 @@ class Question:
     max_new_tokens: int
     sampler: Sampler
     key: tuple[int | str, ...]
+    group: Hashable = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Batch:
-    """Questions that are answered together: which, and the shape (b, p) of their contexts and r of their answers."""
+    """Questions that are answered together.
+
+    Args:
+        numbers: which. rows, width, steps: b, t and r: of their contexts and of their answers.
+        prefix: ids that their contexts begin with, perhaps none; prefix_width: what they are padded to.
+    """
 
     numbers: Sequence[int]
     rows: int
     width: int
     steps: int
+    prefix: Sequence[int]
+    prefix_width: int
 
 
 class UntilGenerator:
@@ -60,6 +71,7 @@ class UntilGenerator:
 
     def __init__(self, model: Any, batch_tokens: int, max_length: int, seed: int) -> None:
         self._model, self._batch_tokens, self._max_length, self._seed = model, batch_tokens, max_length, seed
+        self._read_prefix = PrefixReader(model)
 
     def __call__(
         self,
@@ -97,17 +109,25 @@ class UntilGenerator:
         self, asked: Sequence[Question], contexts: Sequence[Sequence[int]], steps: Sequence[int]
     ) -> list[_Batch]:
         """Questions of one sampler and room, from the longest context on."""
-        groups: dict[tuple[Sampler, int], list[int]] = {}
+        groups: dict[tuple[Sampler, int, Hashable], list[int]] = {}
         for number, one in enumerate(asked):
-            groups.setdefault((one.sampler, steps[number]), []).append(number)
+            groups.setdefault((one.sampler, steps[number], one.group), []).append(number)
+        prefixes = {}
+        for key, numbers in groups.items():
+            found = [contexts[number] for number in numbers]
+            prefixes[key] = found[0][: prefix_length(found, sum(map(len, found)))]
+        rungs = length_rungs(max(1, *map(len, prefixes.values())))
         batches = []
-        for (_, room), numbers in groups.items():
+        for key, numbers in groups.items():
+            prefix, room = prefixes[key], key[1]
+            before = rung_for(len(prefix), rungs) if prefix else 0
             left = sorted(numbers, key=lambda number: -len(contexts[number]))
-            widths = best_widths([len(contexts[number]) for number in left])
+            widths = best_widths([len(contexts[number]) - len(prefix) for number in left])
             while left:
-                width = next(width for width in widths if len(contexts[left[0]]) <= width)
-                rows = max(1, min(self._batch_tokens // (width + room), len(numbers)))
-                batches.append(_Batch(left[:rows], rows, width, room))
+                width = rung_for(len(contexts[left[0]]) - len(prefix), widths)
+                most = CACHE_SHARE * self._batch_tokens // (before + width + room)
+                rows = max(1, min(self._batch_tokens // (width + room), most, len(numbers)))
+                batches.append(_Batch(left[:rows], rows, width, room, prefix, before))
                 left = left[rows:]
         return batches
 
@@ -117,12 +137,17 @@ class UntilGenerator:
         """Of a batch token_ids int32 (k, r) and lengths int32 (k,): what was sampled of each of its k questions."""
         filled = [*batch.numbers, *[batch.numbers[0]] * (batch.rows - len(batch.numbers))]
         model, sampler = self._model, asked[batch.numbers[0]].sampler
-        ids, is_token = padded([contexts[n] for n in filled], model.config.pad_token_id, batch.width, side="left")
+        pad, own = model.config.pad_token_id, [contexts[n][len(batch.prefix) :] for n in filled]
+        ids, is_token = padded(own, pad, batch.width, side="left")
         draws = np.zeros((batch.rows, batch.steps), np.float32)
         if sampler.temperature:
             draws = np.stack([uniforms(self._seed, *asked[n].key, shape=batch.steps) for n in filled])
         stops = model.tokenizer.stop_token_ids
-        decoding = Decoding(model, ids, is_token, batch.steps, draws, sampler, stops)
+        prefix = None
+        if batch.prefix:
+            cache = self._read_prefix(batch.prefix, batch.prefix_width)
+            prefix = cache, prefix_arrays(batch.prefix, batch.prefix_width, pad)["padding_mask"]
+        decoding = Decoding(model, ids, is_token, batch.steps, draws, sampler, stops, prefix)
         while True:
             found = decoding.generated()
             part = {"token_ids": found.token_ids, "lengths": found.response_mask.sum(axis=1, dtype=np.int32)}

@@ -13,11 +13,9 @@ import numpy as np
 from pipelines.data.batches import bucket
 from pipelines.data.branches import Branches, lay_out_branches
 from pipelines.data.shapes import length_rungs, rung_for
+from pipelines.sampling.prefixes import CACHE_SHARE, common_length, prefix_arrays, prefix_length
 
 MOST_WIDTHS = 4
-LEAST_PREFIX = 64  # tokens; a shorter one is read again sooner than its cache is copied
-LEAST_SHARE = 0.25  # of all tokens that a group's prefix must save
-CACHE_SHARE = 4  # a batch's cache holds at most so many times its tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,23 +85,11 @@ class Batch:
             flat = np.concatenate(values)
             arrays[name][: len(flat)] = flat
         if self.prefix:
-            prefix = self.prefix_arrays(pad_token_id)
+            prefix = prefix_arrays(self.prefix, self.prefix_width, pad_token_id)
             for name, own in (("key_positions", "positions"), ("key_segments", "segment_ids")):
                 shared = np.broadcast_to(prefix[own], (self.rows, self.prefix_width))
                 arrays[name] = np.concatenate([shared, arrays[own]], axis=1)
         return arrays
-
-    def prefix_arrays(self, pad_token_id: int) -> dict[str, np.ndarray]:
-        """The prefix as a row of its own: token_ids, positions, segment_ids int32 and padding_mask bool, all (1, p)."""
-        length, real = len(self.prefix), np.arange(self.prefix_width) >= self.prefix_width - len(self.prefix)
-        token_ids, positions = np.full(self.prefix_width, pad_token_id, np.int32), np.zeros(self.prefix_width, np.int32)
-        token_ids[real], positions[real] = self.prefix, np.arange(length)
-        return {
-            "token_ids": token_ids[None],
-            "positions": positions[None],
-            "segment_ids": real[None].astype(np.int32),
-            "padding_mask": real[None],
-        }
 
     @property
     def tokens(self) -> int:
@@ -219,24 +205,12 @@ def _joined(sequences: Sequence[Sequence[int]]) -> Branches:
     return Branches(sequences[0][:length], [ids[length:] for ids in sequences])
 
 
-def common_length(sequences: Sequence[Sequence[int]]) -> int:
-    """How many ids all of these sequences begin with alike."""
-    ordered = sorted(map(tuple, sequences))  # what the first and the last of them share, all share
-    return next(
-        (i for i, (a, b) in enumerate(zip(ordered[0], ordered[-1], strict=False)) if a != b), min(map(len, ordered))
-    )
-
-
 def _shared(families: Sequence[Family]) -> list[int]:
-    """The ids that all families of a group begin with, where reading them once is worth a cache; a row keeps at least
-    one of its own."""
+    """The ids that all families of a group begin with, where reading them once is worth a cache."""
     beginnings = [list(family.branches.beginning) for family in families]
-    length = min(common_length(beginnings), min(map(len, beginnings)) - 1)
     # Targets within it are predicted in the rows alone.
-    length = min(length, *(first for family in families for first in family.firsts))
-    saved = length * (len(families) - 1)
-    is_worth_it = length >= LEAST_PREFIX and saved >= LEAST_SHARE * sum(len(one.branches) for one in families)
-    return beginnings[0][:length] if is_worth_it else []
+    first = min(first for family in families for first in family.firsts)
+    return beginnings[0][: prefix_length(beginnings, sum(len(one.branches) for one in families), first)]
 
 
 def _without(branches: Branches, before: int) -> Branches:

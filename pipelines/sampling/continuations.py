@@ -11,11 +11,13 @@ from keras import ops
 
 from gemma_keras import backends
 from gemma_keras.backends.reference import softmax_log_probs
+from gemma_keras.generation import behind
 from gemma_keras.head import full_logits
 from gemma_keras.layers.chosen_states import chosen_states
 from gemma_keras.limits import DENSE_LOGITS
 from pipelines.host.parts import Keep, compute_now
 from pipelines.sampling.continuation_batches import Batch, Continuation, plan_batches, targets_of
+from pipelines.sampling.prefixes import PrefixReader
 
 LEAST_CHUNK, MOST_CHUNK = 64, 1024
 BATCHES_A_PART = 8
@@ -52,7 +54,7 @@ class ContinuationScorer:
         self._chunk = min(max(LEAST_CHUNK, 2 * DENSE_LOGITS // model.config.vocabulary_size), MOST_CHUNK)
         compiled = functools.partial(backends.compile_forward, models=[model])
         self._read = compiled(self._states, name="continuation_states")
-        self._read_prefix = compiled(self._cache, name="continuation_prefix")
+        self._read_prefix = PrefixReader(model)
         self._judge = compiled(self._judged, name="continuation_log_probs")
 
     def __call__(
@@ -80,22 +82,19 @@ class ContinuationScorer:
 
     def _of_batches(self, batches: Sequence[Batch]) -> dict[str, np.ndarray]:
         rows, log_probs, is_greedy = [], [], []
-        prefix: Sequence[int] = []
-        cache: Any = None
         for batch in batches:
-            if batch.prefix and batch.prefix != prefix:
-                prefix, cache = batch.prefix, self._read_prefix(batch.prefix_arrays(self._model.config.pad_token_id))
-            of_targets, is_top = self._of_batch(batch, [cache] if batch.prefix else [])
+            of_targets, is_top = self._of_batch(batch)
             for number, places in targets_of(batch):
                 rows.append(number)
                 log_probs.append(of_targets[places].sum(dtype=np.float64))
                 is_greedy.append(bool(is_top[places].all()))
         return {"rows": np.array(rows), "log_probs": np.array(log_probs), "is_greedy": np.array(is_greedy)}
 
-    def _of_batch(self, batch: Batch, cache: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    def _of_batch(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Of each target of a batch, and of what fills it up: float32 (n,) and bool (n,)."""
         arrays = batch.arrays(self._model.config.pad_token_id)
         ids = arrays.pop("target_ids")
+        cache = [self._read_prefix(batch.prefix, batch.prefix_width)] if batch.prefix else []
         states = self._read(arrays, *cache)
         needed = sum(len(targets) for family in batch.families for targets in family.targets)
         starts = range(0, needed, self._chunk)
@@ -112,22 +111,11 @@ class ContinuationScorer:
         backbone = self._model.backbone
         if cache is None:
             return chosen_states(backbone(inputs), *places)
-        rows, width = inputs["token_ids"].shape
         slots = cache[0][0].shape[1]
-
-        def for_rows(part: Any) -> Any:
-            shared = ops.broadcast_to(part, (rows, *part.shape[1:]))
-            return ops.concatenate([shared, ops.zeros((rows, width, *part.shape[2:]), part.dtype)], axis=1)
-
-        own = [(for_rows(keys), for_rows(values)) for keys, values in cache]
+        empty = backbone.empty_cache(*inputs["token_ids"].shape)
+        own = [tuple(map(behind, shared, rows)) for shared, rows in zip(cache, empty, strict=True)]
         hidden, _ = backbone(inputs, cache=own, cache_index=slots)
         return chosen_states(hidden, *places)
-
-    def _cache(self, inputs: Any) -> Any:
-        """Keys and values of a prefix, each layer's (1, p, k, h)."""
-        backbone = self._model.backbone
-        _, cache = backbone(inputs, cache=backbone.empty_cache(1, inputs["token_ids"].shape[1]), cache_index=0)
-        return cache
 
     def _judged(self, states: Any, start: Any, ids: Any) -> Any:
         """Of `ids`, int (c,), at the states from `start` on: log-probabilities float32 (c,), and bool (c,)."""

@@ -54,7 +54,8 @@ class KeptParts:
             if len(found) == of:
                 arrays = {f"{part}/{one}": array for part, values in found.items() for one, array in values.items()}
                 place.parent.mkdir(exist_ok=True)
-                write_folder(place, lambda folder: write_state(folder, arrays, {"key": digest}))
+                manifest = {"key": digest, "step": of, "done": of, "of": of, "unit": "parts", "seconds": 0}
+                write_folder(place, lambda folder: write_state(folder, arrays, manifest))
             return found[name]
 
         return kept

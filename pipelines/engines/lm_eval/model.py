@@ -145,7 +145,7 @@ class GemmaKerasLM(TemplateLM):
         for number, one in enumerate(requests):
             context, options = one.args
             place = (one.task_name or "", number if one.doc_id is None else one.doc_id, one.idx)
-            asked.append(self._question(context, options, (*place, seen[place])))
+            asked.append(self._question(context, options, (*place, seen[place]), one.task_name))
             seen[place] += 1
         texts, cut = self._generator(asked, self._keep_for("generate", asked), self.advance)
         self.cut += cut
@@ -164,7 +164,9 @@ class GemmaKerasLM(TemplateLM):
         item = None if one.doc_id is None else one.doc_id
         return Continuation(before, after, item, one.task_name)
 
-    def _question(self, context: str, options: Mapping[str, Any], key: tuple[int | str, ...]) -> Question:
+    def _question(
+        self, context: str, options: Mapping[str, Any], key: tuple[int | str, ...], group: str | None
+    ) -> Question:
         found = normalize_gen_kwargs(dict(options), DEFAULT_NEW_TOKENS)
         until = tuple(text for text in found["until"] if text)
         is_sampled = found["do_sample"]
@@ -174,7 +176,7 @@ class GemmaKerasLM(TemplateLM):
             (found.get("top_k") or None) if is_sampled else None,
             found.get("top_p") if is_sampled else None,
         )
-        return Question(self.tok_encode(context), until, found["max_gen_toks"], sampler, key)
+        return Question(self.tok_encode(context), until, found["max_gen_toks"], sampler, key, group)
 
     def _scored(self, kind: str, asked: Sequence[Continuation]) -> Likelihoods:
         real = [one for one in asked if len(one.ids)]

@@ -35,28 +35,24 @@ class Measured:
     samples: list[dict[str, Any]]
 
 
-def measure(
-    model: GemmaKerasLM, tasks: Tasks, rows: Mapping[str, Sequence[int]], metric: str | None, with_turns: bool
-) -> Measured:
-    """Ask a model all that the tasks ask of some rows.
+def measure(model: GemmaKerasLM, tasks: Tasks, metric: str | None, with_turns: bool) -> Measured:
+    """Ask a model all that some tasks ask.
 
     Args:
-        rows: of each task, rising. metric: the figure that counts, None for the tasks' first.
+        metric: the figure that counts, None for the tasks' first.
         with_turns: ask in turns, examples in turns of their own.
 
     Raises:
         DataError: the tasks give no such figure.
     """
-    asked = {name: task for name, task in tasks.items() if name in rows}
     found = evaluate(
         model,
-        {"tasks": asked},
-        samples={name: list(rows[name]) for name in asked},
+        {"tasks": tasks},
         bootstrap_iters=0,
         apply_chat_template=with_turns,
         fewshot_as_multiturn=with_turns,
     )
-    samples = [{"task": name, **one} for name in asked for one in found["samples"][name]]
+    samples = [{"task": name, **one} for name in tasks for one in found["samples"][name]]
     values: dict[str, dict[str, list[Any]]] = {}
     for one in samples:
         for name in one["metrics"]:
@@ -65,14 +61,14 @@ def measure(
     metric = metric or next(iter(values))
     if metric not in values:
         raise DataError(f"{next(iter(tasks))}:1: no figure {metric!r}; the task gives {', '.join(values)}")
-    totals = {key: _aggregated(key, of_tasks, asked) for key, of_tasks in values.items()}
+    totals = {key: _aggregated(key, of_tasks, tasks) for key, of_tasks in values.items()}
     counted = _flat(values[metric])
-    parts = {name: float(np.mean(one)) for name, one in values[metric].items()} if len(asked) > 1 else {}
+    parts = {name: float(np.mean(one)) for name, one in values[metric].items()} if len(tasks) > 1 else {}
     return Measured(
         metric,
         totals.pop(metric),
         _interval(counted),
-        sum(map(len, rows.values())),
+        len({(one["task"], one["doc_id"]) for one in samples}),
         {key: value for key, value in totals.items() if np.isfinite(value)},
         parts,
         samples,

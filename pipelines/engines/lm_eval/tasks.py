@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +84,29 @@ def load_tasks(
     return tasks
 
 
-def draw_rows(tasks: Tasks, limit: int | None, seed: int, name: str) -> dict[str, list[int]]:
-    """Which rows of each task are asked: at most `limit` of all together, drawn by the seed, the same for every model.
-    A task of which none is drawn is left out."""
-    places = [(task, row) for task, one in tasks.items() for row in range(len(one.eval_docs))]
+def draw_rows(tasks: Tasks, limit: int | None, seed: int, name: str) -> tuple[Tasks, dict[str, list[int]]]:
+    """The tasks with the rows that are asked alone, and which those are of each: at most `limit` of all together, drawn
+    by the seed, the same for every model. A task of which none is drawn is left out."""
+    places = [(task, row) for task, one in tasks.items() for row in range(len(one.task_docs))]
     if limit is not None and limit < len(places):
         drawn = generator(seed, "benchmark rows", name).permutation(len(places))[:limit]
         places = [places[i] for i in sorted(drawn.tolist())]
     rows: dict[str, list[int]] = {}
     for task, row in places:
         rows.setdefault(task, []).append(row)
-    return rows
+    for task, chosen in rows.items():
+        _ask_only(tasks[task], chosen)
+    return {task: tasks[task] for task in rows}, rows
+
+
+def _ask_only(task: ConfigurableTask, rows: Sequence[int]) -> None:
+    """Make a task's tested split these rows. They are processed, which lm-eval would do again at each look at them."""
+    docs = task.task_docs
+    docs = docs.select(rows) if isinstance(docs, datasets.Dataset) else [docs[row] for row in rows]
+    split = task.config.test_split if task.has_test_docs() else task.config.validation_split
+    task.dataset = {**task.dataset, split: docs}
+    task.set_config("process_docs", None)
+    task.task_docs = docs
 
 
 def _from_hub(load: Callable[[], Any], name: str, hub: str) -> Any:

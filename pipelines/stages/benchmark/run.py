@@ -137,10 +137,12 @@ def _measured(
         if missing:
             raise DataError(f"{one.name}:1: {', '.join(missing)} not installed: {install_command('lm-eval')}")
         tasks = load_tasks(asked, data, context.seed, *options)
-        rows = draw_rows(tasks, config.limit, context.seed, one.name)
-        of_rows = sum(len(task.eval_docs) for task in tasks.values())
+        of_rows = sum(len(task.task_docs) for task in tasks.values())
         shots = max(task.get_config("num_fewshot") or 0 for task in tasks.values())
-        found = measure(model, tasks, rows, asked.metric, with_turns)
+        tasks, rows = draw_rows(tasks, config.limit, context.seed, one.name)
+        found = measure(model, tasks, asked.metric, with_turns)
+        for row in found.samples:
+            row["row"] = rows[row["task"]][row["doc_id"]]
     except DataError as error:
         if one.suite is None:
             raise
@@ -190,7 +192,7 @@ def _has_turns(name: str, config: Benchmarks, context: StageContext) -> bool:
 
 def _seen_rows(seen: SeenPrompts, samples: Sequence[dict[str, Any]]) -> int:
     """How many of the rows hold a text that the model learned from as a prompt."""
-    rows = {(one["task"], one["doc_id"]): one["doc"] for one in samples}
+    rows = {(one["task"], one["row"]): one["doc"] for one in samples}
     texts = [
         [value for value in row.values() if isinstance(value, str) and len(value) >= LEAST_LETTERS]
         for row in rows.values()
@@ -208,7 +210,7 @@ def _shown(samples: Sequence[dict[str, Any]], config: Benchmarks) -> list[dict[s
     return [
         {
             "task": one["task"],
-            "row": one["doc_id"],
+            "row": one["row"],
             "asked": one["arguments"][0][0],
             "choices": [argument[1] for argument in one["arguments"]] if len(one["arguments"]) > 1 else None,
             "expected": one["target"],

@@ -37,6 +37,27 @@ def test_answers_are_those_of_each_question_alone(model):
     assert len(set(texts)) > 1
 
 
+def test_a_beginning_that_all_share_is_read_once(model, monkeypatch):
+    """Behind 80 tokens of examples, in batches of several widths, as without the cache; of two groups one has none."""
+    from pipelines.sampling import answers_until, prefixes
+
+    before = [model.tokenizer.bos_token_id, *(model.tokenizer.encode("Say the words of the line, then stop. ") * 3)]
+    assert 80 <= len(before) < 200
+    asked = [Question([*before, *ids[1:]], (), 10, GREEDY, (), "shots") for ids in contexts(model)]
+    asked += [Question(ids, (), 10, GREEDY, (), "loose") for ids in contexts(model, 2)]
+    reads = []
+
+    class Counted(prefixes.PrefixReader):
+        def __call__(self, prefix, width):
+            reads.append((len(prefix), width))
+            return super().__call__(prefix, width)
+
+    monkeypatch.setattr(answers_until, "PrefixReader", Counted)
+    texts, cut = UntilGenerator(model, 64, 512, 0)(asked)
+    assert len(reads) > 1 and set(reads) == {reads[0]} and reads[0][0] >= len(before) and reads[0][1] > reads[0][0]
+    assert texts == [alone(model, one.context, "greedy", 10) for one in asked] and cut == 0
+
+
 def test_answers_end_before_their_texts(model):
     whole, _ = UntilGenerator(model, 512, 512, 0)([Question(ids, (), 40, GREEDY, ()) for ids in contexts(model)])
     # Of each answer two characters from its middle, and something that no answer holds.

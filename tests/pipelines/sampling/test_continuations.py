@@ -10,8 +10,9 @@ import gemma_keras
 from gemma_keras import backends
 from gemma_keras.inputs.padding import padded
 from pipelines.sampling import continuation_batches
-from pipelines.sampling.continuation_batches import Continuation, best_widths, common_length, plan_batches
+from pipelines.sampling.continuation_batches import Continuation, best_widths, plan_batches
 from pipelines.sampling.continuations import ContinuationScorer
+from pipelines.sampling.prefixes import common_length
 
 VOCABULARY, WIDTH = 97, 144
 
