@@ -143,7 +143,8 @@ def more(chain, tmp_path_factory) -> ChainRun:
     """A run of `more_kinds.yaml` from the chain's folders."""
     folder = tmp_path_factory.mktemp("more")
     (folder / "run").symlink_to(chain.folder)
-    shutil.copy(Path(__file__).parent / "more_kinds.yaml", folder)
+    for name in ("more_kinds.yaml", "choices.jsonl"):
+        shutil.copy(Path(__file__).parent / name, folder)
     run = dataclasses.replace(chain, folder=folder / "more", workflow=folder / "more_kinds.yaml")
     run.finish("--in-process", "--quiet")
     return run

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.fault("SIGKILL and stop signals at random moments of each kind of stage"),
 ]
 CHAIN = ("pretrained", "sft", "preferences", "reward", "policy", "evaluation")
-MORE_KINDS = ("lora", "best", "kto", "reinforce", "grpo", "ppo")
+MORE_KINDS = ("lora", "best", "kto", "reinforce", "grpo", "ppo", "asked")
 KILLS = ("runner", "stage") * 5
 STOPS = (("SIGTERM", 1), ("SIGINT", 2), ("SIGHUP", 1))
 EVERY_SECONDS = 0.05
@@ -147,5 +147,6 @@ def test_a_stage_of_the_chain(chain, make_chain, stage, backend, record_property
 def test_a_stage_of_another_kind(more, tmp_path, stage, backend, record_property):
     run = dataclasses.replace(more, folder=tmp_path / "more")
     shutil.copytree(more.folder, run.folder)
+    shutil.rmtree(run.folder / "kept", ignore_errors=True)  # answers that would not be asked for again
     record_property("cases", disturb(run, stage, backend))
     assert run.results([stage]) == more.results([stage])
