@@ -70,6 +70,15 @@ def hub_source(name: str) -> HubSource:
     return HubSource(name, repository, published["revision"])
 
 
+def is_on_hub(name: str) -> bool:
+    """Whether a name that is no path can be one on the hub. Nothing is fetched."""
+    try:
+        hub_source(name)
+    except CheckpointError:
+        return False
+    return True
+
+
 def download(source: HubSource, files: tuple[str, ...] = MODEL_FILES_OF_HUB) -> Path:
     """The folder, or the one file, on this machine; fetched unless the hub's cache has it.
 

@@ -1,6 +1,7 @@
 """What a stage reads from the Hugging Face hub: its names there, and how they are written once a commit is known.
 
-The workflow's model and the data of its stages may lie there. A stage's `from` and its raters are stages and folders.
+The workflow's model, the data of its stages and models that are only measured may lie there. A stage's `from` and its
+raters are stages and folders.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from gemma_keras.checkpoints.formats import recognize
 from gemma_keras.checkpoints.hub import hub_source, meaning
 from pipelines.host.paths import find_path
 from pipelines.schema.data import FileData
-from pipelines.schema.roles import KeyPath, blocks, put, uses_workflow_model
+from pipelines.schema.roles import KeyPath, blocks, put, references_of, uses_workflow_model
 from pipelines.workflow.schema import Workflow
 
 DATA_PREFIX = "datasets/"
@@ -79,6 +80,10 @@ def hub_names(workflow: Workflow, stage: str, base_folder: Path) -> dict[str, Hu
             repository, revision = block.on_hub
             written = f"{DATA_PREFIX}{repository}" if revision is None else f"{DATA_PREFIX}{repository}@{revision}"
             found[_dotted((*path, "path"))] = HubName("data", written, repository, revision)
+    for reference in references_of(config):
+        is_elsewhere = reference.target in workflow.stages or find_path(reference.target, base_folder) is not None
+        if reference.role.on_hub and not is_elsewhere:
+            found[_dotted(reference.path)] = _model(reference.target)
     model = workflow.model
     if uses_workflow_model(config) and isinstance(model, str) and find_path(model, base_folder) is None:
         found["model"] = _model(model)

@@ -202,7 +202,7 @@ def _at_commits(loaded: LoadedWorkflow, stage: PlannedStage) -> tuple[dict[str, 
     model = {"model": workflow.model_dump(mode="json", exclude_none=True).get("model")}
     for dotted, one in stage.hub.items():
         if one.commit is not None:
-            put_commit(model if one.name.kind == "model" else config, dotted, one.name, one.commit)
+            put_commit(model if dotted == "model" else config, dotted, one.name, one.commit)
     return config, model["model"]
 
 

@@ -38,12 +38,14 @@ class Role:
         is_model: True where a folder or file with a model will do as well.
         functions: shipped functions that may be named, which no stage makes; behind `function:` any other as well.
         is_prefixed: True where a stage or folder stands behind `reward_model:`, and anything else means a function.
+        on_hub: True where a name on the hub will do as well.
     """
 
     product: Product | None
     is_model: bool = True
     functions: tuple[str, ...] = ()
     is_prefixed: bool = False
+    on_hub: bool = False
 
     def is_function(self, name: str) -> bool:
         """True where `name` is a function, known or not, and no stage."""
@@ -54,6 +56,7 @@ class Role:
 
 ROLES: dict[str, Role] = {
     "policy": Role("policy"),
+    "any_policy": Role("policy", on_hub=True),
     "reward_model": Role("reward_model"),
     "reward": Role("reward_model", functions=(GOLD, *REWARD_FUNCTIONS)),
     "member": Role("reward_model"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gemma_keras.checkpoints.hub import is_on_hub
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.data.examples import load_examples
 from pipelines.data.heldout import Split, split_heldout
@@ -71,11 +72,11 @@ class StageContext:
         """Where to load a model from.
 
         Args:
-            from_: a stage, a stage's or model's folder, a model's file, any of these behind `reward_model:`; None is
-                the workflow's model.
+            from_: a stage, a stage's or model's folder, a model's file, any of these behind `reward_model:`; a name on
+                the hub; None is the workflow's model.
 
         Returns:
-            A folder or file, or the workflow's published name or hub id.
+            A folder or file, or the published name or hub id.
 
         Raises:
             ConfigError: nothing of that name, or a model from scratch where weights are needed.
@@ -92,6 +93,8 @@ class StageContext:
             return self.inputs[name] / "model"
         path = find_path(name, self.base_folder)
         found = None if path is None else find_model(path)
+        if path is None and is_on_hub(name):
+            return name
         if found is None:
             raise ConfigError(f"stage {self.name!r}: {name!r} is neither an earlier stage nor a folder with a model")
         return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from gemma_keras.checkpoints.errors import CheckpointError
 from gemma_keras.checkpoints.formats import FILE_SUFFIXES, MODEL_FILES
+from gemma_keras.checkpoints.hub import is_on_hub
 from gemma_keras.checkpoints.resolve import check_name
 from pipelines.host.paths import adapter_problem, find_model, find_path
 from pipelines.host.spelling import did_you_mean
@@ -127,6 +128,8 @@ def _reference_problems(
         problem = f"{target!r} has no model: expected config.json, or model/config.json, in {found}"
         yield path, adapter_problem(target, found) or problem
         return
+    if role.on_hub and is_on_hub(target):
+        return
     functions = () if role.is_prefixed or not role.functions else (*role.functions, *own)
     also = f", or a function: {', '.join(functions)}; {MORE_FUNCTIONS}" if functions else ""
     hint = did_you_mean(target, [*choices, *functions])
@@ -137,8 +140,8 @@ def _reference_problems(
         hint = f" Run the workflow {parts[parts.index(inner) - 1]!r} first, it makes that folder."
     yield (
         path,
-        f"{target!r} is neither an earlier stage nor a model folder.{hint} Stages: "
-        f"{', '.join(choices) or 'none'}{also}",
+        f"{target!r} is neither an earlier stage nor a model folder{' nor a name on the hub' if role.on_hub else ''}."
+        f"{hint} Stages: {', '.join(choices) or 'none'}{also}",
     )
 
 

@@ -51,8 +51,8 @@ class Benchmarks(StageConfig):
     elsewhere = dict.fromkeys(("benchmarks", "lm_eval", "eval_harness", "harness"), "")
 
     kind: Literal["benchmark"]
-    models: list[Annotated[str, Names("policy")]] = Field(
-        min_length=1, description="Stages, model folders or .gguf files."
+    models: list[Annotated[str, Names("any_policy")]] = Field(
+        min_length=1, description="Stages, model folders, .gguf files, hub ids such as google/gemma-3-270m."
     )
     suite: Annotated[
         Annotated[Name, Tag("<name>")] | Annotated[list[Wanted], Tag("<list>"), Field(min_length=1)],

@@ -63,8 +63,10 @@ def run(config: Benchmarks, context: StageContext) -> dict:
                 row, kept = _measured(model, one, with_turns, data, config, context)
                 if kept:
                     row["seen_in_training"] = None if seen is None else _seen_rows(seen, kept)
-                    samples += [{"model": name, "benchmark": one.name, **shown} for shown in _shown(kept, config)]
-                found.append({"model": name, **row})
+                    samples += [
+                        {"model": _called(name), "benchmark": one.name, **shown} for shown in _shown(kept, config)
+                    ]
+                found.append({"model": _called(name), **row})
                 progress.advance()
     _warn(found, context)
     final = {"columns": published(chosen), "benchmarks": found}
@@ -91,7 +93,9 @@ def _keeping(model: str, benchmark: str, config: Benchmarks, context: StageConte
         if context.kept_parts is None:
             return inside
         known = context.kept_parts.inputs
-        digest = known.get(model) or known[f"models.{config.models.index(model)}"]
+        digest = known.get(model) or known.get(f"models.{config.models.index(model)}")
+        if digest is None:  # on the hub, where nobody can say which commit it is
+            return inside
         return context.kept_parts.around(inside, {"model": digest, "dtype": config.dtype, "kind": kind, **work})
 
     return keep
@@ -107,6 +111,11 @@ def _settings(config: Benchmarks, context: StageContext) -> dict[str, Any]:
         "Programs": f"run in a sandbox ({config.sandbox})" if config.sandbox != "none" else "run without a sandbox",
         "Seed": context.seed,
     }
+
+
+def _called(name: str) -> str:
+    """A model's name for readers: without the commit that it was pinned to."""
+    return re.sub(r"@[0-9a-f]{40}", "", name)
 
 
 def _own(config: Benchmarks, context: StageContext, place: int) -> Chosen:

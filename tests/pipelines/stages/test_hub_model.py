@@ -72,6 +72,32 @@ def test_a_model_of_the_cache_is_read_without_a_network(start, local_hub, tmp_pa
     assert GemmaTokenizer.from_preset(f"org/gemma@{'b' * 40}").vocabulary_size() == 300
 
 
+@pytest.mark.needs("lm_eval")
+def test_a_model_that_is_only_measured_is_read_at_its_commit_too(local_hub, tmp_path, backend):
+    """Two revisions of one repository beside each other; `main` moves between two runs of one folder."""
+    old = upload(local_hub, tmp_path / "old", seed=3)
+    new = upload(local_hub, tmp_path / "new", seed=4)
+    rows = [{"q": f"red {n}", "c": ["cat", "dog sun", "moon"], "a": n % 3} for n in range(12)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "w.yaml").write_text(
+        f"name: hub\nbackend: {backend}\nstages:\n  b:\n    kind: benchmark\n    models: [org/gemma, org/gemma@{old}]\n"
+        "    suite: [{name: m, path: rows.jsonl, prompt: q, choices: c, answer: a}]\n"
+    )
+
+    def measure():
+        loaded = loading.load(tmp_path / "w.yaml")
+        runner.run(loaded, tmp_path / "run", in_process=True, quiet=True, say=lambda line: None)
+        return json.loads((tmp_path / "run/stages/b/final.json").read_text())["benchmarks"]
+
+    first = measure()
+    assert [one["model"] for one in first] == ["org/gemma", "org/gemma"] and first[0]["turns"] is False
+    lock = json.loads((tmp_path / "run/workflow.lock").read_text())["hub"]
+    assert {entry["commit"] for entry in lock.values()} == {old, new} and len(lock) == 2
+    upload(local_hub, tmp_path / "third", seed=5)
+    shutil.rmtree(tmp_path / "run/stages/b")
+    assert measure() == first
+
+
 @pytest.mark.slow
 @pytest.mark.needs("keras_hub")
 def test_a_preset_of_keras_hub_is_read_at_its_commit(local_hub, tmp_path, capsys):
