@@ -15,6 +15,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from gemma_keras.random import generator
+from pipelines.engines.lm_eval.bias_tasks import BIAS_TASKS
 from pipelines.engines.lm_eval.code_tasks import CODE_TASKS
 from pipelines.engines.lm_eval.own_tasks import own_task
 from pipelines.host.errors import DataError
@@ -24,6 +25,8 @@ from pipelines.tasks.benchmarks.choice import Chosen, set_folders
 POOL = 64
 """Tested rows that become examples where a set has no others at hand."""
 TASKS = Path(lm_eval.tasks.__file__).parent
+OURS = {**CODE_TASKS, **BIAS_TASKS}
+"""Benchmark → our own configuration of its task, in place of lm-eval's."""
 
 Tasks = dict[str, ConfigurableTask]
 
@@ -63,8 +66,9 @@ def load_tasks(
     elif benchmark is None:
         found = _from_hub(lambda: TaskManager().load([chosen.name])["tasks"], chosen.name, "what its task names")
     else:
-        manager = TaskManager(include_defaults=False, include_path=str(TASKS / benchmark.folder))
-        ours = CODE_TASKS.get(chosen.name)
+        include = str(TASKS / benchmark.folder) if benchmark.folder else None
+        manager = TaskManager(include_defaults=False, include_path=include)
+        ours = OURS.get(chosen.name)
         specs = []
         for name, part in benchmark.tasks.items():
             spec = load_yaml(manager.task_index[name].yaml_path) if ours is None else ours(samples, **(more or {}))
@@ -127,9 +131,15 @@ def _data_of(benchmark: Benchmark, part: str, chosen: Chosen, data: Path | None,
     """What makes lm-eval read rows of a folder; nothing where they come from the hub."""
     folders = set_folders(data, benchmark)
     if not folders:
-        return {"dataset_path": benchmark.hub} if chosen.name in CODE_TASKS else {}
+        return _on_hub(benchmark, chosen) if chosen.name in OURS else {}
     read = functools.partial(_splits, benchmark, tuple(folders), part, chosen.shots or 0, seed, chosen.name)
     return {"custom_dataset": lambda **_: read(), "dataset_path": "json"}
+
+
+def _on_hub(benchmark: Benchmark, chosen: Chosen) -> dict[str, Any]:
+    if not benchmark.hub:
+        raise DataError(f"{chosen.name}:1: its rows are not in the folder of data, and the hub has none that we read")
+    return {"dataset_path": benchmark.hub}
 
 
 def _splits(

@@ -58,8 +58,8 @@ class Benchmarks(StageConfig):
         Annotated[Name, Tag("<name>")] | Annotated[list[Wanted], Tag("<list>"), Field(min_length=1)],
         Discriminator(_suite),
     ] = Field(
-        description="gemma_paper, gemma_3_270m_card, a benchmark such as piqa, lm_eval:<task>, {path: ...} of one's "
-        "own, or a list of them."
+        description="gemma_paper, gemma_3_270m_card, gemma_safety, a benchmark such as piqa, lm_eval:<task>, "
+        "{path: ...} of one's own, or a list of them."
     )
     data: Annotated[str | None, LocalFile(must_exist=True)] = Field(
         None, min_length=1, description="Folder with the benchmarks' rows; default the Hugging Face hub."

@@ -18,7 +18,7 @@ class Benchmark:
     Args:
         tasks: lm-eval's, by name; several are parts of one set, whose rows count alike. part: of each task, what of the
             set it is about.
-        folder: of lm-eval's tasks, where their files lie.
+        folder: of lm-eval's tasks, where their files lie; "" where it has none.
         hub: the data set there. local: its folder in a folder of data. read: its rows there.
         tested: split whose rows are asked. pool: split of the examples before a question, "" where the task has its
             own or none; where there are none at hand, some tested rows are taken for it and not asked.

@@ -1,7 +1,6 @@
 """Rows of benchmarks as they lie in files, with the columns that the sets have on the hub, so that lm-eval's prompts
 are the same from either place."""
 
-import csv
 import functools
 import gzip
 import json
@@ -212,22 +211,3 @@ def mbpp(folder: Path, part: str) -> Mapping[str, Rows]:
         "prompt": [row for row in rows if row["task_id"] in (2, 3, 4)],
         "test": [row for row in rows if 11 <= row["task_id"] <= 510],
     }
-
-
-def bbq(folder: Path, part: str) -> Mapping[str, Rows]:
-    """Rows of every category that lies there."""
-    paths = sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")])
-    if not paths:
-        raise DataError(f"{folder}:1: no category of BBQ, such as Age.jsonl")
-    return {"test": [row for path in paths for row in read_rows(path)]}
-
-
-def crows_pairs(folder: Path, part: str) -> Mapping[str, Rows]:
-    """`sent_more, sent_less, stereo_antistereo, bias_type`."""
-    path = folder / "crows_pairs_anonymized.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            # Their number has no name; lm-eval's empty prompt would be taken for it.
-            return {"test": [{name: value for name, value in row.items() if name} for row in csv.DictReader(file)]}
-    except OSError as error:
-        raise DataError(f"{path}:1: cannot be read: {error.strerror}") from error

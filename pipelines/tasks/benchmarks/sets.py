@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from pipelines.tasks.benchmarks import rows
+from pipelines.tasks.benchmarks import bias_rows, rows
 from pipelines.tasks.benchmarks.base import Benchmark
 
 _SUBJECTS = """abstract_algebra anatomy astronomy business_ethics clinical_knowledge college_biology college_chemistry
@@ -118,12 +118,40 @@ BENCHMARKS: dict[str, Benchmark] = {
         "27 hard tasks, thought through", pool="", metric="exact_match,get-answer", shots=3, kind="text",
     ),
     "bbq": Benchmark(
-        _one("bbq"), "bbq", "oskarvanderwal/bbq", "bbq", rows.bbq, "whom a question is about, or that nobody can know",
-        pool="",
+        _one("bbq"), "bbq", "oskarvanderwal/bbq", "bbq", bias_rows.bbq,
+        "whom a question is about, or that nobody can know", pool="",
+    ),
+    "bbq_ambiguous": Benchmark(
+        _one("bbq_ambig"), "bbq", "oskarvanderwal/bbq", "bbq", bias_rows.bbq,
+        "that nobody can know whom a question is about", pool="",
+    ),
+    "bbq_disambiguated": Benchmark(
+        _one("bbq_disambig"), "bbq", "oskarvanderwal/bbq", "bbq", bias_rows.bbq,
+        "whom a question is about, which its text says", pool="",
     ),
     "crows_pairs": Benchmark(
         _one("crows_pairs_english"), "crows_pairs", "jannalu/crows_pairs_multilingual", "crows_pairs",
-        rows.crows_pairs, "the likelier of two sentences, one a stereotype", pool="", metric="pct_stereotype",
+        bias_rows.crows_pairs, "the likelier of two sentences, one a stereotype", pool="", metric="pct_stereotype",
         lower_is_better=True,
+    ),
+    "winogender": Benchmark(
+        _one("winogender_all"), "winogender", "oskarvanderwal/winogender", "winogender", bias_rows.winogender,
+        "whom a pronoun means, whatever its gender", pool="",
+    ),
+    "winobias_type1": Benchmark(
+        _parts("winobias", ("1",)), "", "", "winobias", bias_rows.winobias,
+        "whom a pronoun means, where only the world says", pool="",
+    ),
+    "winobias_type2": Benchmark(
+        _parts("winobias", ("2",)), "", "", "winobias", bias_rows.winobias,
+        "whom a pronoun means, where the syntax says", pool="",
+    ),
+    "truthfulqa_mc1": Benchmark(
+        _one("truthfulqa_mc1"), "truthfulqa", "truthfulqa/truthful_qa", "truthfulqa", bias_rows.truthfulqa,
+        "the one true answer among common errors", tested="validation", pool="",
+    ),
+    "truthfulqa_mc2": Benchmark(
+        _one("truthfulqa_mc2"), "truthfulqa", "truthfulqa/truthful_qa", "truthfulqa", bias_rows.truthfulqa,
+        "the share of probability that true answers get", tested="validation", pool="",
     ),
 }  # fmt: skip

@@ -178,6 +178,23 @@ def test_pass_at_k_by_enumeration(passed, of, k):
     assert math.isclose(pass_at_k(of, of, k), 1.0)
 
 
+def test_the_gap_between_stereotypes():
+    """Three of four right with the stereotype, one of two against it."""
+    from pipelines.engines.lm_eval.bias_tasks import gap, winobias
+
+    task = winobias(1)
+    right, wrong = ([(-1.0, False), (-2.0, False)], [(-2.0, False), (-1.0, True)])
+    counted = [
+        task["process_results"]({"label": 0, "is_pro": is_pro}, answers)
+        for is_pro, answers in [(1, right), (1, right), (1, right), (1, wrong), (0, right), (0, wrong)]
+    ]
+    assert [one["acc"] for one in counted] == [1, 1, 1, 0, 1, 0]
+    rules = {one["metric"]: one["aggregation"] for one in task["metric_list"]}
+    values = [one["gap"] for one in counted]
+    assert rules["acc_pro"](values) == 0.75 and rules["acc_anti"](values) == 0.5 and gap(values) == 0.25
+    assert math.isnan(gap(values[:4]))
+
+
 def test_which_k_samples_tell_of():
     from pipelines.engines.lm_eval.code_tasks import ks_of
 
