@@ -18,6 +18,9 @@ FAMILIES = {
 }
 
 
+LONGEST = 128  # tokens; longer texts are cut into windows
+
+
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def pair(request, tmp_path_factory):
     """Ours and lm-eval's `hf` over one random model."""
@@ -36,8 +39,9 @@ def pair(request, tmp_path_factory):
     embedding.assign(values)
     folder = tmp_path_factory.mktemp(request.param) / "model"
     model.save_to_preset(folder)
-    theirs = {"pretrained": str(folder), "device": "cpu", "dtype": "float32", "batch_size": 4}
-    return GemmaKerasLM(str(folder), batch_tokens=512), HFLM(**theirs), HFLM(**theirs, add_bos_token=False)
+    theirs = {"pretrained": str(folder), "device": "cpu", "dtype": "float32", "batch_size": 4, "max_length": LONGEST}
+    ours = GemmaKerasLM(str(folder), batch_tokens=1024, max_length=LONGEST)
+    return ours, HFLM(**theirs), HFLM(**theirs, add_bos_token=False)
 
 
 def texts(rng, count, longest):
@@ -54,58 +58,39 @@ def instances(kind, arguments, items=1):
 
 
 def test_log_likelihoods(pair):
+    """Choices of one token and of several, behind examples and without; some are what the other one answers."""
     ours, theirs, _ = pair
     rng = np.random.default_rng(1)
-    shots = "\n\n".join(texts(rng, 12, 12))
+    shots, contexts = " ".join(rng.choice(WORDS, 20)), texts(rng, 6, 4)
+    answers = theirs.generate_until(instances("generate_until", [(one, {"max_gen_toks": 3}) for one in contexts]))
     asked = [
         (f"{before}{context} ", choice)
         for before in ("", f"{shots}\n\n")
-        for context in texts(rng, 4, 9)
+        for context in contexts[:3]
         for choice in [*texts(rng, 2, 4), " the", "Say  it\n"]
     ]
     asked += [("", text) for text in texts(rng, 4, 6)] + [(shots, " the")] * 4
+    asked += [one for one in zip(contexts, answers, strict=True) if one[1].strip()]
     requests = instances("loglikelihood", asked, 4)
     found, wanted = ours.loglikelihood(requests), theirs.loglikelihood(copy.deepcopy(requests))
     lengths = [len(ours.tok_encode(choice)) for _, choice in asked]
     for (value, is_greedy), (expected, is_expected), length in zip(found, wanted, lengths, strict=True):
         assert abs(value - expected) < 1e-4 * length and is_greedy == is_expected
-
-
-def test_choices_that_are_greedy(pair):
-    """What the other one answers is what this one finds greedy."""
-    ours, theirs, _ = pair
-    contexts = texts(np.random.default_rng(2), 4, 6)
-    answers = theirs.generate_until(instances("generate_until", [(one, {"max_gen_toks": 3}) for one in contexts]))
-    asked = [pair for pair in zip(contexts, answers, strict=True) if pair[1].strip()]
-    found = ours.loglikelihood(instances("loglikelihood", asked))
-    wanted = theirs.loglikelihood(instances("loglikelihood", asked))
-    assert [one for _, one in found] == [one for _, one in wanted] and any(one for _, one in found)
+    assert any(is_greedy for _, is_greedy in found) and ours.cut == 0
 
 
 def test_rolling_log_likelihoods(pair):
+    """Of texts of which some are longer than may be read at once."""
     ours, _, theirs = pair
-    asked = [(one,) for one in texts(np.random.default_rng(3), 6, 40)]
+    asked = [(one,) for one in ["Say it", *texts(np.random.default_rng(3), 5, 60)]]
     requests = instances("loglikelihood_rolling", asked)
     found, wanted = ours.loglikelihood_rolling(requests), theirs.loglikelihood_rolling(copy.deepcopy(requests))
     lengths = [len(ours.tok_encode(text)) for (text,) in asked]
     np.testing.assert_array_less(np.abs(np.subtract(found, wanted)), 1e-4 * np.array(lengths))
+    assert max(lengths) > LONGEST > min(lengths)
 
 
-def test_rolling_in_windows(pair):
-    """A text longer than the model may read is cut as lm-eval's `hf` cuts it."""
-    ours, _, theirs = pair
-    asked = [(one,) for one in texts(np.random.default_rng(4), 3, 40)]
-    before = ours.max_length, theirs._max_length
-    ours.max_length = theirs._max_length = 32
-    try:
-        found = ours.loglikelihood_rolling(instances("loglikelihood_rolling", asked))
-        wanted = theirs.loglikelihood_rolling(instances("loglikelihood_rolling", asked))
-    finally:
-        ours.max_length, theirs._max_length = before
-    assert max(len(ours.tok_encode(text)) for (text,) in asked) > 64
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=0.01)
-
-
+@pytest.mark.once
 def test_answers(pair):
     ours, theirs, _ = pair
     contexts = texts(np.random.default_rng(5), 5, 9)
@@ -114,6 +99,13 @@ def test_answers(pair):
         found = ours.generate_until(instances("generate_until", asked))
         assert found == theirs.generate_until(instances("generate_until", asked))
     assert any(found)
+
+
+def test_answers_that_end_with_a_text(pair):
+    ours, theirs, _ = pair
+    asked = [(one, {"until": ["a", "o "], "max_gen_toks": 16}) for one in texts(np.random.default_rng(5), 4, 3)]
+    found = ours.generate_until(instances("generate_until", asked))
+    assert found == theirs.generate_until(instances("generate_until", asked)) and any(found)
 
 
 def mean_of(metric):
@@ -152,6 +144,7 @@ def rows(**_):
     return {"train": split(5), "test": split(12)}
 
 
+@pytest.mark.once
 def test_whole_tasks_score_alike(pair):
     from lm_eval.evaluator import evaluate
     from lm_eval.tasks import TaskManager
@@ -176,6 +169,7 @@ def test_whole_tasks_score_alike(pair):
         assert value == (pytest.approx(wanted[name], rel=1e-4) if isinstance(value, float) else wanted[name]), name
 
 
+@pytest.mark.once
 def test_turns_are_those_of_the_chat_template(pair):
     """lm-eval's `hf` renders and encodes the model's own template."""
     ours, theirs, _ = pair

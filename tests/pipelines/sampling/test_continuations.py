@@ -79,7 +79,7 @@ def greedy_id(model, context):
     return int(logits_of(model, [context])[0, len(context) - 1].argmax())
 
 
-@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3"])
+@pytest.mark.parametrize("family", [pytest.param("gemma", marks=pytest.mark.once), "gemma2"])
 def test_shared_beginnings_change_nothing(tiny_configs, family):
     model = model_of(tiny_configs[family])
     asked = mixed(np.random.default_rng(3))
@@ -92,6 +92,7 @@ def test_shared_beginnings_change_nothing(tiny_configs, family):
     assert {len(batch.prefix) for batch in batches} == {0, 101}, "the questions are read behind their examples"
 
 
+@pytest.mark.once
 def test_a_part_computed_again_is_equal_to_the_last_bit(gemma_3):
     asked = [one for group in range(20) for one in mixed(np.random.default_rng(group))]
     scorer = ContinuationScorer(gemma_3, batch_tokens=128)
@@ -114,6 +115,7 @@ def test_a_part_computed_again_is_equal_to_the_last_bit(gemma_3):
     )
 
 
+@pytest.mark.once
 def test_contexts_that_are_too_long_lose_their_beginning(gemma_3):
     rng = np.random.default_rng(4)
     asked = [Continuation([2, *ids(rng, 60)], ids(rng, 4), 0), Continuation([2, *ids(rng, 10)], ids(rng, 3), 1)]
