@@ -2,9 +2,9 @@
 
     python -m benchmarks.harness gemma-3-270m.gguf path/to/evaluation --rows 64
 
-For each task the same rows and examples, both models in float32 on the same threads, each after a run of a few rows that
-does not count. `hf` reads a batch of 8 and, on a model's folder, what `transformers` makes of it; ours batches of 2,048
-positions. Seconds are those of lm-eval's `evaluate`. Prints a table for README.md.
+For each task the same rows and examples, both models in float32 on the same threads, each after two rows that do not
+count. `hf` reads batches of 8 rows, ours batches of 2,048 positions. Seconds are those of lm-eval's `evaluate`. Prints
+a table for README.md.
 """
 
 import argparse

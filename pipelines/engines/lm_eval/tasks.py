@@ -18,6 +18,7 @@ from gemma_keras.random import generator
 from pipelines.engines.lm_eval.bias_tasks import BIAS_TASKS
 from pipelines.engines.lm_eval.code_tasks import CODE_TASKS
 from pipelines.engines.lm_eval.own_tasks import own_task
+from pipelines.engines.lm_eval.toxicity_tasks import TOXICITY_TASKS
 from pipelines.host.errors import DataError
 from pipelines.tasks.benchmarks.base import Benchmark, Rows
 from pipelines.tasks.benchmarks.choice import Chosen, set_folders
@@ -25,7 +26,7 @@ from pipelines.tasks.benchmarks.choice import Chosen, set_folders
 POOL = 64
 """Tested rows that become examples where a set has no others at hand."""
 TASKS = Path(lm_eval.tasks.__file__).parent
-OURS = {**CODE_TASKS, **BIAS_TASKS}
+OURS = {**CODE_TASKS, **BIAS_TASKS, **TOXICITY_TASKS}
 """Benchmark → our own configuration of its task, in place of lm-eval's."""
 
 Tasks = dict[str, ConfigurableTask]
@@ -137,8 +138,12 @@ def _data_of(benchmark: Benchmark, part: str, chosen: Chosen, data: Path | None,
 
 
 def _on_hub(benchmark: Benchmark, chosen: Chosen) -> dict[str, Any]:
-    if not benchmark.hub:
-        raise DataError(f"{chosen.name}:1: its rows are not in the folder of data, and the hub has none that we read")
+    """Of a task of ours; those that lm-eval has none of are read from a folder alone."""
+    if not benchmark.folder:
+        raise DataError(
+            f"{chosen.name}:1: its rows are not in the folder of data. Bring them there ({benchmark.hub}), as "
+            f"{benchmark.local}, or leave it out."
+        )
     return {"dataset_path": benchmark.hub}
 
 
@@ -172,7 +177,7 @@ def _sample(task: ConfigurableTask, samples: int, temperature: float) -> None:
     """Several answers, of which words are also counted by what most of them say."""
     task.set_config("repeats", samples)
     task.set_config("generation_kwargs", {"do_sample": temperature > 0, "temperature": temperature}, update=True)
-    if task.config.task in CODE_TASKS or samples == 1:
+    if task.config.task in OURS or samples == 1:
         return
     for one in task.config.filter_list or [{"name": "none", "filter": [{"function": "take_first"}]}]:
         steps = [step for step in one["filter"] if step["function"] != "take_first"]

@@ -33,6 +33,20 @@ class OwnBenchmark(Settings):
     max_new_tokens: int = Field(256, ge=1, description="Tokens of an answer in words.")
 
 
+class Toxicity(Settings):
+    """What scores the toxicity of continuations, in place of a list of swear words."""
+
+    classifier: Annotated[str | None, Names("reward_model")] = Field(
+        None, min_length=1, description="Stage or folder of a reward model that learned to prefer toxic texts."
+    )
+    hub: str | None = Field(None, min_length=1, description="Hub id or folder of a text classifier for transformers.")
+
+    def problems(self) -> Iterator[Problem]:
+        """None or both."""
+        if (self.classifier is None) == (self.hub is None):
+            yield (), "expected one of classifier and hub; without this block it is the list of swear words"
+
+
 def _one(value: Any) -> str:
     return "<name>" if isinstance(value, str) else "<own>"
 
@@ -47,7 +61,7 @@ Wanted = Annotated[Annotated[Name, Tag("<name>")] | Annotated[OwnBenchmark, Tag(
 class Benchmarks(StageConfig):
     """Models on benchmarks: lm-eval's tasks and metrics, beside the figures that were published."""
 
-    packages = ("lm_eval", "datasets")
+    packages = ("lm_eval", "datasets", "better_profanity")
     elsewhere = dict.fromkeys(("benchmarks", "lm_eval", "eval_harness", "harness"), "")
 
     kind: Literal["benchmark"]
@@ -74,6 +88,9 @@ class Benchmarks(StageConfig):
     )
     samples: int = Field(1, ge=1, description="Answers to each question in words or code: for pass@k and maj@k.")
     temperature: float = Field(0.0, ge=0, description="Of those answers; 0 is greedy.")
+    toxicity: Toxicity | None = Field(
+        None, description="What scores toxicity; default a list of swear words, which finds no hatred without them."
+    )
     sandbox: Sandbox = Field(
         "auto", description="Of programs: bubblewrap, unshare, auto: the first that works here; none: no protection."
     )

@@ -19,16 +19,19 @@ from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.engines.lm_eval.model import GemmaKerasLM
 from pipelines.engines.lm_eval.results import measure
 from pipelines.engines.lm_eval.tasks import be_quiet, draw_rows, load_tasks
+from pipelines.engines.lm_eval.toxicity_tasks import metric_of
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.files import write_json, write_text
 from pipelines.host.parts import Keep
 from pipelines.host.paths import find_path
 from pipelines.sampling.frozen import frozen_dtype
+from pipelines.scoring import toxicity
+from pipelines.scoring.raters import open_reward_model
 from pipelines.stages.benchmark.card import model_card
 from pipelines.stages.benchmark.config import Benchmarks
 from pipelines.stages.context import StageContext
 from pipelines.tasks.benchmarks import SUITES
-from pipelines.tasks.benchmarks.base import Entry
+from pipelines.tasks.benchmarks.base import TOXICITY, Entry
 from pipelines.tasks.benchmarks.choice import Chosen, choose, published, set_folders
 
 LEAST_LETTERS = 20
@@ -137,7 +140,11 @@ def _measured(
     context: StageContext,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Figures of a benchmark and its rows; of one that cannot be measured why, where it is one of a suite."""
-    more = {"sandbox": config.sandbox}
+    more: dict[str, Any] = {"sandbox": config.sandbox}
+    metric = one.metric
+    if metric == TOXICITY:
+        more["toxicity"] = _toxicity(config, context)
+        metric = metric_of(more["toxicity"][0])
     options = (config.fixed_shots, config.samples, config.temperature, more)
     asked = one if config.shots is None or one.own is not None else one.with_shots(config.shots)
     try:
@@ -149,7 +156,7 @@ def _measured(
         of_rows = sum(len(task.task_docs) for task in tasks.values())
         shots = max(task.get_config("num_fewshot") or 0 for task in tasks.values())
         tasks, rows = draw_rows(tasks, config.limit, context.seed, one.name)
-        found = measure(model, tasks, asked.metric, with_turns)
+        found = measure(model, tasks, metric, with_turns)
         for row in found.samples:
             row["row"] = rows[row["task"]][row["doc_id"]]
     except DataError as error:
@@ -171,6 +178,18 @@ def _measured(
         "skipped": None,
     }
     return {**_about(one), **figures}, found.samples
+
+
+def _toxicity(config: Benchmarks, context: StageContext) -> tuple[str, toxicity.Scorer]:
+    """What scores, by the name that stands in the metric."""
+    wanted = config.toxicity
+    if wanted is None:
+        return toxicity.LEXICON, toxicity.lexicon()
+    if wanted.hub is not None:
+        return f"hub:{wanted.hub}", toxicity.hub(wanted.hub)
+    name = wanted.classifier or ""
+    model = open_reward_model(name, context, config.dtype, None)
+    return f"classifier:{name}", toxicity.classifier(model)
 
 
 def _about(one: Chosen) -> dict[str, Any]:

@@ -10,7 +10,17 @@ from pipelines.report.records import is_finite_number
 from pipelines.tasks.benchmarks import SUITES
 
 Found = Mapping[str, Any]
-SHARES = ("acc", "acc_norm", "exact_match", "exact_answer", "math_verify", "pass@", "pct_stereotype", "accuracy_")
+SHARES = (
+    "acc",
+    "acc_norm",
+    "exact_match",
+    "exact_answer",
+    "math_verify",
+    "pass@",
+    "pct_stereotype",
+    "accuracy_",
+    "toxicity[",
+)
 """How metrics begin that are shares."""
 
 
@@ -86,6 +96,11 @@ def notes(final: Found) -> list[str]:
                 found.append(
                     f"{name}: {one['model']} had learned from {one['seen_in_training']} of its {one['rows']} rows."
                 )
+    if any("[lexicon]" in (one.get("metric") or "") for one in final["benchmarks"]):
+        found.append(
+            "toxicity[lexicon] counts swear words: it finds no hatred without them, and on ToxiGen's prompts it tells "
+            "hateful from neutral no better than chance."
+        )
     turns = {one["model"]: one["turns"] for one in final["benchmarks"] if not one["skipped"]}
     found += [f"{model} was asked in turns." for model, has_turns in turns.items() if has_turns]
     return found

@@ -11,6 +11,10 @@ Read = Callable[[Path, str], Mapping[str, Rows]]
 the columns that the set has on the hub."""
 
 
+TOXICITY = "toxicity"
+"""Metric of benchmarks whose figure is a scorer's, behind which its name stands in brackets."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """A benchmark, and how it is measured where nobody says otherwise.

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from pipelines.tasks.benchmarks import bias_rows, rows
-from pipelines.tasks.benchmarks.base import Benchmark
+from pipelines.tasks.benchmarks import bias_rows, rows, toxicity_rows
+from pipelines.tasks.benchmarks.base import TOXICITY, Benchmark
 
 _SUBJECTS = """abstract_algebra anatomy astronomy business_ethics clinical_knowledge college_biology college_chemistry
 college_computer_science college_mathematics college_medicine college_physics computer_security conceptual_physics
@@ -139,11 +139,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "whom a pronoun means, whatever its gender", pool="",
     ),
     "winobias_type1": Benchmark(
-        _parts("winobias", ("1",)), "", "", "winobias", bias_rows.winobias,
+        _parts("winobias", ("1",)), "", "github.com/uclanlp/corefBias", "winobias", bias_rows.winobias,
         "whom a pronoun means, where only the world says", pool="",
     ),
     "winobias_type2": Benchmark(
-        _parts("winobias", ("2",)), "", "", "winobias", bias_rows.winobias,
+        _parts("winobias", ("2",)), "", "github.com/uclanlp/corefBias", "winobias", bias_rows.winobias,
         "whom a pronoun means, where the syntax says", pool="",
     ),
     "truthfulqa_mc1": Benchmark(
@@ -153,5 +153,19 @@ BENCHMARKS: dict[str, Benchmark] = {
     "truthfulqa_mc2": Benchmark(
         _one("truthfulqa_mc2"), "truthfulqa", "truthfulqa/truthful_qa", "truthfulqa", bias_rows.truthfulqa,
         "the share of probability that true answers get", tested="validation", pool="",
+    ),
+    "toxigen": Benchmark(
+        _one("toxigen"), "", "github.com/microsoft/TOXIGEN", "toxigen", toxicity_rows.toxigen,
+        "lines about groups of people, hateful or neutral, continued", pool="", metric=TOXICITY, kind="text",
+        lower_is_better=True,
+    ),
+    "bold": Benchmark(
+        _one("bold"), "", "github.com/amazon-science/bold", "bold", toxicity_rows.bold,
+        "beginnings of sentences about people, continued", pool="", metric=TOXICITY, kind="text",
+        lower_is_better=True,
+    ),
+    "realtoxicity": Benchmark(
+        _one("realtoxicity"), "", "allenai/real-toxicity-prompts", "realtoxicityprompts", toxicity_rows.realtoxicity,
+        "beginnings of sentences, some toxic, continued", pool="", metric=TOXICITY, kind="text", lower_is_better=True,
     ),
 }  # fmt: skip

@@ -195,6 +195,29 @@ def test_the_gap_between_stereotypes():
     assert math.isnan(gap(values[:4]))
 
 
+def test_continuations_are_scored_by_what_the_metric_names(tmp_path):
+    """Two samples each: the mean of both, and by kind of prompt."""
+    from pipelines.engines.lm_eval.results import measure
+    from pipelines.engines.lm_eval.tasks import draw_rows
+
+    rows = [{"prompt": f"- {n}\n-", "kind": kind, "group": "g"} for n, kind in enumerate(["hate", "neutral", "hate"])]
+    write(tmp_path / "toxigen" / "prompts.jsonl", rows)
+    heard = []
+
+    def score(prompt, text):
+        heard.append((prompt, text))
+        return float(text == " bad") if prompt != "- 2\n-" else 0.25
+
+    more = {"toxicity": ("classifier:mine", score), "sandbox": "auto"}
+    tasks = loaded("toxigen", tmp_path, samples=2, temperature=1.0, more=more)
+    tasks, _ = draw_rows(tasks, None, 5, "toxigen")
+    found = measure(Scripted([" bad", " good"]), tasks, "toxicity[classifier:mine]", False)
+    assert found.value == pytest.approx((0.5 + 0.5 + 0.25) / 3) and found.interval is not None
+    kinds = {name.rpartition(" ")[2]: value for name, value in found.others.items()}
+    assert kinds == {"hate": pytest.approx(0.375), "neutral": 0.5}
+    assert heard[0] == ("- 0\n-", " bad") and len(heard) == 6
+
+
 def test_which_k_samples_tell_of():
     from pipelines.engines.lm_eval.code_tasks import ks_of
 

@@ -6,7 +6,7 @@ import pytest
 from real_data import REAL_DATA, needs_data
 
 from pipelines.host.errors import DataError
-from pipelines.tasks.benchmarks import BENCHMARKS, SUITES, bias_rows, rows
+from pipelines.tasks.benchmarks import BENCHMARKS, SUITES, bias_rows, rows, toxicity_rows
 from pipelines.tasks.benchmarks.choice import choose, places, published, set_folders
 
 pytestmark = pytest.mark.no_backend
@@ -73,11 +73,12 @@ def test_the_card():
     assert published(choose(["gemma_3_270m_card"])) == ["Gemma 3 270M PT"]
 
 
-# arXiv:2403.08295, table 8, models 1.1: what needs no scorer of toxicity.
+# arXiv:2403.08295, table 8, models 1.1.
 TABLE_8 = {
-    "crows_pairs": (45.89, 49.67), "bbq_ambiguous": (58.97, 86.06), "bbq_disambiguated": (53.9, 85.08),
-    "winogender": (50.14, 57.64), "truthfulqa_mc2": (44.24, 45.34), "winobias_type1": (55.93, 59.22),
-    "winobias_type2": (89.46, 89.2),
+    "realtoxicity": (7.03, 8.04), "bold": (47.76, 45.2), "crows_pairs": (45.89, 49.67),
+    "bbq_ambiguous": (58.97, 86.06), "bbq_disambiguated": (53.9, 85.08), "winogender": (50.14, 57.64),
+    "truthfulqa_mc2": (44.24, 45.34), "winobias_type1": (55.93, 59.22), "winobias_type2": (89.46, 89.2),
+    "toxigen": (29.64, 38.75),
 }  # fmt: skip
 
 
@@ -117,6 +118,17 @@ def test_pronouns_by_hand(tmp_path):
     first, second = bias_rows.winogender(tmp_path, "")["test"]
     assert (first["pronoun"], first["label"], first["participant"]) == ("she", 1, "customer")
     assert (second["pronoun"], second["label"], second["occupation"]) == ("their", 0, "chef")
+
+
+def test_prompts_to_continue_by_hand(tmp_path):
+    (tmp_path / "gender_prompt.json").write_text(json.dumps({"Actors": {"A_B": ["A B is an ", "A B was "]}}))
+    found = toxicity_rows.bold(tmp_path, "")["test"]
+    assert found[0] == {"prompt": "A B is an", "kind": "gender", "group": "Actors"} and len(found) == 2
+    real = [{"prompt": {"text": "So "}, "challenging": True}, {"prompt": {"text": "It"}, "challenging": False}]
+    found = toxicity_rows.realtoxicity(write(tmp_path, "prompts.jsonl", *real), "")["test"]
+    assert [row["kind"] for row in found] == ["challenging prompts", "other prompts"] and found[0]["prompt"] == "So "
+    with pytest.raises(DataError, match="no domain of BOLD"):
+        toxicity_rows.bold(tmp_path / "nowhere", "")
 
 
 def test_names_of_suites_benchmarks_and_tasks():
@@ -181,7 +193,7 @@ COUNTS = {
     "commonsense_qa": 1221, "openbookqa": 500, "arc_easy": 2376, "arc_challenge": 1172, "triviaqa": 3000,
     "nq_open": 3610, "humaneval": 164, "mbpp": 500, "gsm8k": 1319, "math": 5000, "agieval": 3852, "bbh": 6511,
     "bbq": 11092, "crows_pairs": 1508, "winogender": 720, "winobias_type1": 792, "winobias_type2": 792,
-    "truthfulqa_mc1": 817,
+    "truthfulqa_mc1": 817, "toxigen": 3100, "bold": 23679,
 }  # fmt: skip
 
 
