@@ -115,6 +115,7 @@ DOORS = {
         "gemma_keras",
         "`from_preset`: file formats, a floor above, by the package's name",
     ),
+    "pipelines/scoring/toxicity.py": ("*", "an optional package for each scorer, of which a stage has one"),
     "pipelines/__main__.py": ("pipelines.cli", "Ctrl-C while it is loaded ends without a traceback"),
     "pipelines/commands/backend.py": ("keras", "the commands that build a model load Keras when it is known which one"),
     "pipelines/commands/explain.py": ("rich.markdown*", "a thirtieth of a second, which only a terminal needs"),

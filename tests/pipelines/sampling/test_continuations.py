@@ -52,9 +52,9 @@ def mixed(rng):
     return [*questions(rng), *loose, *blanks, Continuation([2], ids(rng, 40))]
 
 
-def logits_of(model, rows):
-    """Of each row alone, padded on the right to one width: float64 (n, WIDTH, v)."""
-    token_ids, is_token = padded(rows, 0, WIDTH)
+def logits_of(model, rows, width=WIDTH):
+    """Of each row alone, padded on the right to one width: float64 (n, width, v)."""
+    token_ids, is_token = padded(rows, 0, width)
     return backends.to_host(model({"token_ids": token_ids, "padding_mask": is_token})).astype(np.float64)
 
 
@@ -148,6 +148,27 @@ def test_what_is_read_by_hand():
     assert arrays["target_positions"][:6].tolist() == [0, 0, 1, 0, 2, 3] and not arrays["target_rows"][:6].any()
     assert arrays["key_positions"][0, 30:].tolist() == [0, 0, *range(65), 65, 66, 66, 67][-70:]
     assert arrays["key_segments"][0].tolist() == [0] * 31 + [1] * 65 + arrays["segment_ids"][0].tolist()
+
+
+@pytest.mark.once
+def test_prefixes_of_several_lengths(gemma_3):
+    """Groups behind 70, 130 and 400 tokens, each padded to one of few widths, and one without."""
+    rng = np.random.default_rng(9)
+    asked = []
+    for length in (70, 130, 400, 0):
+        before = [2, *ids(rng, length)]
+        asked += [Continuation([*before, *ids(rng, 5)], ids(rng, 2), item, length) for item in range(6)]
+    batches, _ = plan_batches(asked, 256, 1024, 64)
+    widths = {len(batch.prefix): batch.prefix_width for batch in batches}
+    assert widths == {0: 0, 71: 128, 131: 224, 401: 416}, "a quarter, a half and all of the longest"
+    assert all(batch.rows * (batch.prefix_width + batch.width) <= 4 * 256 for batch in batches)
+    found = ContinuationScorer(gemma_3, batch_tokens=256)(asked)
+    for number in (0, 6, 12, 18, 23):
+        one = asked[number]
+        (logits,) = logits_of(gemma_3, [[*one.context, *one.ids]], 448)
+        logits = logits[len(one.context) - 1 :][:2]
+        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        assert found.log_probs[number] == pytest.approx(log_probs[[0, 1], one.ids].sum(), abs=2e-4)
 
 
 @pytest.mark.once
