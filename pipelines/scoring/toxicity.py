@@ -49,7 +49,7 @@ def classifier(model: Any, batch_size: int = 1) -> Scorer:
     return score
 
 
-def hub(name: str) -> Scorer:
+def hub_classifier(name: str) -> Scorer:
     """The summed score of the labels of a text classifier in `transformers` that say toxic, hate or offensive; of one
     with two labels that say nothing, of the second.
 

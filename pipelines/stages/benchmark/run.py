@@ -2,6 +2,7 @@
 them, the rows that are drawn, the intervals and what stands beside.
 """
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -25,8 +26,8 @@ from pipelines.host.files import write_json, write_text
 from pipelines.host.parts import Keep
 from pipelines.host.paths import find_path
 from pipelines.sampling.frozen import frozen_dtype
-from pipelines.scoring import toxicity
 from pipelines.scoring.raters import open_reward_model
+from pipelines.scoring.toxicity import LEXICON, Scorer, classifier, hub_classifier, lexicon
 from pipelines.stages.benchmark.card import model_card
 from pipelines.stages.benchmark.config import Benchmarks
 from pipelines.stages.context import StageContext
@@ -53,6 +54,7 @@ def run(config: Benchmarks, context: StageContext) -> dict:
     be_quiet()
     chosen = choose(config.names) + [_own(config, context, place) for place in range(len(config.own))]
     data = None if config.data is None else find_path(config.data, context.base_folder)
+    toxicity = functools.cache(functools.partial(_toxicity, config, context))
     found: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     with context.progress(len(config.models) * len(chosen), "asking", unit="benchmarks") as progress:
@@ -63,7 +65,7 @@ def run(config: Benchmarks, context: StageContext) -> dict:
                 context.doing(f"reading {one.name}")
                 model.keep, model.cut = _keeping(name, one.name, config, context), 0
                 model.advance = lambda requests, tokens: progress.advance(0, work=tokens)
-                row, kept = _measured(model, one, with_turns, data, config, context)
+                row, kept = _measured(model, one, with_turns, data, toxicity, config, context)
                 if kept:
                     row["seen_in_training"] = None if seen is None else _seen_rows(seen, kept)
                     samples += [
@@ -136,6 +138,7 @@ def _measured(
     one: Chosen,
     with_turns: bool,
     data: Path | None,
+    toxicity: Callable[[], tuple[str, Scorer]],
     config: Benchmarks,
     context: StageContext,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -143,7 +146,7 @@ def _measured(
     more: dict[str, Any] = {"sandbox": config.sandbox}
     metric = one.metric
     if metric == TOXICITY:
-        more["toxicity"] = _toxicity(config, context)
+        more["toxicity"] = toxicity()
         metric = metric_of(more["toxicity"][0])
     options = (config.fixed_shots, config.samples, config.temperature, more)
     asked = one if config.shots is None or one.own is not None else one.with_shots(config.shots)
@@ -180,16 +183,15 @@ def _measured(
     return {**_about(one), **figures}, found.samples
 
 
-def _toxicity(config: Benchmarks, context: StageContext) -> tuple[str, toxicity.Scorer]:
+def _toxicity(config: Benchmarks, context: StageContext) -> tuple[str, Scorer]:
     """What scores, by the name that stands in the metric."""
     wanted = config.toxicity
     if wanted is None:
-        return toxicity.LEXICON, toxicity.lexicon()
-    if wanted.hub is not None:
-        return f"hub:{wanted.hub}", toxicity.hub(wanted.hub)
-    name = wanted.classifier or ""
-    model = open_reward_model(name, context, config.dtype, None)
-    return f"classifier:{name}", toxicity.classifier(model)
+        return LEXICON, lexicon()
+    if wanted.classifier is not None:
+        model = open_reward_model(wanted.classifier, context, config.dtype, None)
+        return f"classifier:{wanted.classifier}", classifier(model)
+    return f"hub:{wanted.hub}", hub_classifier(str(wanted.hub))
 
 
 def _about(one: Chosen) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Scripted:
             asked = []
 
             def loglikelihood(self, requests):
-                raise NotImplementedError
+                raise AssertionError("answers in words alone are scripted")
 
             loglikelihood_rolling = loglikelihood
 

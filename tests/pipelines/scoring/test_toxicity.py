@@ -45,15 +45,15 @@ def test_a_reward_model_is_a_classifier(folder):
 @pytest.mark.needs("transformers", "torch")
 def test_a_classifier_of_transformers(folder, tmp_path):
     """The same folder by either way; labels that say nothing are refused."""
-    ours, theirs = toxicity.classifier(GemmaRewardModel.from_preset(folder)), toxicity.hub(str(folder))
+    ours, theirs = toxicity.classifier(GemmaRewardModel.from_preset(folder)), toxicity.hub_classifier(str(folder))
     for text in TEXTS:
         assert theirs("anything", text) == pytest.approx(ours("", text), abs=1e-5)
     about = json.loads((folder / "config.json").read_text())
     try:
         (folder / "config.json").write_text(json.dumps({**about, "id2label": {"0": "good"}, "label2id": {"good": 0}}))
         with pytest.raises(ConfigError, match="none of its labels says so: good"):
-            toxicity.hub(str(folder))
+            toxicity.hub_classifier(str(folder))
     finally:
         (folder / "config.json").write_text(json.dumps(about))
     with pytest.raises(ConfigError, match="cannot be opened"):
-        toxicity.hub(str(tmp_path / "nowhere"))
+        toxicity.hub_classifier(str(tmp_path / "nowhere"))
