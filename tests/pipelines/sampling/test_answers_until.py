@@ -8,6 +8,7 @@ from policy_fixture import world_model
 
 from gemma_keras import GemmaCausalLM
 from gemma_keras.sampling import Sampler
+from pipelines.sampling import answers_until, prefixes
 from pipelines.sampling.answers_until import Question, UntilGenerator
 
 GREEDY = Sampler(temperature=0.0)
@@ -38,14 +39,24 @@ def test_answers_are_those_of_each_question_alone(model):
     assert len(set(texts)) > 1
 
 
-def test_a_beginning_that_all_share_is_read_once(model, monkeypatch):
-    """Behind 80 tokens of examples, in batches of several widths, as without the cache; of two groups one has none."""
-    from pipelines.sampling import answers_until, prefixes
-
+def behind_examples(model, count):
+    """Questions behind examples of more than 64 tokens."""
     before = [model.tokenizer.bos_token_id, *(model.tokenizer.encode("Say the words of the line, then stop. ") * 3)]
     assert 80 <= len(before) < 200
-    asked = [Question([*before, *ids[1:]], (), 8, GREEDY, (), "shots") for ids in contexts(model)]
-    asked += [Question(ids, (), 8, GREEDY, (), "loose") for ids in contexts(model, 2)]
+    return [Question([*before, *ids[1:]], (), 8, GREEDY, (), "shots") for ids in contexts(model, count)]
+
+
+def test_a_beginning_that_all_share_is_read_once(model, monkeypatch):
+    asked = behind_examples(model, 3)
+    shared = UntilGenerator(model, 512, 512, 0)(asked)
+    monkeypatch.setattr(prefixes, "LEAST_PREFIX", 10_000)
+    assert shared == UntilGenerator(model, 512, 512, 0)(asked) and len(set(shared[0])) > 1
+
+
+@pytest.mark.once
+def test_beginnings_of_groups(model, monkeypatch):
+    """In batches of several widths; of two groups one has none."""
+    asked = behind_examples(model, 5) + [Question(ids, (), 8, GREEDY, (), "loose") for ids in contexts(model, 2)]
     reads = []
 
     class Counted(prefixes.PrefixReader):
@@ -55,7 +66,7 @@ def test_a_beginning_that_all_share_is_read_once(model, monkeypatch):
 
     monkeypatch.setattr(answers_until, "PrefixReader", Counted)
     texts, cut = UntilGenerator(model, 64, 512, 0)(asked)
-    assert len(reads) > 1 and set(reads) == {reads[0]} and reads[0][0] >= len(before) and reads[0][1] > reads[0][0]
+    assert len(reads) > 1 and set(reads) == {reads[0]} and reads[0][0] >= 80 and reads[0][1] > reads[0][0]
     monkeypatch.setattr(prefixes, "LEAST_PREFIX", 10_000)
     assert (texts, cut) == UntilGenerator(model, 512, 512, 0)(asked) and cut == 0
     assert set(reads) == {reads[0]} and len(set(texts)) > 1
@@ -73,8 +84,6 @@ def test_answers_end_before_their_texts(model):
 
 @pytest.mark.once
 def test_a_batch_ends_when_all_of_its_answers_have(model, monkeypatch):
-    from pipelines.sampling import answers_until
-
     steps = []
 
     class Counted(answers_until.Decoding):

@@ -79,7 +79,8 @@ def greedy_id(model, context):
     return int(logits_of(model, [context])[0, len(context) - 1].argmax())
 
 
-@pytest.mark.parametrize("family", [pytest.param("gemma", marks=pytest.mark.once), "gemma2"])
+@pytest.mark.once  # on every backend against lm-eval's `hf`, in tests/parity/test_lm_eval.py
+@pytest.mark.parametrize("family", ["gemma", "gemma2"])
 def test_shared_beginnings_change_nothing(tiny_configs, family):
     model = model_of(tiny_configs[family])
     asked = mixed(np.random.default_rng(3))

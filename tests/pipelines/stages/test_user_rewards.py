@@ -67,7 +67,9 @@ def test_a_step_is_trained_on_it_in_a_stage_as_the_runner_starts_one(own, sft, r
         "name": "policy", "kind": "policy_optimization", "backend": "any", "config": config, "seed": 11, "model": None,
         "inputs": {"sft": str(sft)}, "base_folder": str(tmp_path),
         "user_functions": {name: vars(one) for name, one in own.items()},
-        "key": "k", "key_parts": {"code": keys.code_digest()}, "versions": {}, "read": {}, "fewer_rows": None,
+        "key": "k", "versions": {}, "read": {}, "fewer_rows": None,
+        "key_parts": {"code": keys.code_digest(), "backend": "any",
+                      **dict.fromkeys(("versions", "machine", "inputs", "data"), {})},
         "state": {"every_seconds": 30.0, "keep": 2, "last": False},
         "state_key": "0" * 64,
     }  # fmt: skip
