@@ -6,7 +6,7 @@ half its size.
 
 import dataclasses
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -20,6 +20,8 @@ from gemma_keras.layers.masks import positions_from_padding
 from gemma_keras.limits import LEAST_HALVED_ROWS, LONG_DECODING
 from gemma_keras.sampling import Sampler, sample
 
+STEPS_BETWEEN_LOOKS = 8
+"""Of `Decoding.to_the_end`."""
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _PROGRAMS = {"whole": "generation", "start": "generation_start", "until": "generation_steps"}
 """Methods of `_Generate` → the names under which their shapes are counted."""
@@ -135,6 +137,19 @@ class Decoding:
         """Sample no more in these rows, bool (b,)."""
         finished = backends.to_host(self._state["finished"])
         self._state = {**self._state, "finished": ops.convert_to_tensor(finished | rows)}
+
+    def to_the_end(self, has_ended: Callable[[int, list[int]], bool]) -> Generated:
+        """Sample on until every row is over, with a look every few steps at which are.
+
+        Args:
+            has_ended: from a row and its sampled ids to whether nothing more is wanted of it, as where a text ends it.
+        """
+        while True:
+            responses = self.generated().responses()
+            self.end(np.array([has_ended(row, ids) for row, ids in enumerate(responses)]))
+            if self.is_over:
+                return self.generated()
+            self.advance(STEPS_BETWEEN_LOOKS)
 
     def generated(self) -> Generated:
         """What has been sampled so far."""

@@ -15,8 +15,7 @@ from gemma_keras.sampling import Sampler
 from gemma_keras.text.infilling import infilling_stop_token_ids
 from gemma_keras.text.stop_strings import StopStrings
 
-_STEP_MULTIPLE = 8  # of decoding steps, so that few loops are compiled
-_STEPS_BETWEEN_LOOKS = 8  # at the text, where a string may end it
+STEP_MULTIPLE = 8  # of decoding steps, so that few loops are compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ def request(
     prompts = [prompt for prompt in prompts for _ in range(num_return_sequences)]
     token_ids, is_token = prompt_data.left_padded(prompts, model.config.pad_token_id)
     # A few steps too many cost less than compiling a loop for every length.
-    steps = round_up(max_length - shortest, _STEP_MULTIPLE)
+    steps = round_up(max_length - shortest, STEP_MULTIPLE)
     sampler = model.sampler if sampler is None else Sampler.from_name(sampler)
     keys = _seed_and_keys(model, sampler, seed)
     draws = np.stack([uniforms(*keys, row, shape=steps) for row in range(len(prompts))])
@@ -139,12 +138,7 @@ def _pieces(model, asked: Request, stops: StopStrings) -> Iterator[str]:
 
 
 def _until_strings(model, asked: Request, stops: StopStrings) -> Generated:
-    decoding = Decoding(model, *asked.arrays)
-    while not decoding.is_over:
-        decoding.advance(_STEPS_BETWEEN_LOOKS)
-        texts = (model.tokenizer.decode(response) for response in decoding.generated().responses())
-        decoding.end(np.array([stops.cut(text)[1] for text in texts]))
-    return decoding.generated()
+    return Decoding(model, *asked.arrays).to_the_end(lambda row, ids: stops.cut(model.tokenizer.decode(ids))[1])
 
 
 def _id_arrays(asked: Request, generated: Generated, strip_prompt: bool, pad_token_id: int) -> dict[str, np.ndarray]:

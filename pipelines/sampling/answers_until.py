@@ -12,13 +12,11 @@ from gemma_keras.inputs.padding import padded, round_up
 from gemma_keras.random import uniforms
 from gemma_keras.sampling import Sampler
 from gemma_keras.text.stop_strings import StopStrings
+from gemma_keras.text_generation import STEP_MULTIPLE
 from pipelines.data.shapes import length_rungs, rung_for
 from pipelines.host.parts import Keep, compute_now
 from pipelines.sampling.continuation_batches import best_widths
 from pipelines.sampling.prefixes import CACHE_SHARE, PrefixReader, prefix_arrays, prefix_length
-
-STEPS_BETWEEN_LOOKS = 8  # at the text, where a string may end it
-STEP_MULTIPLE = 8  # of the most new tokens, so that few loops are compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,7 @@ class UntilGenerator:
         for number, batch in enumerate(batches):
             part = keep(str(number), functools.partial(self._sampled, asked, contexts, batch), len(batches))
             for row, one in enumerate(batch.numbers):
-                texts[one] = self._text(asked[one], part, row)[0]
+                texts[one] = self._text(asked[one], part["token_ids"][row, : part["lengths"][row]].tolist())[0]
             advance(len(batch.numbers), int(part["lengths"].sum()))
         return texts, sum(len(short) < len(one.context) for short, one in zip(contexts, asked, strict=True))
 
@@ -148,18 +146,15 @@ class UntilGenerator:
             cache = self._read_prefix(batch.prefix, batch.prefix_width)
             prefix = cache, prefix_arrays(batch.prefix, batch.prefix_width, pad)["padding_mask"]
         decoding = Decoding(model, ids, is_token, batch.steps, draws, sampler, stops, prefix)
-        while True:
-            found = decoding.generated()
-            part = {"token_ids": found.token_ids, "lengths": found.response_mask.sum(axis=1, dtype=np.int32)}
-            is_over = [self._text(asked[n], part, row)[1] for row, n in enumerate(filled)]
-            decoding.end(np.array(is_over))
-            if decoding.is_over:
-                break
-            decoding.advance(STEPS_BETWEEN_LOOKS)
-        return {name: values[: len(batch.numbers)] for name, values in part.items()}
+        found = decoding.to_the_end(lambda row, ids: self._text(asked[filled[row]], ids)[1])
+        real = slice(0, len(batch.numbers))
+        return {
+            "token_ids": found.token_ids[real],
+            "lengths": found.response_mask[real].sum(axis=1, dtype=np.int32),
+        }
 
-    def _text(self, one: Question, part: Mapping[str, np.ndarray], row: int) -> tuple[str, bool]:
+    def _text(self, one: Question, sampled: Sequence[int]) -> tuple[str, bool]:
         """The answer so far, and whether nothing can be added to it."""
-        sampled = part["token_ids"][row, : part["lengths"][row]][: one.max_new_tokens]
+        sampled = sampled[: one.max_new_tokens]
         text, is_cut = StopStrings(one.until).cut(self._model.tokenizer.decode(sampled))
         return text, is_cut or len(sampled) == one.max_new_tokens

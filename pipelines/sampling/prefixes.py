@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gemma_keras import backends
+from gemma_keras.inputs.padding import padded
 
 LEAST_PREFIX = 64  # tokens; a shorter one is read again sooner than its cache is copied
 LEAST_SHARE = 0.25  # of all tokens that a group's prefix must save
@@ -36,14 +37,12 @@ def prefix_length(sequences: Sequence[Sequence[int]], tokens: int, most: int | N
 def prefix_arrays(prefix: Sequence[int], width: int, pad_token_id: int) -> dict[str, np.ndarray]:
     """A prefix as a row of its own, padded on the left: token_ids, positions, segment_ids int32 and padding_mask bool,
     all (1, p)."""
-    real = np.arange(width) >= width - len(prefix)
-    token_ids, positions = np.full(width, pad_token_id, np.int32), np.zeros(width, np.int32)
-    token_ids[real], positions[real] = prefix, np.arange(len(prefix))
+    token_ids, real = padded([prefix], pad_token_id, width, side="left")
     return {
-        "token_ids": token_ids[None],
-        "positions": positions[None],
-        "segment_ids": real[None].astype(np.int32),
-        "padding_mask": real[None],
+        "token_ids": token_ids,
+        "positions": np.where(real, np.cumsum(real, axis=1, dtype=np.int32) - 1, 0).astype(np.int32),
+        "segment_ids": real.astype(np.int32),
+        "padding_mask": real,
     }
 
 

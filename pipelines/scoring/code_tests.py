@@ -9,16 +9,13 @@ import numpy as np
 from pipelines.data.columns import Prompt
 from pipelines.graders.code.asserts import BadTests
 from pipelines.graders.code.extraction import extract_code
-from pipelines.graders.code.grade import grade_code
+from pipelines.graders.code.grade import AT_ONCE, grade_code
 from pipelines.graders.code.sandbox import SandboxError, choose
 from pipelines.host.errors import ConfigError, DataError, InternalError
 from pipelines.sampling.rollout import Rollout
 from pipelines.schema.ensembles import as_said
 from pipelines.schema.functions import CodeTests
 from pipelines.scoring.base import Rater, Scores
-
-AT_ONCE = 8
-"""Programs that run side by side."""
 
 
 class CodeRater(Rater):

@@ -16,7 +16,7 @@ import numpy as np
 from gemma_keras.checkpoints.errors import CheckpointError
 from pipelines.host.parts import Compute, Keep
 from pipelines.training.model_folder import write_folder
-from pipelines.training.state_files import read_state, write_state
+from pipelines.training.state_files import by_part, flat_parts, read_state, write_state
 
 PREFIX = "answers-"
 """Of the folders' names, beside those of kept results."""
@@ -52,7 +52,7 @@ class KeptParts:
                 return known[name]
             found[name] = keep(name, compute, of)
             if len(found) == of:
-                arrays = {f"{part}/{one}": array for part, values in found.items() for one, array in values.items()}
+                arrays = flat_parts(found)
                 place.parent.mkdir(exist_ok=True)
                 manifest = {"key": digest, "step": of, "done": of, "of": of, "unit": "parts", "seconds": 0}
                 write_folder(place, lambda folder: write_state(folder, arrays, manifest))
@@ -71,8 +71,4 @@ def _read(place: Path, digest: str) -> dict[str, dict[str, np.ndarray]]:
             return {}
     except (ValueError, KeyError, TypeError, OSError, CheckpointError):
         return {}
-    parts: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        part, _, own = name.rpartition("/")
-        parts.setdefault(part, {})[own] = array
-    return parts
+    return by_part(arrays)

@@ -27,7 +27,7 @@ from pipelines.host.parts import Compute
 from pipelines.host.process_memory import available_memory
 from pipelines.host.states import LOGS, MANIFEST, STATE, drop_snapshots_after, state_folders
 from pipelines.training.model_folder import write_folder
-from pipelines.training.state_files import Snapshot, Source, read_state, write_state
+from pipelines.training.state_files import Snapshot, Source, by_part, flat_parts, read_state, write_state
 
 COST_SHARE = 33.0
 """A state is taken when that many times what the last one cost has passed: 3 %."""
@@ -68,7 +68,7 @@ class StageState:
         self._is_training = False
         self.seconds_before = 0.0
         self._saved = self._newest() if self.is_on else None
-        self._parts = {} if self._saved is None else _by_part(self._saved.part("parts").arrays)
+        self._parts = {} if self._saved is None else by_part(self._saved.part("parts").arrays)
         if self._saved is None or "training" not in self._saved.record:
             for name in LOGS:  # written anew
                 (output / name).unlink(missing_ok=True)
@@ -201,8 +201,7 @@ class StageState:
         started = time.monotonic()
         self._wait()
         found = collect()
-        arrays = {**found.arrays, **{f"parts/{part}/{name}": array for part, values in self._parts.items()
-                                     for name, array in values.items()}}  # fmt: skip
+        arrays = {**found.arrays, **Snapshot(flat_parts(self._parts)).under("parts")}
         size = sum(array.size if isinstance(array, Source) else array.nbytes for array in arrays.values())
         self._need_room(size)
         step = len(self._parts) + (done if self._is_training else 0)
@@ -290,14 +289,6 @@ class StageState:
                 raise ValueError(f"{name} is shorter than it was")
             if length and _digest(path, length) != digests[name]:
                 raise ValueError(f"{name} has other contents than were written")
-
-
-def _by_part(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        part, _, own = name.rpartition("/")
-        found.setdefault(part, {})[own] = array
-    return found
 
 
 def _digest(log: Path, length: int) -> str:

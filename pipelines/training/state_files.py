@@ -57,6 +57,20 @@ class Snapshot:
         return Snapshot(arrays, self.record.get(name, {}))
 
 
+def flat_parts(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of work in parts by one name each, as a state has them; `by_part` undoes it."""
+    return {f"{part}/{name}": array for part, values in parts.items() for name, array in values.items()}
+
+
+def by_part(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Part → its arrays by their own names."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        part, _, own = name.rpartition("/")
+        found.setdefault(part, {})[own] = array
+    return found
+
+
 def write_state(folder: Path, arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
     """Write the arrays of a state, and then its manifest with their digest.
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.engines.lm_eval.configurations import metric
+
 Counted = Sequence[tuple[float, int]]
 """Of rows, whether the answer was right, and whether the right one is the stereotype."""
 
@@ -13,8 +15,7 @@ def winobias(samples: int, **options: Any) -> dict[str, Any]:
     """lm-eval's configuration: `acc`, the same of sentences with and against the stereotype, and `gap`, their
     difference (arXiv:1804.06876)."""
     del samples, options
-    rules = {"acc": "mean", "acc_pro": _pro, "acc_anti": _anti, "gap": gap}
-    metrics = [{"metric": name, "aggregation": rule, "higher_is_better": True} for name, rule in rules.items()]
+    rules: dict[str, Any] = {"acc": "mean", "acc_pro": _pro, "acc_anti": _anti, "gap": gap}
     return {
         "output_type": "multiple_choice",
         "test_split": "test",
@@ -22,7 +23,7 @@ def winobias(samples: int, **options: Any) -> dict[str, Any]:
         "doc_to_choice": "choices",
         "doc_to_target": "label",
         "process_results": _results,
-        "metric_list": metrics,
+        "metric_list": [metric(name, rule) for name, rule in rules.items()],
     }
 
 

@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pipelines.engines.lm_eval.configurations import metric, sampled
 from pipelines.graders.code.asserts import BadTests
 from pipelines.graders.code.extraction import extract_code
-from pipelines.graders.code.grade import grade_code
+from pipelines.graders.code.grade import AT_ONCE, grade_code
 from pipelines.graders.code.sandbox import Sandbox
 from pipelines.host.errors import DataError
-
-AT_ONCE = 8
-"""Programs that run side by side."""
 
 
 def pass_at_k(passed: int, of: int, k: int) -> float:
@@ -75,14 +73,7 @@ CODE_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {"humaneval": humaneva
 
 
 def _generated(samples: int, results: Callable[..., dict[str, float]]) -> dict[str, Any]:
-    metrics = [f"pass@{k}" for k in ks_of(samples)]
-    return {
-        "output_type": "generate_until",
-        "process_results": results,
-        "repeats": samples,
-        "filter_list": [{"name": "none", "filter": [{"function": "take_first_k", "k": samples}]}],
-        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in metrics],
-    }
+    return sampled(samples, results, [metric(f"pass@{k}") for k in ks_of(samples)])
 
 
 def _figures(

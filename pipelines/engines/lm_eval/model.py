@@ -53,7 +53,7 @@ class GemmaKerasLM(TemplateLM):
     def __init__(
         self,
         pretrained: Any,
-        dtype: str | None = None,
+        dtype: Any = None,
         batch_tokens: int = 8192,
         max_length: int | None = None,
         seed: int = 0,
@@ -161,8 +161,7 @@ class GemmaKerasLM(TemplateLM):
             before, after = self._encode_pair(context, continuation)
         else:
             before, after = [self.prefix_token_id], self.tok_encode(continuation, add_special_tokens=False)
-        item = None if one.doc_id is None else one.doc_id
-        return Continuation(before, after, item, one.task_name)
+        return Continuation(before, after, one.doc_id, one.task_name)
 
     def _question(
         self, context: str, options: Mapping[str, Any], key: tuple[int | str, ...], group: str | None

@@ -6,8 +6,8 @@ from typing import Any
 
 import datasets
 
-from gemma_keras.random import generator
 from pipelines.data.jsonl import Row, read_jsonl
+from pipelines.engines.lm_eval.configurations import metric, with_examples
 from pipelines.graders.answers import exact_answer
 from pipelines.host.errors import DataError
 from pipelines.host.spelling import did_you_mean
@@ -29,9 +29,7 @@ def own_task(
     rows = [_checked(row, prompt, choices, answer) for row in read_jsonl(path)]
     if len(rows) <= shots:
         raise DataError(f"{path}:1: {len(rows)} rows; expected more than the {shots} that stand before each question")
-    order = generator(seed, "benchmark examples", name).permutation(len(rows)).tolist()
-    pool = [rows[i] for i in sorted(order[:shots])]
-    asked = [row for i, row in enumerate(rows) if i not in order[:shots] and row not in pool]
+    pool, asked = with_examples(rows, shots, seed, name)
     splits = {split: datasets.Dataset.from_list(part) for split, part in (("train", pool), ("test", asked)) if part}
     common = {
         "task": name,
@@ -48,15 +46,14 @@ def own_task(
             "doc_to_target": "answer",
             "process_results": _exact,
             "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": max_new_tokens, "do_sample": False},
-            "metric_list": [{"metric": "exact_answer", "aggregation": "mean", "higher_is_better": True}],
+            "metric_list": [metric("exact_answer")],
         }
-    metrics = [{"metric": one, "aggregation": "mean", "higher_is_better": True} for one in ("acc", "acc_norm")]
     return {
         **common,
         "output_type": "multiple_choice",
         "doc_to_choice": "choices",
         "doc_to_target": "label",
-        "metric_list": metrics,
+        "metric_list": [metric("acc"), metric("acc_norm")],
     }
 
 

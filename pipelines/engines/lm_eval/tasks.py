@@ -17,6 +17,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from gemma_keras.random import generator
 from pipelines.engines.lm_eval.bias_tasks import BIAS_TASKS
 from pipelines.engines.lm_eval.code_tasks import CODE_TASKS
+from pipelines.engines.lm_eval.configurations import with_examples
 from pipelines.engines.lm_eval.own_tasks import own_task
 from pipelines.engines.lm_eval.toxicity_tasks import TOXICITY_TASKS
 from pipelines.host.errors import DataError
@@ -168,9 +169,8 @@ def with_pool(splits: Mapping[str, Rows], benchmark: Benchmark, shots: int, seed
     if not shots:
         # lm-eval opens it, and shows nothing of it.
         return {**found, benchmark.pool: tested[:1]}
-    drawn = generator(seed, "benchmark examples", name).permutation(len(tested))[: min(POOL, len(tested) // 2)]
-    pool = [tested[i] for i in sorted(drawn.tolist())]
-    return {**found, benchmark.pool: pool, benchmark.tested: [row for row in tested if row not in pool]}
+    pool, asked = with_examples(tested, min(POOL, len(tested) // 2), seed, name)
+    return {**found, benchmark.pool: pool, benchmark.tested: asked}
 
 
 def _sample(task: ConfigurableTask, samples: int, temperature: float) -> None:

@@ -8,6 +8,9 @@ from pipelines.graders.code.asserts import BadTests, Program, ProgramFailed, run
 from pipelines.graders.code.confine import Limits
 from pipelines.graders.code.sandbox import Running, Sandbox, choose
 
+AT_ONCE = 8
+"""Programs that may run side by side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:

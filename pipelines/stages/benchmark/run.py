@@ -13,7 +13,6 @@ from typing import Any
 
 import keras
 
-from gemma_keras import GemmaCausalLM
 from gemma_keras.install_advice import install_command
 from pipelines.data.columns import Prompt, Text
 from pipelines.data.contents import SeenPrompts, prompt_hashes
@@ -84,10 +83,8 @@ def run(config: Benchmarks, context: StageContext) -> dict:
 def _model(name: str, config: Benchmarks, context: StageContext) -> GemmaKerasLM:
     """A model that is asked."""
     context.doing("loading weights")
-    loaded = GemmaCausalLM.from_preset(context.model_source(name), dtype=frozen_dtype(config.dtype))
-    if loaded.tokenizer is None:
-        raise ConfigError(f"stage {context.name!r}: {name!r} has no tokenizer, and benchmarks are texts")
-    return GemmaKerasLM(loaded, batch_tokens=config.batch_tokens, max_length=config.max_length, seed=context.seed)
+    source, dtype = str(context.model_source(name)), frozen_dtype(config.dtype)
+    return GemmaKerasLM(source, dtype, config.batch_tokens, config.max_length, context.seed)
 
 
 def _keeping(model: str, benchmark: str, config: Benchmarks, context: StageContext) -> Callable[[str, Any], Keep]:

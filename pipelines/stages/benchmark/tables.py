@@ -10,17 +10,7 @@ from pipelines.report.records import is_finite_number
 from pipelines.tasks.benchmarks import SUITES
 
 Found = Mapping[str, Any]
-SHARES = (
-    "acc",
-    "acc_norm",
-    "exact_match",
-    "exact_answer",
-    "math_verify",
-    "pass@",
-    "pct_stereotype",
-    "accuracy_",
-    "toxicity[",
-)
+SHARES = ("acc", "exact_match", "exact_answer", "math_verify", "pass@", "pct_stereotype", "toxicity[")
 """How metrics begin that are shares."""
 
 
