@@ -10,7 +10,7 @@ from pipelines.engines.lm_eval.configurations import metric, sampled
 from pipelines.graders.code.asserts import BadTests
 from pipelines.graders.code.extraction import extract_code
 from pipelines.graders.code.grade import AT_ONCE, grade_code
-from pipelines.graders.code.sandbox import Sandbox
+from pipelines.graders.code.sandbox import Sandbox, SandboxError, choose
 from pipelines.host.errors import DataError
 
 
@@ -28,7 +28,12 @@ def ks_of(samples: int) -> list[int]:
 
 
 def humaneval(samples: int, sandbox: Sandbox = "auto", seconds: float = 5.0) -> dict[str, Any]:
-    """lm-eval's configuration of HumanEval: its prompt, ends and length (lm-eval's `humaneval`)."""
+    """lm-eval's configuration of HumanEval: its prompt, ends and length (lm-eval's `humaneval`).
+
+    Raises:
+        DataError: no such sandbox works here.
+    """
+    sandbox = _working(sandbox, "humaneval")
 
     def results(doc: Mapping[str, Any], answers: Sequence[Sequence[str]]) -> dict[str, float]:
         sources = [extract_code(answer, doc["prompt"], doc["entry_point"]) for answer in answers[0]]
@@ -50,7 +55,8 @@ def humaneval(samples: int, sandbox: Sandbox = "auto", seconds: float = 5.0) -> 
 
 def mbpp(samples: int, sandbox: Sandbox = "auto", seconds: float = 5.0) -> dict[str, Any]:
     """lm-eval's configuration of MBPP: its prompt with the three tests, and three solved examples before it
-    (arXiv:2108.07732)."""
+    (arXiv:2108.07732). As `humaneval`."""
+    sandbox = _working(sandbox, "mbpp")
 
     def results(doc: Mapping[str, Any], answers: Sequence[Sequence[str]]) -> dict[str, float]:
         sources = [extract_code(answer) for answer in answers[0]]
@@ -74,6 +80,14 @@ CODE_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {"humaneval": humaneva
 
 def _generated(samples: int, results: Callable[..., dict[str, float]]) -> dict[str, Any]:
     return sampled(samples, results, [metric(f"pass@{k}") for k in ks_of(samples)])
+
+
+def _working(sandbox: Sandbox, name: str) -> Sandbox:
+    """The sandbox that is meant, before anything is asked of a model for it."""
+    try:
+        return choose(sandbox)
+    except SandboxError as error:
+        raise DataError(f"{name}:1: {error}") from error
 
 
 def _figures(

@@ -168,6 +168,18 @@ def test_programs_run_in_the_sandbox(data):
     assert "Add 2." in asked and "Add 3." in asked and "Add 4." in asked
 
 
+def test_without_a_sandbox_no_question_is_asked(data, monkeypatch):
+    from pipelines.engines.lm_eval import code_tasks
+    from pipelines.host.errors import DataError
+
+    def nothing(sandbox):
+        raise code_tasks.SandboxError("nothing works here")
+
+    monkeypatch.setattr(code_tasks, "choose", nothing)
+    with pytest.raises(DataError, match="mbpp:1: nothing works here"):
+        loaded("mbpp", data)
+
+
 @pytest.mark.parametrize(("passed", "of", "k"), [(0, 5, 2), (1, 5, 1), (2, 5, 3), (3, 6, 2), (5, 5, 1), (4, 5, 2)])
 def test_pass_at_k_by_enumeration(passed, of, k):
     from pipelines.engines.lm_eval.code_tasks import pass_at_k
