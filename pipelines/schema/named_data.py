@@ -1,0 +1,59 @@
+"""Several sources of rows side by side, each with a name: what figures of each are told apart by."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipelines.schema.base import Problem, Settings
+from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.roles import KeyPath, Names
+
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class NamedFile(FileData):
+    """Rows of a file with a name."""
+
+    name: SourceName = Field(description="What figures call these rows.")
+
+
+class NamedTask(TaskData):
+    """Examples of the built-in task with a name."""
+
+    name: SourceName = Field(description="What figures call these rows.")
+
+
+class NamedStage(Settings):
+    """Rows of an earlier stage with a name."""
+
+    name: SourceName = Field(description="What figures call these rows.")
+    stage: Annotated[str, Names("demonstrations")] = Field(min_length=1, description="Stage that left the rows.")
+
+
+Named = NamedFile | NamedTask | NamedStage
+
+
+def spec_of(source: Named) -> str | FileData | TaskData:
+    """What a stage's `data` would be if these rows were all of it."""
+    return source.stage if isinstance(source, NamedStage) else source
+
+
+def tag_of(value: Any) -> str:
+    """Which of the three a value in YAML is, for a union's discriminator."""
+    for tag, of_class in (("stage", NamedStage), ("task", NamedTask)):
+        if isinstance(value, of_class) or (isinstance(value, dict) and tag in value):
+            return f"<{tag}>"
+    return "<file>"
+
+
+def name_problems(sources: Sequence[Named], path: KeyPath) -> Iterator[Problem]:
+    """A name that is given twice.
+
+    Args:
+        path: keys that lead to the list.
+    """
+    names = [source.name for source in sources]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            yield (*path, place, "name"), f"two sources are called {name!r}; expected a name for each"
