@@ -86,7 +86,8 @@ class TaskData(Settings):
     size: int = Field(ge=1, description="Examples.")
 
 
-def _data_tag(value: Any) -> str:
+def data_tag(value: Any) -> str:
+    """Which of the three below a value in YAML is, for a union's discriminator."""
     if isinstance(value, str):
         return "<stage>"
     return "<task>" if isinstance(value, TaskData) or (isinstance(value, dict) and "task" in value) else "<file>"
@@ -96,22 +97,14 @@ Data = Annotated[
     Annotated[str, Tag("<stage>"), Names("preferences")]
     | Annotated[FileData, Tag("<file>")]
     | Annotated[TaskData, Tag("<task>")],
-    Discriminator(_data_tag),
+    Discriminator(data_tag),
 ]
 """The name of a stage with preferences, a file, or the built-in task."""
-
-Demonstrations = Annotated[
-    Annotated[str, Tag("<stage>"), Names("demonstrations")]
-    | Annotated[FileData, Tag("<file>")]
-    | Annotated[TaskData, Tag("<task>")],
-    Discriminator(_data_tag),
-]
-"""The name of a stage with demonstrations, a file, or the built-in task."""
 
 Preferences = Annotated[
     Annotated[str, Tag("<stage>"), Names("preferences")] | Annotated[FileData, Tag("<file>")],
     Discriminator(
-        lambda value: None if _data_tag(value) == "<task>" else _data_tag(value),
+        lambda value: None if data_tag(value) == "<task>" else data_tag(value),
         custom_error_type="no_preferences",
         custom_error_message="a preference_collection stage, or a file with chosen and rejected; the built-in task has "
         "no preferences until such a stage collects them",

@@ -27,8 +27,8 @@ class NamedTask(TaskData):
 class NamedStage(Settings):
     """Rows of an earlier stage with a name."""
 
-    name: SourceName = Field(description="What figures call these rows.")
     stage: Annotated[str, Names("demonstrations")] = Field(min_length=1, description="Stage that left the rows.")
+    name: SourceName = Field(description="What figures call these rows.")
 
 
 Named = NamedFile | NamedTask | NamedStage

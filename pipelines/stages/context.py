@@ -25,7 +25,9 @@ from pipelines.measures.throughput import Throughput
 from pipelines.plugins.sources import UserFunction
 from pipelines.schema.base import StageConfig
 from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.mixture import TrainingData
 from pipelines.schema.model import ScratchModel
+from pipelines.schema.named_data import spec_of
 from pipelines.schema.roles import REWARD_MODEL_PREFIX, references_of, uses_workflow_model
 from pipelines.training.kept_parts import KeptParts
 from pipelines.training.state import StageState
@@ -66,6 +68,7 @@ class StageContext:
     state: StageState | None = dataclasses.field(default=None, repr=False)
     kept_parts: KeptParts | None = dataclasses.field(default=None, repr=False)
     check_inputs: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
+    _rejected: list[dict[str, Any]] = dataclasses.field(default_factory=list, repr=False)
     _progress: Progress | None = dataclasses.field(default=None, repr=False)
 
     def model_source(self, from_: str | None) -> str | Path:
@@ -109,7 +112,8 @@ class StageContext:
         rejects = Rejects(data.on_bad_row) if isinstance(data, FileData) else Rejects()
         found = load_examples(data, use, self.base_folder, self.inputs, self.seed, rejects)
         if rejects.count:
-            rejects.write(self.output)
+            self._rejected += [row for row in rejects.rows if row not in self._rejected]
+            Rejects(rows=self._rejected).write(self.output)
             self.log(0, rejected_rows=rejects.count)
             first = f"the first: {rejects.rows[0]['origin']}: {rejects.rows[0]['reason']}"
             rows = "1 bad row" if rejects.count == 1 else f"{rejects.count} bad rows"
@@ -119,6 +123,12 @@ class StageContext:
         if isinstance(data, FileData) and data.disjoint_from:
             found = self._left_after(found, data)
         return found
+
+    def examples_by_source(self, data: TrainingData, use: Any) -> dict[str, list]:
+        """The typed examples of each source that is mixed, by its name; of one data set all of them under ""."""
+        if not isinstance(data, list):
+            return {"": self.examples(data, use)}
+        return {source.name: self.examples(spec_of(source), use) for source in data}
 
     def seen_by(self, name: str | None) -> SeenPrompts | None:
         """The prompts that a model, and those it came from, learned from.

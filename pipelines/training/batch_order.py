@@ -30,24 +30,34 @@ def micro_batch_size(options: TrainingOptions) -> int:
     return options.rows_at_once() or options.batch_size
 
 
-def batch_rows(seed: int, stage: str, lengths: Sequence[int], options: TrainingOptions) -> Iterator[list[np.ndarray]]:
+def count_rows(examples: int, options: TrainingOptions) -> int:
+    """Rows of a training run over `examples` sequences, as `options` (epochs, batch_size, max_steps) ask for."""
+    rows = max(1, math.ceil(options.epochs * examples))
+    return min(rows, count_updates(examples, options) * options.batch_size)
+
+
+def epochs_order(seed: int, stage: str, size: int, rows: int) -> np.ndarray:
+    """The first `rows` of epoch after epoch through `size` examples, without a gap: int (rows,)."""
+    return np.concatenate([epoch_order(seed, stage, epoch, size) for epoch in range(math.ceil(rows / size))])[:rows]
+
+
+def batch_rows(
+    seed: int, stage: str, lengths: Sequence[int], options: TrainingOptions, order: np.ndarray | None = None
+) -> Iterator[list[np.ndarray]]:
     """Which examples each update sees.
 
     Args:
         seed, stage: key of the order.
         lengths: tokens of each example.
         options: `epochs`, `batch_size`, `micro_batch_size`, `max_steps` of a training stage.
+        order: int (n,), examples as they are learned from; default epoch after epoch without a gap.
 
     Yields:
-        One list an update; each entry int (<= micro_batch_size,), the rows of one micro-batch, of alike length. The
-        examples run through epoch after epoch without a gap, so that only the very last update can hold fewer than
-        `batch_size` rows.
+        One list an update; each entry int (<= micro_batch_size,), the rows of one micro-batch, of alike length. Only
+        the very last update can hold fewer than `batch_size` rows.
     """
     sizes = np.asarray(lengths)
-    total = max(1, math.ceil(options.epochs * len(sizes)))
-    order = np.concatenate(
-        [epoch_order(seed, stage, epoch, len(sizes)) for epoch in range(math.ceil(total / len(sizes)))]
-    )[:total]
-    for update in range(count_updates(len(sizes), options)):
-        rows = order[update * options.batch_size : (update + 1) * options.batch_size]
-        yield alike_lengths(rows, sizes, micro_batch_size(options))
+    if order is None:
+        order = epochs_order(seed, stage, len(sizes), count_rows(len(sizes), options))
+    for start in range(0, len(order), options.batch_size):
+        yield alike_lengths(order[start : start + options.batch_size], sizes, micro_batch_size(options))

@@ -9,11 +9,12 @@ import numpy as np
 from gemma_keras.losses import mean_loss
 from pipelines.data.packing import Encoded
 from pipelines.data.shapes import alike_lengths, length_rungs
-from pipelines.schema.base import TrainingOptions
+from pipelines.schema.mixture import MixedOptions
 from pipelines.training.batch_order import batch_rows, count_updates, micro_batch_size
 from pipelines.training.flops import training_flops
 from pipelines.training.language_batches import language_batches
 from pipelines.training.loop import Save, Surroundings, Trainer
+from pipelines.training.mixture import Mixture
 from pipelines.training.optimizers import OptimizerSettings
 
 
@@ -32,8 +33,8 @@ def next_token_loss_sum(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict
 
 
 def train_language_model(
-    model: Any, training: Sequence[Encoded], heldout: Sequence[Encoded], config: TrainingOptions, context: Surroundings,
-    save: Save | None = None,
+    model: Any, training: Sequence[Encoded], heldout: Sequence[Encoded], config: MixedOptions, context: Surroundings,
+    save: Save | None = None, mixture: Mixture | None = None,
 ) -> dict:  # fmt: skip
     """Train on every loss-bearing token of `training` and follow the loss on `heldout`.
 
@@ -44,26 +45,31 @@ def train_language_model(
         training, heldout: encoded or packed examples; `heldout` may be empty.
         config: options of a training stage.
         context: StageContext. save: writes the model into a folder, for `save_every`.
+        mixture: of several sources; None of one data set.
 
     Returns:
-        Figures as of `Trainer.fit`.
+        Figures as of `Trainer.fit`, and of a mixture `mixture`, see `Mixture.seen`, and `eval_loss_by_source`.
     """
     size = micro_batch_size(config)
     lengths, heldout_lengths = ([len(example.token_ids) for example in part] for part in (training, heldout))
     rungs = length_rungs(max(lengths + heldout_lengths), config.max_length)
     # An adapter's dropout has one key a row.
     options = size, rungs, model.config, config.lora is None or config.lora.dropout == 0
-    updates = list(batch_rows(context.seed, context.name, lengths, config))
+    order = None if mixture is None else mixture.order(context.seed, context.name, config)
+    updates = list(batch_rows(context.seed, context.name, lengths, config, order))
     training_batches = language_batches(training, updates, *options)
     heldout_batches = None
     if heldout:
-        alike = alike_lengths(np.arange(len(heldout)), np.array(heldout_lengths), size)
-        heldout_batches = language_batches(heldout, [alike], *options)
+        # Those of each source together, so that its loss can be told.
+        source_of = np.zeros(len(heldout)) if mixture is None else mixture.heldout_of
+        parts = [np.flatnonzero(source_of == source) for source in np.unique(source_of)]
+        alike = [alike_lengths(part, np.array(heldout_lengths), size) for part in parts]
+        heldout_batches = language_batches(heldout, alike, *options)
     trainer = Trainer(
         model, next_token_loss_sum, OptimizerSettings.of(config), count_updates(len(training), config), context,
         throughput=context.throughput, count_flops=training_flops(model),
     )  # fmt: skip
-    return trainer.fit(
+    figures = trainer.fit(
         lambda start: map(list, training_batches(start)),
         None if heldout_batches is None else lambda: itertools.chain.from_iterable(heldout_batches()),
         config.eval_every,
@@ -72,3 +78,9 @@ def train_language_model(
         config.save_every,
         save,
     )
+    if mixture is None or order is None:
+        return figures
+    losses = map(trainer.evaluate, () if heldout_batches is None else heldout_batches())
+    names = [mixture.names[source] for source in np.unique(mixture.heldout_of)]
+    figures["eval_loss_by_source"] = {name: one["eval_loss"] for name, one in zip(names, losses, strict=True)}
+    return {**figures, "mixture": mixture.seen(order, lengths, config, trainer.step)}

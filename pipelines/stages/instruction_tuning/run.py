@@ -9,6 +9,7 @@ from pipelines.stages.context import StageContext
 from pipelines.stages.instruction_tuning.config import InstructionTuning
 from pipelines.training.adapters import adapter_figures, attach, save_trained
 from pipelines.training.language_model import train_language_model
+from pipelines.training.mixture import Mixture, concatenated
 
 
 def run(config: InstructionTuning, context: StageContext) -> dict:
@@ -22,7 +23,7 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
         Figures of `Trainer.fit` and of `adapter_figures`, and `examples`, `heldout_examples`, `heldout_seen_before`
         (see `Split`), `dropped_rows`, `truncated_rows`.
     """
-    rows = context.examples(config.data, "instruction")
+    rows, source_of = concatenated(context.examples_by_source(config.data, "instruction"))
     source = context.model_source(config.from_)
     context.doing("loading weights")
     model = GemmaCausalLM.from_preset(source, dtype=config.dtype)
@@ -34,10 +35,12 @@ def run(config: InstructionTuning, context: StageContext) -> dict:
     split = context.hold_out(prompts, config.heldout_fraction, seen)
     training = [encoded.examples[i] for i in split.training]
     heldout = [encoded.examples[i] for i in split.heldout]
+    of_encoded = source_of[encoded.rows]
+    mixture = Mixture.of(config, of_encoded[split.training], of_encoded[split.heldout])
     context.doing("compiling")
     learned_from = seen | SeenPrompts.of(prompts[i] for i in split.training)
     save = functools.partial(save_trained, model=model, source=source, seen=learned_from)
-    figures = train_language_model(model, training, heldout, config, context, save)
+    figures = train_language_model(model, training, heldout, config, context, save, mixture)
     context.doing("saving the model")
     save(context.output)
     return {

@@ -5,19 +5,19 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.schema.base import Problem, TrainingOptions, Use
-from pipelines.schema.data import Data
+from pipelines.schema.base import Problem, Use
+from pipelines.schema.mixture import MixedOptions, TrainingData
 from pipelines.schema.roles import Product
 
 
-class Pretraining(TrainingOptions):
+class Pretraining(MixedOptions):
     """Next-token training on packed plain text."""
 
     produces: ClassVar[Product] = "policy"
     elsewhere = dict.fromkeys(("pretrain", "pt", "cpt", "clm"), "")
 
     kind: Literal["pretraining"]
-    data: Data = Field(description="Texts.")
+    data: TrainingData = Field(description="Texts; or several sources of them, a list with names and weights.")
 
     def reads(self) -> tuple[Use, ...]:
         """Plain texts."""

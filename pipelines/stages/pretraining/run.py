@@ -6,17 +6,21 @@ of this stage.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from gemma_keras import GemmaBackbone, GemmaCausalLM, GemmaTokenizer
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_texts
-from pipelines.data.packing import pack, packing_efficiency
+from pipelines.data.packing import Encoded, PackedRow, pack, packing_efficiency
 from pipelines.schema.model import ScratchModel
 from pipelines.stages.context import StageContext
 from pipelines.stages.pretraining.config import Pretraining
 from pipelines.training.adapters import adapter_figures, attach, save_trained
 from pipelines.training.language_model import train_language_model
+from pipelines.training.mixture import Mixture, concatenated
 
 
 def run(config: Pretraining, context: StageContext) -> dict:
@@ -31,7 +35,7 @@ def run(config: Pretraining, context: StageContext) -> dict:
         `heldout_seen_before` (see `Split`), `dropped_rows`, `truncated_rows`, `packing_efficiency` (share of positions
         that hold a token).
     """
-    texts = context.examples(config.data, "text")
+    texts, source_of = concatenated(context.examples_by_source(config.data, "text"))
     hashes = [prompt_hashes(text) for text in texts]
     seen = context.seen_before(config)
     split = context.hold_out(hashes, config.heldout_fraction, seen)
@@ -40,15 +44,15 @@ def run(config: Pretraining, context: StageContext) -> dict:
     attach(model, config, context.seed)
     context.doing("tokenizing")
     encoded = encode_texts(model.tokenizer, texts, config.max_length, config.overlong)
-    is_heldout = set(split.heldout.tolist())
-    parts: tuple[list, list] = ([], [])
-    for example, row in zip(encoded.examples, encoded.rows, strict=True):
-        parts[row in is_heldout].append(example)
-    training, heldout = (pack(part, config.max_length) for part in parts)
+    is_heldout = np.isin(encoded.rows, split.heldout)
+    of_encoded = source_of[encoded.rows]
+    training, packed_of = _packed(encoded.examples, ~is_heldout, of_encoded, config.max_length)
+    heldout, heldout_of = _packed(encoded.examples, is_heldout, of_encoded, config.max_length)
+    mixture = Mixture.of(config, packed_of, heldout_of)
     context.doing("compiling")
     learned_from = seen | SeenPrompts.of(hashes[i] for i in split.training)
     save = functools.partial(save_trained, model=model, source=source, seen=learned_from)
-    figures = train_language_model(model, training, heldout, config, context, save)
+    figures = train_language_model(model, training, heldout, config, context, save, mixture)
     context.doing("saving the model")
     save(context.output)
     return {
@@ -62,6 +66,19 @@ def run(config: Pretraining, context: StageContext) -> dict:
         "truncated_rows": encoded.truncated,
         "packing_efficiency": packing_efficiency(training, config.max_length),
     }
+
+
+def _packed(
+    examples: Sequence[Encoded], is_chosen: np.ndarray, source_of: np.ndarray, max_length: int
+) -> tuple[list[PackedRow], np.ndarray]:
+    """Rows of those that are chosen, each of documents of one source; and the source of each row: int (n,)."""
+    sources = np.unique(source_of)
+    parts = {
+        source: pack([examples[i] for i in np.flatnonzero(is_chosen & (source_of == source)).tolist()], max_length)
+        for source in sources.tolist()
+    }
+    rows, place_of = concatenated(parts)
+    return rows, sources[place_of]
 
 
 def starting_model(

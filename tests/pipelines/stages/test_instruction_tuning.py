@@ -18,8 +18,8 @@ def tuned(tmp_path_factory):
     return tiny_tuned_model(tmp_path_factory.mktemp("tuned"))
 
 
-def run(folder, tuned, rows, model="tuned", **options):
-    data = {"path": write_jsonl(folder / "pairs.jsonl", rows)}
+def run(folder, tuned, rows, model="tuned", data=None, **options):
+    data = data or {"path": write_jsonl(folder / "pairs.jsonl", rows)}
     settings = {"max_length": 48, "batch_size": 4, "learning_rate": 0.02, "from": model, **options}
     context = make_context(folder, "sft", inputs={"tuned": tuned})
     return instruction_tuning.run(stage_config("instruction_tuning", data=data, **settings), context), context
@@ -94,3 +94,38 @@ def test_a_row_over_max_length_is_named_where_that_is_asked_for(tmp_path, tuned)
 def test_a_model_from_scratch_has_nothing_to_tune(tmp_path, tuned):
     with pytest.raises(ConfigError, match="needs weights to start from"):
         run(tmp_path, tuned, pairs(4), model=None)
+
+
+def test_a_mixture_of_sources(tuned, tmp_path):
+    """What was seen adds up to what the loop counted, and the held-out loss of each source is that of its own rows."""
+    texts = {"plain": pairs(24), "shouted": [{"prompt": row["prompt"].upper(), **row} for row in pairs(60)[24:40]]}
+    for row in texts["shouted"]:
+        row["completion"] = "three two one"
+    data = [{"name": name, "path": write_jsonl(tmp_path / f"{name}.jsonl", rows)} for name, rows in texts.items()]
+    data[0]["weight"] = 2
+    phases = [{"from": 0.5, "weights": {"plain": 1, "shouted": 3}}]
+    figures, context = run(
+        tmp_path, tuned, None, data=data, mixture=phases, epochs=2, max_steps=14, heldout_fraction=0.2
+    )
+    seen = [{one["name"]: one["rows"] for one in phase["sources"]} for phase in figures["mixture"]]
+    halves = [phase["updates"] * 4 for phase in figures["mixture"]]
+    assert halves == [28, 28] == [sum(phase.values()) for phase in seen]
+    assert abs(seen[0]["shouted"] - halves[0] / 3) <= 1 and abs(seen[1]["plain"] - halves[1] / 4) <= 1
+    sources = [one for phase in figures["mixture"] for one in phase["sources"]]
+    assert sum(one["tokens"] for one in sources) == figures["tokens"]
+    model = GemmaCausalLM.from_preset(context.output / "model")
+    rows = [*texts["plain"], *texts["shouted"]]
+    heldout = heldout_rows([Prompt(row["prompt"], None, "") for row in rows], 0.2)
+    for name, chosen in (("plain", [i for i in heldout if i < 24]), ("shouted", [i for i in heldout if i >= 24])):
+        total, count = np.sum([response_loss(model, rows[i]) for i in chosen], axis=0)
+        assert figures["eval_loss_by_source"][name] == pytest.approx(total / count, abs=1e-4)
+
+
+def test_bad_rows_of_every_source_are_kept(tuned, tmp_path):
+    data = []
+    for name in ("first", "second"):
+        path = write_jsonl(tmp_path / f"{name}.jsonl", [*pairs(6), {"prompt": name}])
+        data.append({"name": name, "path": path, "on_bad_row": "lenient"})
+    _, context = run(tmp_path, tuned, None, data=data)
+    rejected = read_jsonl(context.output / "rejected.jsonl")
+    assert [row["origin"].rpartition("/")[2] for row in rejected] == ["first.jsonl:7", "second.jsonl:7"]

@@ -117,3 +117,30 @@ def test_goes_on_from_a_model_in_the_dtype_that_is_asked_for(finished, tmp_path)
         config = stage_config("pretraining", **{"from": "base", "data": {"path": "texts.jsonl"}, "dtype": dtype})
         model, source = pretraining.starting_model(config, context, [])
         assert model.backbone.dtype_policy.name == dtype and source == finished[1].output / "model"
+
+
+def test_a_mixture_packs_each_source_by_itself_and_counts_what_was_seen(tmp_path):
+    texts = {"web": sentences(40), "code": [f"{one} {one}" for one in sentences(70)[40:]]}
+    data = [
+        {
+            "name": name,
+            "weight": weight,
+            "path": write_jsonl(tmp_path / f"{name}.jsonl", [{"text": one} for one in rows]),
+        }
+        for (name, rows), weight in zip(texts.items(), (3, 1), strict=True)
+    ]
+    settings = {"max_length": 32, "batch_size": 4, "heldout_fraction": 0.2, "epochs": 2}
+    config = stage_config(
+        "pretraining", data=data, mixture=[{"from": 0.5, "weights": {"web": 0, "code": 1}}], **settings
+    )
+    figures = pretraining.run(config, make_context(tmp_path, "pretraining"))
+    first, last = figures["mixture"]
+    assert sum(one["tokens"] for phase in (first, last) for one in phase["sources"]) == figures["tokens"]
+    assert [one["rows"] for one in last["sources"]][0] == 0 and last["sources"][1]["epochs"] > 1
+    assert first["sources"][0]["rows"] == pytest.approx(3 * first["sources"][1]["rows"], abs=2)
+    assert set(figures["eval_loss_by_source"]) == {"web", "code"}
+    assert (
+        min(figures["eval_loss_by_source"].values())
+        < figures["eval_loss"]
+        < max(figures["eval_loss_by_source"].values())
+    )
