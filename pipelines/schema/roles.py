@@ -64,6 +64,7 @@ ROLES: dict[str, Role] = {
     "preferences": Role("preferences", is_model=False),
     "demonstrations": Role("demonstrations", is_model=False),
     "prompts": Role(None),
+    "documents": Role(None, is_model=False),
 }
 
 

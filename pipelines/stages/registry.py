@@ -34,6 +34,7 @@ FOLDERS = (
     "evaluation",
     "reward_evaluation",
     "benchmark",
+    "memorization",
 )
 
 _CHOICES = {"methods": "METHODS", "losses": "LOSSES"}

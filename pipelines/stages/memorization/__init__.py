@@ -1,0 +1,1 @@
+"""What models say word for word of what they were trained on."""
