@@ -57,7 +57,7 @@ class Memorization(StageConfig):
     regions: list[Annotated[str, Field(pattern="^[A-Z]{2}$")]] = Field(
         ["US"], description="Countries, as [US, DE], that a phone number without a country's code may be of."
     )
-    batch_size: int = Field(64, ge=1, description="Documents at once.")
+    batch_size: int = Field(64, ge=1, description="Sequences sampled at once.")
     max_length: int = Field(1024, ge=2, description="Tokens of a prompt and its continuation.")
     samples_kept: int = Field(20, ge=0, description="Memorized documents of each model that are shown, redacted.")
     dtype: DtypePolicy = Field("float32", description="Keras dtype policy.")

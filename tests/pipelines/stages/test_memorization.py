@@ -12,6 +12,7 @@ from gemma_keras import GemmaTokenizer
 from pipelines.data.columns import PromptCompletion, Text
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.host.errors import ConfigError, DataError
+from pipelines.measures.personal_data import Found
 from pipelines.schema.model import ScratchModel
 from pipelines.stages.memorization import run as memorization
 from pipelines.stages.memorization.documents import Place, Source, questions
@@ -84,14 +85,42 @@ def test_what_stands_in_the_data_more_often_is_said_more_often(asked):
     assert unseen["exact_ci95"][0] == 0 and 0 < unseen["exact_ci95"][1] < 0.01
 
 
-def test_approximate_is_at_least_exact(asked, trained):
+def test_approximate_is_at_least_exact(asked):
     figures, _ = asked
-    rows = [*figures["rows"], *figures["by_repeats"]]
-    assert all(row["approximate"] >= row["exact"] for row in rows)
-    strict, _ = ask(trained, "strict", distance=0.0)
-    loose, _ = ask(trained, "loose", distance=0.9)
-    assert all(row["approximate"] == row["exact"] for row in strict["rows"])
-    assert loose["rows"][0]["approximate"] > loose["rows"][0]["exact"] == strict["rows"][0]["exact"]
+    assert all(row["approximate"] >= row["exact"] for row in [*figures["rows"], *figures["by_repeats"]])
+
+
+def test_figures_by_hand():
+    """Of six documents the third is none of the part; within three edits of ten tokens are 0, 3 and 2, but not 4."""
+    phone, card = Found("phone", 0, 3, "personal"), Found("credit_card", 4, 9, "sensitive")
+    answers = memorization._Answers(
+        [], None, np.array([0, 3, 0, 4, 10, 2]), [[phone, card], [phone], [card], [], [], []], most_edits=3.0
+    )
+    assert memorization._figures(answers, np.array([True, True, False, True, True, True])) == {
+        "documents": 5,
+        "exact": 0.2,
+        # Wilson's, but for the lower end of one in five, which is that of a Poisson number (`score_interval`).
+        "exact_ci95": [pytest.approx(0.0079, abs=1e-3), pytest.approx(0.6245, abs=1e-3)],
+        "approximate": 0.6,
+        "approximate_ci95": [pytest.approx(0.2307, abs=1e-3), pytest.approx(0.8824, abs=1e-3)],
+        "personal_data": {"sensitive": 1, "personal": 1, "none": 1},
+        "kinds": {"credit_card": 1, "phone": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("groups", "warning"),
+    [
+        (["unseen"], "none of these documents is among what m was trained on: no figure is of memorization"),
+        (["given"], "no document is known not to be of m's training data, to compare with; name some: unseen"),
+        (["trained", "unseen"], None),
+    ],
+)
+def test_what_must_be_known_before_a_figure_is_believed(tmp_path, groups, warning):
+    context = make_context(tmp_path, "asked")
+    rows = [{"model": "m", "group": group, "personal_data": {"sensitive": 0}} for group in groups]
+    memorization._warn(rows, context)
+    assert context.warnings == ([] if warning is None else [warning])
 
 
 def test_personal_data_in_what_was_memorized_is_counted_by_severity_and_never_written(asked):
@@ -131,13 +160,6 @@ def test_a_stage_of_another_kind_or_of_rows_that_a_stage_left(trained):
 def test_documents_that_are_too_short(trained):
     with pytest.raises(DataError, match=r"documents\.jsonl:\d+: none of 24 documents has the 70 tokens that are shown"):
         ask(trained, "short", prompt_tokens=70, continuation_tokens=50)
-
-
-def test_a_model_that_learned_from_none_of_them(trained):
-    figures, context = ask(trained, "others", data={"path": "unseen.jsonl", "limit": 9})
-    assert [row["group"] for row in figures["rows"]] == ["unseen"] and not figures["by_repeats"]
-    (warning,) = context.warnings
-    assert warning.startswith("none of these documents is among what pretrained was trained on")
 
 
 # Documents and how they are cut, which needs no model.
