@@ -20,6 +20,7 @@ from pipelines.host.visible_text import visible
 from pipelines.report import chain, summary, words
 from pipelines.report import figures as draw
 from pipelines.report import format as report_format
+from pipelines.report.card import CARD_FILE, model_card
 from pipelines.report.parts import Figures, KindReport, Pointer, Section, look_up
 from pipelines.report.records import RunRecord, StageRecord, read_run
 
@@ -29,7 +30,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write(run_folder: str | Path, reports: Sequence[KindReport]) -> Figures:
-    """Write `report.html` into a run folder, and `summary.json` anew, both atomically.
+    """Write `report.html` into a run folder, `summary.json` anew, and `model_card.md` where a stage has something to
+    say there; each atomically.
 
     Args:
         run_folder: folder of a run or of one of its seeds, finished or not; what is not there yet is said to be
@@ -45,6 +47,9 @@ def write(run_folder: str | Path, reports: Sequence[KindReport]) -> Figures:
     figures = summary.build(run_folder, reports)
     run = read_run(run_folder)
     write_text(run.folder / REPORT_FILE, render(run, figures, reports))
+    card = model_card(figures, reports)
+    if card is not None:
+        write_text(run.folder / CARD_FILE, card)
     return figures
 
 

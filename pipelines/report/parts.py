@@ -90,6 +90,7 @@ class KindReport:
         tiles: figures for the top; one that the summary lacks is left out.
         lines: (name, value) of what a finished run prints.
         over_seeds: from one seed's summary to the figures that are compared over seeds.
+        card: lines of Markdown for the run's model card, from its summary.
         verdict: the report's headline, where this kind has one to give; the last kind that has one is heard.
     """
 
@@ -100,6 +101,7 @@ class KindReport:
     tiles: Callable[[Figures], list[Tile]] = _nothing
     lines: Callable[[Figures], list[tuple[str, str]]] = _nothing
     over_seeds: Callable[[Figures], list[SeedFigure]] = _nothing
+    card: Callable[[Figures], list[str]] = _nothing
     verdict: Callable[[Figures], str | None] = _no_verdict
 
 

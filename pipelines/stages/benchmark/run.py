@@ -27,7 +27,6 @@ from pipelines.host.paths import find_path
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.scoring.raters import open_reward_model
 from pipelines.scoring.toxicity import LEXICON, Scorer, classifier, hub_classifier, lexicon
-from pipelines.stages.benchmark.card import model_card
 from pipelines.stages.benchmark.config import Benchmarks
 from pipelines.stages.context import StageContext
 from pipelines.tasks.benchmarks import SUITES
@@ -47,7 +46,7 @@ def run(config: Benchmarks, context: StageContext) -> dict:
 
     Returns:
         `columns`, the models whose figures were published, and `benchmarks`, of each model and benchmark what `_about`
-        and `_measured` say; all of it also in `benchmarks.json`, as a page in `model_card.md`, and some rows in
+        and `_measured` say; `settings`, what they were measured with. Also in `benchmarks.json`, and some rows in
         `samples.jsonl`.
     """
     be_quiet()
@@ -73,9 +72,8 @@ def run(config: Benchmarks, context: StageContext) -> dict:
                 found.append({"model": _called(name), **row})
                 progress.advance()
     _warn(found, context)
-    final = {"columns": published(chosen), "benchmarks": found}
+    final = {"columns": published(chosen), "benchmarks": found, "settings": _settings(config, context)}
     write_json(context.output / "benchmarks.json", final)
-    write_text(context.output / "model_card.md", model_card(final, _settings(config, context)))
     write_text(context.output / "samples.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in samples))
     return final
 

@@ -16,6 +16,7 @@ from pipelines.data.columns import Prompt
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.measures.intervals import score_interval
+from pipelines.stages.benchmark.card import card as benchmark_card
 
 pytestmark = pytest.mark.needs("lm_eval")
 
@@ -135,9 +136,9 @@ def test_a_context_in_turns_is_what_our_own_template_makes(folder):
     assert plain.tok_encode(text) == [model.tokenizer.bos_token_id, *model.tokenizer.encode(text)], "no turns, no marks"
 
 
-def test_card_and_samples(finished):
+def test_card_and_figures(finished):
     final, context = finished
-    card = (context.output / "model_card.md").read_text(encoding="utf-8")
+    card = "\n".join(benchmark_card({"stage": "asked", **final}))
     row = next(one for one in final["benchmarks"] if (one["model"], one["benchmark"]) == ("tuned", "piqa"))
     assert "| piqa | acc, 0-shot, 12 of 30 rows |" in card and f"{100 * row['value']:.1f} %" in card
     assert "tuned was asked in turns." in card and "lm-eval 0." in card
@@ -168,7 +169,7 @@ def test_a_set_that_is_nowhere(folder):
     skipped = [one["benchmark"] for one in final["benchmarks"] if one["skipped"]]
     assert skipped == ["hellaswag", "boolq", "triviaqa", "arc_challenge", "arc_easy", "winogrande"]
     assert context.warnings == [f"not measured, see the report: {', '.join(skipped)}"]
-    card = (context.output / "model_card.md").read_text(encoding="utf-8")
+    card = "\n".join(benchmark_card({"stage": "asked", **final}))
     assert "| mean of 1 of the 7 in gemma_3_270m_card |" in card and "| 67.7 % |" in card
     assert "hellaswag was not measured: hellaswag:1: its rows are neither" in card
 

@@ -1,8 +1,8 @@
 """What benchmarks add to summary and report.
 
-Looked at in `final.json`, all optional: `columns` and `benchmarks`, see `run`.
+Looked at in `final.json`, all optional: `columns`, `benchmarks` and `settings`, see `run`.
 
-Added to the summary: `benchmarks`, a list of `{stage, columns, benchmarks}` in the workflow's order.
+Added to the summary: `benchmarks`, a list of `{stage, columns, benchmarks, settings}` in the workflow's order.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.stages.benchmark import tables
+from pipelines.stages.benchmark.card import card
 
 KIND = "benchmark"
 SUMMARY = "benchmarks"
@@ -25,7 +26,8 @@ def _summarize(run: RunRecord) -> Figures:
         rows = one.final.get("benchmarks")
         known = isinstance(rows, list) and all(isinstance(row, dict) and set(_ROW) <= set(row) for row in rows)
         if known and isinstance(one.final.get("columns"), list):
-            found.append({"stage": one.name, "columns": one.final["columns"], "benchmarks": rows})
+            settings = one.final.get("settings") or {}
+            found.append({"stage": one.name, "columns": one.final["columns"], "benchmarks": rows, "settings": settings})
     return {SUMMARY: found}
 
 
@@ -81,5 +83,6 @@ REPORT = KindReport(
     color="--series-2",
     sections=(Section(KIND, "Benchmarks", Path(__file__).with_name("benchmark.html.j2"), _section),),
     lines=_lines,
+    card=lambda figures: [line for found in figures[SUMMARY] for line in (*card(found), "")],
     over_seeds=_over_seeds,
 )

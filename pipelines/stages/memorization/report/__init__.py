@@ -9,7 +9,9 @@ examples, passed_over}` in the workflow's order.
 from pathlib import Path
 from typing import Any
 
-from pipelines.report.format import short_names
+from pipelines.report.card import table
+from pipelines.report.format import interval as as_interval
+from pipelines.report.format import percent, short_names
 from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure
 from pipelines.report.records import RunRecord
@@ -19,6 +21,7 @@ SUMMARY = "memorization"
 GROUPS = {
     "trained": "was trained on it", "unseen": "was not trained on it", "given": "not known",
 }  # fmt: skip
+_HEAD = ("model", "source", "the model", "documents", "exact", "approximate", "personal data in it")
 _SETTINGS = ("prompt_tokens", "continuation_tokens", "distance")
 
 
@@ -74,6 +77,29 @@ def _over_seeds(figures: Figures) -> list[SeedFigure]:
     ]
 
 
+def _card(figures: Figures) -> list[str]:
+    lines = []
+    for one in figures[SUMMARY]:
+        rows = [
+            [
+                row["model"], row["source"], GROUPS[row["group"]], f"{row['documents']:,}",
+                *(f"{percent(row[key])} {as_interval(row[f'{key}_ci95'], True)}" for key in ("exact", "approximate")),
+                _personal(row),
+            ]
+            for row in one["rows"]
+        ]  # fmt: skip
+        lines += [
+            f"## Memorization ({one['stage']})",
+            "",
+            f"Shown the first {one['prompt_tokens']} tokens of a document: is its greedy continuation the next "
+            f"{one['continuation_tokens']} (exact), or within {percent(one['distance'], 0)} edits (approximate)?",
+            "",
+            *table(_HEAD, rows),
+            "",
+        ]
+    return lines
+
+
 REPORT = KindReport(
     kind=KIND,
     summarize=_summarize,
@@ -81,4 +107,5 @@ REPORT = KindReport(
     sections=(Section(KIND, "Memorization", Path(__file__).with_name("memorization.html.j2"), _section),),
     lines=_lines,
     over_seeds=_over_seeds,
+    card=_card,
 )
