@@ -1,12 +1,11 @@
 """A user's own questions as a task of lm-eval's."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
 
-from pipelines.data.jsonl import Row, read_jsonl
+from pipelines.data.jsonl import Row
 from pipelines.engines.lm_eval.configurations import metric, with_examples
 from pipelines.graders.answers import exact_answer
 from pipelines.host.errors import DataError
@@ -14,22 +13,23 @@ from pipelines.host.spelling import did_you_mean
 
 
 def own_task(
-    path: Path, prompt: str, choices: str | None, answer: str, shots: int, max_new_tokens: int, seed: int, name: str
-) -> dict[str, Any]:
-    """lm-eval's configuration of a file's questions. Rows drawn by the seed are the examples, and are not asked.
+    rows: Sequence[Row], prompt: str, choices: str | None, answer: str, shots: int, max_new_tokens: int, seed: int,
+    name: str,
+) -> dict[str, Any]:  # fmt: skip
+    """lm-eval's configuration of one's own questions. Rows drawn by the seed are the examples, and are not asked.
 
     Args:
-        path: JSON lines. prompt, choices, answer: columns; without choices an answer in words is asked for, right as
-            `exact_answer` says.
+        prompt, choices, answer: columns; without choices an answer in words is asked for, right as `exact_answer` says.
         shots: examples before a question.
 
     Raises:
         DataError: a row that lacks what it must hold, with file and line.
     """
-    rows = [_checked(row, prompt, choices, answer) for row in read_jsonl(path)]
-    if len(rows) <= shots:
-        raise DataError(f"{path}:1: {len(rows)} rows; expected more than the {shots} that stand before each question")
-    pool, asked = with_examples(rows, shots, seed, name)
+    questions = [_checked(row, prompt, choices, answer) for row in rows]
+    if len(questions) <= shots:
+        place = rows[0].origin if rows else f"{name}:1"
+        raise DataError(f"{place}: {len(rows)} rows; expected more than the {shots} that stand before each question")
+    pool, asked = with_examples(questions, shots, seed, name)
     splits = {split: datasets.Dataset.from_list(part) for split, part in (("train", pool), ("test", asked)) if part}
     common = {
         "task": name,

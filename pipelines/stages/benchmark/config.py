@@ -1,7 +1,7 @@
 """What benchmarks are asked for."""
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from gemma_keras.install_advice import install_command
 from pipelines.graders.code.sandbox import Sandbox
 from pipelines.schema.base import DtypePolicy, Problem, Settings, StageConfig
+from pipelines.schema.named_data import NamedTask
 from pipelines.schema.roles import KeyPath, LocalFile, Names
 from pipelines.tasks.benchmarks.choice import choose, places
 
@@ -33,6 +34,18 @@ class OwnBenchmark(Settings):
     max_new_tokens: int = Field(256, ge=1, description="Tokens of an answer in words.")
 
 
+class TaskBenchmark(NamedTask):
+    """The built-in task as a benchmark: its questions, answered in words."""
+
+    shots: int = Field(0, ge=0, description="Questions that stand before each, with their answers.")
+    max_new_tokens: int = Field(64, ge=1, description="Tokens of an answer.")
+
+    def problems(self) -> Iterator[Problem]:
+        """A part of the task without questions."""
+        if self.split == "pretraining":
+            yield ("split",), "the texts of pretraining hold no question; expected another part, such as heldout"
+
+
 class Toxicity(Settings):
     """What scores the toxicity of continuations, in place of a list of swear words."""
 
@@ -48,14 +61,20 @@ class Toxicity(Settings):
 
 
 def _one(value: Any) -> str:
-    return "<name>" if isinstance(value, str) else "<own>"
+    if isinstance(value, str):
+        return "<name>"
+    is_task = isinstance(value, TaskBenchmark) or isinstance(value, Mapping) and "task" in value
+    return "<task>" if is_task else "<own>"
 
 
 def _suite(value: Any) -> str:
     return "<name>" if isinstance(value, str) else "<list>"
 
 
-Wanted = Annotated[Annotated[Name, Tag("<name>")] | Annotated[OwnBenchmark, Tag("<own>")], Discriminator(_one)]
+Wanted = Annotated[
+    Annotated[Name, Tag("<name>")] | Annotated[OwnBenchmark, Tag("<own>")] | Annotated[TaskBenchmark, Tag("<task>")],
+    Discriminator(_one),
+]
 
 
 class Benchmarks(StageConfig):
@@ -73,7 +92,7 @@ class Benchmarks(StageConfig):
         Discriminator(_suite),
     ] = Field(
         description="gemma_paper, gemma_3_270m_card, gemma_safety, a benchmark such as piqa, lm_eval:<task>, "
-        "{path: ...} of one's own, or a list of them."
+        "{path: ...} of one's own, {task: small_world, ...}, or a list of them."
     )
     data: Annotated[str | None, LocalFile(must_exist=True)] = Field(
         None, min_length=1, description="Folder with the benchmarks' rows; default the Hugging Face hub."
@@ -109,9 +128,9 @@ class Benchmarks(StageConfig):
         return [one for one in wanted if isinstance(one, str)]
 
     @property
-    def own(self) -> list[OwnBenchmark]:
-        """Those of one's own."""
-        return [] if isinstance(self.suite, str) else [one for one in self.suite if isinstance(one, OwnBenchmark)]
+    def own(self) -> list[OwnBenchmark | TaskBenchmark]:
+        """Those of one's own, and the built-in task's."""
+        return [] if isinstance(self.suite, str) else [one for one in self.suite if not isinstance(one, str)]
 
     def parts_read(self, path: KeyPath) -> Sequence[str] | None:
         """The sets of the benchmarks that are named."""
@@ -126,7 +145,7 @@ class Benchmarks(StageConfig):
         known: list[str] = []
         for place, one in enumerate(wanted):
             path = ("suite",) if isinstance(self.suite, str) else ("suite", place)
-            if isinstance(one, OwnBenchmark):
+            if not isinstance(one, str):
                 if one.name in known:
                     yield (*path, "name"), f"two benchmarks are called {one.name!r}; expected a name for each"
                 known.append(one.name)

@@ -16,6 +16,8 @@ import keras
 from gemma_keras.install_advice import install_command
 from pipelines.data.columns import Prompt, Text
 from pipelines.data.contents import SeenPrompts, prompt_hashes
+from pipelines.data.jsonl import read_jsonl
+from pipelines.data.sources import load_rows
 from pipelines.engines.lm_eval.model import GemmaKerasLM
 from pipelines.engines.lm_eval.results import measure
 from pipelines.engines.lm_eval.tasks import be_quiet, draw_rows, load_tasks
@@ -27,7 +29,7 @@ from pipelines.host.paths import find_path
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.scoring.raters import open_reward_model
 from pipelines.scoring.toxicity import LEXICON, Scorer, classifier, hub_classifier, lexicon
-from pipelines.stages.benchmark.config import Benchmarks
+from pipelines.stages.benchmark.config import Benchmarks, TaskBenchmark
 from pipelines.stages.context import StageContext
 from pipelines.tasks.benchmarks import SUITES
 from pipelines.tasks.benchmarks.base import TOXICITY, Entry
@@ -119,13 +121,19 @@ def _called(name: str) -> str:
 
 
 def _own(config: Benchmarks, context: StageContext, place: int) -> Chosen:
+    """Questions of one's own, or of the built-in task."""
     own = config.own[place]
-    path = find_path(own.path, context.base_folder)
-    if path is None:
-        raise ConfigError(f"stage {context.name!r}: no file {own.path!r}")
-    options = own.model_dump(exclude={"name", "path"})
+    options = own.model_dump(include={"prompt", "choices", "answer", "shots", "max_new_tokens"})
+    if isinstance(own, TaskBenchmark):
+        options |= {"prompt": "prompt", "choices": None, "answer": "answer"}
+        options["rows"] = load_rows(own, context.base_folder, seed=context.seed)
+    else:
+        path = find_path(own.path, context.base_folder)
+        if path is None:
+            raise ConfigError(f"stage {context.name!r}: no file {own.path!r}")
+        options["rows"] = list(read_jsonl(path))
     entry = Entry(own.name, f"{own.shots}-shot", shots=own.shots)
-    return Chosen(own.name, None, entry, own={**options, "path": path})
+    return Chosen(own.name, None, entry, own=options)
 
 
 def _measured(

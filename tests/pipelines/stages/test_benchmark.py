@@ -14,9 +14,11 @@ from gemma_keras.random import generator
 from gemma_keras.text.chat import encode_prompt
 from pipelines.data.columns import Prompt
 from pipelines.data.contents import SeenPrompts, prompt_hashes
+from pipelines.graders.answers import exact_answer
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.measures.intervals import score_interval
 from pipelines.stages.benchmark.card import card as benchmark_card
+from pipelines.tasks import kept, task
 
 pytestmark = pytest.mark.needs("lm_eval")
 
@@ -186,6 +188,20 @@ def test_answers_in_words(folder):
     shown = [json.loads(line) for line in (context.output / "samples.jsonl").read_text().splitlines()]
     assert one["metric"] == "exact_answer" and one["rows"] == 6
     assert all(found["answers"][0] in answer[:40] for found, answer in zip(shown, answers, strict=False))
+
+
+@pytest.mark.once
+def test_the_built_in_task_is_a_benchmark_too(folder):
+    asked = {"name": "world", "task": "small_world", "split": "heldout", "size": 6, "max_new_tokens": 6}
+    final, context = run(folder, "world", ["base"], suite=[asked], samples_kept=6)
+    (one,) = final["benchmarks"]
+    shown = [json.loads(line) for line in (context.output / "samples.jsonl").read_text().splitlines()]
+    items = {item.prompt: item.answer for item in kept.prompts(task("small_world"), "heldout", 6, context.seed)}
+    assert one["metric"] == "exact_answer" and {row["asked"] for row in shown} == set(items)
+    scores = [exact_answer(row["answers"][0], items[row["asked"]]) for row in shown]
+    assert one["value"] == np.mean(scores)
+    (problem,) = stage_config("benchmark", models=["a"], suite=[{**asked, "split": "pretraining"}]).own[0].problems()
+    assert problem == (("split",), "the texts of pretraining hold no question; expected another part, such as heldout")
 
 
 @pytest.mark.parametrize(
