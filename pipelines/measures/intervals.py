@@ -95,7 +95,7 @@ def unskewed_t_interval(values: ArrayLike, groups: ArrayLike | None = None, leve
         return None
     skewness = float(np.mean(((values - mean) / spread) ** 3))
     error = spread * math.sqrt(count / (count - 1))
-    t = _t_quantile((1 + level) / 2, count - 1) / math.sqrt(count)
+    t = t_quantile((1 + level) / 2, count - 1) / math.sqrt(count)
 
     def standardized(cubic: float) -> float:
         """The inverse of w + γ w² / 3 + γ² w³ / 27 + γ / (6 n)."""
@@ -188,7 +188,7 @@ def _low_of_few(values: np.ndarray, low: float, count: float, level: float) -> f
     return low + max(0.0, cube_root) ** 3 * float(above.mean())
 
 
-def _t_quantile(probability: float, degrees: int) -> float:
+def t_quantile(probability: float, degrees: int) -> float:
     """Quantile of Student's t, within 1 % from three degrees of freedom on.
 
     Source: Abramowitz and Stegun 1964, 26.7.5.

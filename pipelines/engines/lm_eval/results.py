@@ -1,7 +1,7 @@
 """What lm-eval found, as figures with intervals."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from lm_eval.evaluator import evaluate
 from pipelines.engines.lm_eval.model import GemmaKerasLM
 from pipelines.engines.lm_eval.tasks import Tasks
 from pipelines.host.errors import DataError
-from pipelines.measures.intervals import score_interval, unskewed_t_interval
+from pipelines.measures.intervals import Interval, score_interval, unskewed_t_interval
+from pipelines.measures.jackknife import jackknife_interval
 
 NO_FILTER = "none"
+Rule = Callable[[Sequence[Any]], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +25,16 @@ class Measured:
         metric: the figure that counts, with lm-eval's filter where it has one. value: of it, over all rows alike.
         interval: 95 %, over rows; None where the figure is no mean over rows.
         rows: that were asked. others: metric → value. parts: task → the figure that counts, of several tasks.
+        other_intervals: metric → 95 % of it; None where it has none.
         samples: of each row what was asked, answered, and found.
     """
 
     metric: str
     value: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
     rows: int
     others: dict[str, float]
+    other_intervals: dict[str, Interval | None]
     parts: dict[str, float]
     samples: list[dict[str, Any]]
 
@@ -61,15 +65,18 @@ def measure(model: GemmaKerasLM, tasks: Tasks, metric: str | None, with_turns: b
     metric = metric or next(iter(values))
     if metric not in values:
         raise DataError(f"{next(iter(tasks))}:1: no figure {metric!r}; the task gives {', '.join(values)}")
-    totals = {key: _aggregated(key, of_tasks, tasks) for key, of_tasks in values.items()}
-    counted = _flat(values[metric])
+    rules = {key: _rule(key, tasks) for key in values}
+    flat = {key: _flat(of_tasks) for key, of_tasks in values.items()}
+    totals = {key: float(rules[key](flat[key])) for key in values}
+    others = {key: value for key, value in totals.items() if key != metric and np.isfinite(value)}
     parts = {name: float(np.mean(one)) for name, one in values[metric].items()} if len(tasks) > 1 else {}
     return Measured(
         metric,
-        totals.pop(metric),
-        _interval(counted),
+        totals[metric],
+        _interval(flat[metric], rules[metric]),
         len({(one["task"], one["doc_id"]) for one in samples}),
-        {key: value for key, value in totals.items() if np.isfinite(value)},
+        others,
+        {key: _interval(flat[key], rules[key]) for key in others},
         parts,
         samples,
     )
@@ -79,16 +86,16 @@ def _flat(of_tasks: Mapping[str, Sequence[Any]]) -> list[Any]:
     return [value for values in of_tasks.values() for value in values]
 
 
-def _aggregated(key: str, of_tasks: Mapping[str, Sequence[Any]], tasks: Tasks) -> float:
-    """One figure of all rows, by the tasks' own rule: of a mean every row counts alike, whatever its task."""
-    name = key.partition(",")[0]
-    rule = next(iter(tasks.values())).aggregation().get(name, np.mean)
-    return float(rule(_flat(of_tasks)))
+def _rule(key: str, tasks: Tasks) -> Rule:
+    """What makes one figure of all rows, the tasks' own: of a mean every row counts alike, whatever its task."""
+    found: Rule = next(iter(tasks.values())).aggregation().get(key.partition(",")[0], np.mean)
+    return found
 
 
-def _interval(values: Sequence[Any]) -> tuple[float, float] | None:
+def _interval(values: Sequence[Any], rule: Rule) -> Interval | None:
+    """Of a mean, or of whatever the rule makes of rows that are more than a number."""
     if not all(isinstance(value, (bool, int, float, np.number)) for value in values):
-        return None
+        return jackknife_interval(rule, values)
     numbers = np.array(values, np.float64)
     if ((numbers >= 0) & (numbers <= 1)).all():
         return score_interval(numbers)

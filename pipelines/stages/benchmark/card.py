@@ -5,7 +5,16 @@ from typing import Any
 from pipelines.host.visible_text import visible
 from pipelines.report.card import table
 from pipelines.report.format import percent
-from pipelines.stages.benchmark.tables import asked_how, by_benchmark, means, models_of, notes, with_interval, written
+from pipelines.stages.benchmark.tables import (
+    asked_how,
+    by_benchmark,
+    means,
+    models_of,
+    notes,
+    other_figures,
+    with_interval,
+    written,
+)
 
 _DASH = "\N{EM DASH}"
 
@@ -37,6 +46,7 @@ def card(found: dict[str, Any]) -> list[str]:
         "",
         *table(["benchmark", "measured as", *models.values(), *columns], rows),
         "",
+        *_others(found, models),
         "Shares are in percent, intervals 95 % over rows. Published figures were measured by others, with prompts that "
         "are not published: they stand beside, and no equality is claimed.",
         "",
@@ -44,3 +54,14 @@ def card(found: dict[str, Any]) -> list[str]:
         *(f"- {visible(note)}" for note in notes(found)),
         *(f"- {name}: {value}" for name, value in found["settings"].items()),
     ]
+
+
+def _others(found: dict[str, Any], models: dict[str, str]) -> list[str]:
+    rows = [
+        [name, figure, *(texts.get(model, _DASH) for model in models)] for name, figure, texts in other_figures(found)
+    ]
+    return (
+        ["Other figures of the same answers:", "", *table(["benchmark", "figure", *models.values()], rows), ""]
+        if rows
+        else []
+    )

@@ -179,6 +179,7 @@ def _measured(
         "turns": with_turns,
         "local": bool(one.own) or bool(one.benchmark and set_folders(data, one.benchmark)),
         "others": found.others,
+        "others_ci95": {name: one and list(one) for name, one in found.other_intervals.items()},
         "parts": found.parts,
         "cut_contexts": model.cut,
         "skipped": None,

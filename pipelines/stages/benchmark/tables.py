@@ -68,6 +68,21 @@ def asked_how(row: Found) -> str:
     return f"{row['metric']}, {row['shots']}-shot, {rows}"
 
 
+def other_figures(final: Found) -> list[tuple[str, str, dict[str, str]]]:
+    """What was measured beside the figure that counts: benchmark, figure, and of each model the value with its
+    interval."""
+    found = []
+    for row in by_benchmark(final):
+        of_models = {name: one for name, one in row["models"].items() if not one["skipped"]}
+        for figure in dict.fromkeys(figure for one in of_models.values() for figure in one.get("others") or ()):
+            texts = {}
+            for name, one in of_models.items():
+                value, ends = one["others"].get(figure), (one.get("others_ci95") or {}).get(figure)
+                texts[name] = f"{written(value, figure)} {interval(ends, figure.startswith(SHARES))}".rstrip()
+            found.append((row["benchmark"], figure, texts))
+    return found
+
+
 def notes(final: Found) -> list[str]:
     """What must be known before figures are compared, a sentence each."""
     found = []

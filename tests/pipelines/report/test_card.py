@@ -41,7 +41,8 @@ BENCHMARKS = {
             "model": "policy", "benchmark": "piqa", "suite": None, "metric": "acc", "value": 0.5, "ci95": [0.4, 0.6],
             "rows": 12, "of_rows": 30, "shots": 0, "published": {"Gemma 2B": 0.773}, "source": "arXiv:2403.08295",
             "lower_is_better": False, "note": None, "skipped": None, "turns": False, "cut_contexts": 0,
-            "seen_in_training": 7,
+            "seen_in_training": 7, "others": {"acc_norm": 0.25, "gap": -0.125},
+            "others_ci95": {"acc_norm": [0.2, 0.3], "gap": None},
         }
     ],
     "settings": {"Engine": "lm-eval 0.4.13"},
@@ -78,6 +79,7 @@ def test_the_card_says_what_benchmarks_and_memorization_found(run):
     assert card.startswith(f"# {figures['name']}\n\nSeed {figures['seed']}, backend {figures['backend']}.\n")
     assert "## Benchmarks (asked)" in card and "- Engine: lm-eval 0.4.13" in card
     assert "| piqa | acc, 0-shot, 12 of 30 rows | 50.0 % [40.0, 60.0] | 77.3 % |" in card
+    assert "| piqa | acc_norm | 25.0 % [20.0, 30.0] |" in card and "| piqa | gap | -0.125 |" in card
     assert "piqa: policy had learned from 7 of its 12 rows." in card
     assert "## Memorization (said)" in card and "the next 40 (exact), or within 10 % edits (approximate)?" in card
     said = "2 sensitive, 1 personal (credit card: 2, email: 1)"
@@ -90,6 +92,12 @@ def test_the_page_shows_memorization(run):
     assert "1,234 documents were too short or too long" in page and "64 times or more" in page
     assert "2 sensitive, 1 personal (credit card: 2, email: 1)" in page and "was not trained on it" in page
     assert "2 edits: &lt;b&gt;[EMAIL]" in page
+
+
+def test_the_page_shows_the_other_figures_of_a_benchmark(run):
+    page = (run[0] / "report.html").read_text(encoding="utf-8")
+    assert '<td>acc_norm</td><td class="right">25.0 % [20.0, 30.0]</td>' in page
+    assert '<td>gap</td><td class="right">-0.125</td>' in page
 
 
 def test_a_finished_run_prints_what_was_memorized(run):

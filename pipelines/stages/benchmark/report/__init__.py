@@ -43,6 +43,7 @@ def _section(run: RunRecord, figures: Figures) -> dict[str, Any] | None:
                 "columns": one["columns"],
                 "rows": tables.by_benchmark(one),
                 "means": tables.means(one),
+                "others": tables.other_figures(one),
                 "notes": tables.notes(one),
             }
             for one in found
