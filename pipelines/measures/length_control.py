@@ -34,8 +34,10 @@ def length_controlled(
         groups: (n,), equal where prompts are the same; default each has its own.
 
     Returns:
-        The rate, in (0, 1). The interval by the delta method from a covariance that allows for groups, None with fewer
-        than three groups or where all outcomes are alike, as nothing then says how far they spread.
+        The rate, in (0, 1). The interval, of the policy's term carried over, from the covariance that allows for groups
+        and for the pull of each outcome on the fit (MacKinnon and White 1985, HC3), or from that of the model without
+        its ties, whichever is larger: the first is near 0 where length decides all. None with fewer than three groups
+        or where all outcomes are alike, as nothing then says how far they spread.
     """
     outcomes, features = np.asarray(outcomes, np.float64), length_features(differences)
     weights = fit(outcomes, features)
@@ -45,11 +47,13 @@ def length_controlled(
     if count < 3 or np.ptp(outcomes) == 0:
         return rate, None
     predicted = 1 / (1 + np.exp(-features @ weights))
-    scores = np.zeros((count, 2))
-    np.add.at(scores, place, features * (outcomes - predicted)[:, None])
     inverse = np.linalg.inv(_curvature(features, predicted))
-    variance = (inverse @ (scores.T @ scores) @ inverse)[0, 0] * count / (count - 2)
-    half = Z * math.sqrt(max(variance, 0.0))
+    leverage = np.einsum("ni,ij,nj->n", features, inverse, features) * predicted * (1 - predicted)
+    scores = np.zeros((count, 2))
+    np.add.at(scores, place, features * ((outcomes - predicted) / (1 - leverage))[:, None])
+    of_scores = float((inverse @ (scores.T @ scores) @ inverse)[0, 0])
+    variance = max(of_scores, float(np.mean(outcomes != 0.5)) * float(inverse[0, 0]))
+    half = Z * math.sqrt(variance)
     low, high = (1 / (1 + math.exp(-(weights[0] + side * half))) for side in (-1, 1))
     return rate, (low, high)
 

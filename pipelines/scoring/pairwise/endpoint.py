@@ -120,7 +120,7 @@ class EndpointJudge(PairwiseJudge):
         message = {"role": "user", "content": question_text(one, self._with_reasoning)}
         choice = self._ask({**self._options, "messages": [message]}, one.origin)
         if self._with_reasoning:
-            text = choice["message"].get("content") or ""
+            text = str(choice["message"].get("content") or "").encode(errors="replace").decode()
             found, odds = read_verdict(text), math.nan
         else:
             text, odds = "", self._log_odds(choice, one.origin)
@@ -165,7 +165,7 @@ class EndpointJudge(PairwiseJudge):
             self._wait(wait)
         raise DataError(
             f"{origin}: {self.source} gave no answer in {tries + 1} tries ({waited:.0f} s of waiting). The last said: "
-            f"{self._shown(said)}. What was answered before is kept: look at the endpoint and run the same command again"
+            f"{self._shown(said)}. What was answered before is kept: look at the endpoint and run the command again"
         )
 
     def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:

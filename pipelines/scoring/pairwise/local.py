@@ -1,6 +1,6 @@
 """A Gemma of our own as judge of pairs: by the chances of the two labels, or by an answer with reasoning."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from pipelines.sampling.continuations import ContinuationScorer
 from pipelines.scoring.pairwise.base import (
     READ,
     TOO_LONG,
-    UNREADABLE,
     Advance,
     Comparison,
     PairwiseJudge,
@@ -23,7 +22,7 @@ from pipelines.scoring.pairwise.base import (
     advance_nothing,
     by_odds,
 )
-from pipelines.scoring.pairwise.questions import LABELS, LEAD, question_text, read_verdict
+from pipelines.scoring.pairwise.questions import LABELS, LEAD, question_text, read_answers
 
 NEXT_REQUEST = "\n[Request]"
 """Where a model that was not tuned to turns begins a question of its own."""
@@ -87,7 +86,7 @@ class LikelihoodJudge(LocalJudge):
 
 
 class ReasoningJudge(LocalJudge):
-    """Writes what it thinks, greedily, and then a verdict that `read_verdict` reads.
+    """Writes what it thinks, greedily, and then a verdict, see `read_verdict`.
 
     Args:
         max_new_tokens: of an answer. batch_tokens: of the questions and answers of a batch.
@@ -114,18 +113,3 @@ class ReasoningJudge(LocalJudge):
         ]
         written = iter(self._write(questions, keep, advance)[0] if questions else [])
         return read_answers([next(written) if is_asked else None for is_asked in fits])
-
-
-def read_answers(answers: Sequence[str | None], read: Callable[[str], int | None] = read_verdict) -> Verdicts:
-    """The verdicts in answers with reasoning.
-
-    Args:
-        answers: None where the question was too long to be asked.
-    """
-    found = [None if answer is None else read(answer) for answer in answers]
-    state = [
-        TOO_LONG if answer is None else UNREADABLE if choice is None else READ
-        for answer, choice in zip(answers, found, strict=True)
-    ]
-    choice = np.array([0 if one is None else one for one in found], np.int8)
-    return Verdicts(choice, np.array(state, np.int8), np.full(len(found), np.nan), [one or "" for one in answers])

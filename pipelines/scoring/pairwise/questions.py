@@ -6,9 +6,12 @@ that is judged may.
 """
 
 import re
+from collections.abc import Sequence
+
+import numpy as np
 
 from pipelines.data.columns import as_messages
-from pipelines.scoring.pairwise.base import FIRST, NEITHER, SECOND, Comparison
+from pipelines.scoring.pairwise.base import FIRST, NEITHER, READ, SECOND, TOO_LONG, UNREADABLE, Comparison, Verdicts
 
 LABELS = ("A", "B")
 GENERAL = "general"
@@ -74,3 +77,18 @@ def read_verdict(answer: str) -> int | None:
         return None
     label = found[-1]["label"]
     return _CHOICES["tie" if label.lower() == "tie" else label.upper()]
+
+
+def read_answers(answers: Sequence[str | None]) -> Verdicts:
+    """The verdicts in answers with reasoning.
+
+    Args:
+        answers: None where the question was too long to be asked.
+    """
+    found = [None if answer is None else read_verdict(answer) for answer in answers]
+    state = [
+        TOO_LONG if answer is None else UNREADABLE if choice is None else READ
+        for answer, choice in zip(answers, found, strict=True)
+    ]
+    choice = np.array([0 if one is None else one for one in found], np.int8)
+    return Verdicts(choice, np.array(state, np.int8), np.full(len(found), np.nan), [one or "" for one in answers])

@@ -30,6 +30,8 @@ def test_it(inputs, tmp_path):
     final, context = judge(tmp_path, inputs, judge={"model": "sft", "chat_template": True})
     print(final)
     print(context.warnings)
-    final, context = judge(tmp_path, inputs, judge={"model": "sft", "chat_template": False}, answer="reasoning", verdict_tokens=16)
+    final, context = judge(
+        tmp_path, inputs, judge={"model": "sft", "chat_template": False}, answer="reasoning", verdict_tokens=16
+    )
     print(final)
     print(read_jsonl(context.output / "verdicts.jsonl")[:2])
