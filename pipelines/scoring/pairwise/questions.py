@@ -57,8 +57,8 @@ def question_text(one: Comparison, with_reasoning: bool) -> str:
         "Two answers to the same request are compared.",
         one.rubric,
         f"[Request]\n{request}",
-        f"[Answer A]\n{one.first}",
-        f"[Answer B]\n{one.second}",
+        f"[Answer A]\n{one.first.strip()}",
+        f"[Answer B]\n{one.second.strip()}",
         f"[End]\n{_REASONING if with_reasoning else _LIKELIHOOD}",
     )
     return "\n\n".join(part.strip() for part in parts)

@@ -33,8 +33,8 @@ class SideBySide(Judging, StageConfig):
     compare: list[Annotated[str, Names("any_policy")]] | None = Field(
         None,
         min_length=2,
-        description="Stages, model folders, .gguf files, hub ids; each is compared with the first. Without it the answers "
-        "are those of the rows, chosen against rejected, and the judge is measured by them.",
+        description="Stages, model folders, .gguf files, hub ids; each is compared with the first. Without it the "
+        "answers are those of the rows, chosen against rejected, and the judge is measured by them.",
     )
     data: Annotated[
         Annotated[Data, Tag("<one>")] | Annotated[list[PromptSet], Tag("<list>"), Field(min_length=1)],

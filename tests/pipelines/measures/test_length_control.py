@@ -1,5 +1,5 @@
-"""The length-controlled win rate: the fit against scikit-learn's, its value where lengths decide all or nothing, and how
-often its interval covers."""
+"""The length-controlled win rate: the fit against scikit-learn's, its value where lengths decide all or nothing, and
+how often its interval covers."""
 
 import numpy as np
 import pytest
@@ -51,8 +51,8 @@ def test_where_lengths_say_nothing_it_is_the_win_rate():
 
 
 def test_a_judge_that_takes_the_longer_answer_knows_no_better_policy():
-    """One policy is the longer in seven of ten pairs and wins these; with lengths as far apart either way it is level to
-    the digit."""
+    """One policy is the longer in seven of ten pairs and wins these; with lengths as far apart either way it is level
+    to the digit."""
     found, covered = [], 0
     for seed in range(30):
         differences = lengths(np.random.default_rng(seed), 400)

@@ -1,5 +1,5 @@
-"""A judge behind an OpenAI-compatible endpoint: what it is asked, what is read of its answers, and every way in which it
-does not answer."""
+"""A judge behind an OpenAI-compatible endpoint: what it is asked, what is read of its answers, and every way in which
+it does not answer."""
 
 import email.utils
 import json
@@ -74,9 +74,10 @@ def test_a_reply_without_a_label_is_counted_and_no_win():
 
 
 def test_many_questions_come_back_in_order():
-    answer = lambda body: with_labels(
-        **{"A" if int(body["messages"][0]["content"].split("prompt ")[1].split()[0]) % 3 else "B": -0.1, "x": -9.0}
-    )  # noqa: E731, E501
+    def answer(body):
+        number = int(body["messages"][0]["content"].split("prompt ")[1].split()[0])
+        return with_labels(**{"A" if number % 3 else "B": -0.1, "x": -9.0})
+
     with endpoint(default=answer) as (url, requests):
         found = ask(url, count=25, at_once=4)
     assert found.choice.tolist() == [1 if number % 3 else -1 for number in range(25)] and len(requests) == 25

@@ -75,9 +75,11 @@ def test_their_ratings_come_back_into_the_same_table(finished, inputs, tmp_path)
     """People prefer the policy in all but the last two pairs, of which they rate one a tie and one not at all."""
     _, context, rows = finished
     shown = {row["id"]: row for row in read_jsonl(context.output / "pairs_to_rate.jsonl")}
+    is_first = [shown[row["id"]]["first"] == row["policy_answer"] for row in rows]
     choices = [
-        {"id": row["id"], "choice": "first" if shown[row["id"]]["first"] == row["policy_answer"] else "second"} for row in rows[:8]
-    ]  # fmt: skip
+        {"id": row["id"], "choice": "first" if first else "second"}
+        for row, first in zip(rows[:8], is_first, strict=False)
+    ]
     file = write_jsonl(tmp_path / "ratings.jsonl", [*choices, {"id": rows[8]["id"], "choice": "tie"}])
     final, again = judged(tmp_path, inputs, ratings=file)
     people = final["comparisons"][0]["sets"]["all"]["people"]
@@ -99,10 +101,11 @@ def test_their_ratings_come_back_into_the_same_table(finished, inputs, tmp_path)
 
 
 def test_sets_are_reported_apart_and_together(inputs, tmp_path):
+    file = write_jsonl(tmp_path / "p.jsonl", [{"q": f"count: {'fig ' * i}"} for i in range(1, 5)])
     sets = [
         {"name": "safety", "task": "small_world", "split": "heldout", "size": 6},
-        {"name": "ours", "path": write_jsonl(tmp_path / "p.jsonl", [{"q": f"count: {'fig ' * i}"} for i in range(1, 5)]), "prompt": "q"},
-    ]  # fmt: skip
+        {"name": "ours", "path": file, "prompt": "q"},
+    ]
     seen = []
     with endpoint(default=lambda body: seen.append(body["messages"][0]["content"]) or with_labels(A=-0.1, B=-3.0)) as (
         url,
