@@ -47,13 +47,12 @@ def health_words(one: Mapping[str, Any]) -> str:
         said.append(
             f"{percent(figures['contradictions'])} of the pairs asked in both orders had contradicting verdicts."
         )
-    if one["unreadable"] or one["too_long"]:
-        said.append(
-            f"{number(one['unreadable'])} answers held no verdict and {number(one['too_long'])} questions were too "
-            "long for it; they count as ties."
-        )
+    if one["unreadable"]:
+        said.append(f"{_count(one['unreadable'], 'answer')} without a verdict counted as a tie.")
+    if one["too_long"]:
+        said.append(f"{_count(one['too_long'], 'question')} too long for it counted as a tie.")
     if figures.get("identical"):
-        said.append(f"{number(figures['identical'])} pairs read the same and are ties that it was not asked about.")
+        said.append(f"{_count(figures['identical'], 'pair')} with equal answers counted as a tie, unasked.")
     return " ".join(said)
 
 
@@ -76,3 +75,7 @@ def people_words(one: Mapping[str, Any]) -> str:
         f"The judge agrees with people on {percent(judge['agreement'])} of {number(judge['pairs'])} pairs, {relation} "
         f"the rule “{best}” ({percent(rule['agreement'])}), which reads nothing."
     )
+
+
+def _count(count: int, what: str) -> str:
+    return f"{number(count)} {what}{'' if count == 1 else 's'}"
