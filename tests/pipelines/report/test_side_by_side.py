@@ -78,8 +78,8 @@ def test_words_of_the_judge():
 
 def test_words_of_its_health():
     assert health_words(COMPARISON) == (
-        "25.0 % of the pairs asked in both orders had contradicting verdicts. 3 answers held no verdict and 1 questions "
-        "were too long for it; they count as ties. 2 pairs read the same and are ties that it was not asked about."
+        "25.0 % of the pairs asked in both orders had contradicting verdicts. 3 answers without a verdict counted as a "
+        "tie. 1 question too long for it counted as a tie. 2 pairs with equal answers counted as a tie, unasked."
     )
     biased = {
         **COMPARISON,

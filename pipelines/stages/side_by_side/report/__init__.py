@@ -14,7 +14,7 @@ from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.report.win_rates import win_rates
-from pipelines.stages.side_by_side.report.words import health_words, judge_words, people_words
+from pipelines.stages.side_by_side.report.words import health_words, judge_name, judge_words, people_words
 
 KIND = "side_by_side"
 KEYS = ("judge", "answer", "order", "prompts", "dropped_prompts", "comparisons")
@@ -56,7 +56,7 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
     lines = []
     for found in figures[KIND]:
         for one in found["comparisons"] or []:
-            of_all, who = one["sets"][ALL], f"{one['policy']} against {one['baseline']}, judged by {found['judge']}"
+            of_all, who = one["sets"][ALL], f"{one['policy']} against {one['baseline']}, judged by {judge_name(found)}"
             lines.append(
                 (f"{found['stage']}: win rate", f"{of_all['win_rate']:.3f}{interval(of_all['win_rate_ci95'])}, {who}")
             )

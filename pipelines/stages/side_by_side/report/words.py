@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.report.format import number, percent
+from pipelines.report.format import number, percent, short_names
 from pipelines.report.records import is_finite_number
 
 _HOW = {
@@ -20,7 +20,7 @@ RULES = ("longest", "shortest", "random")
 
 def judge_words(found: Mapping[str, Any]) -> str:
     """Who judged, how, and what that means for the figures."""
-    judge = str(found["judge"])
+    judge = judge_name(found)
     if judge in RULES:
         return f"The judge is the rule “{judge}”, which reads nothing: a figure to compare others with."
     said = f"The judge is {judge}. {_HOW.get((found['answer'], found['order']), '')}"
@@ -33,6 +33,12 @@ def judge_words(found: Mapping[str, Any]) -> str:
             " It is of the family of what it judges, whose texts judges favour (Panickssery et al. 2024, 2404.13076)."
         )
     return said
+
+
+def judge_name(found: Mapping[str, Any]) -> str:
+    """Of a model's folder or file the part that tells it; an endpoint as it is."""
+    judge = str(found["judge"])
+    return judge if " at " in judge else short_names([judge])[judge]
 
 
 def health_words(one: Mapping[str, Any]) -> str:
