@@ -74,23 +74,16 @@ class EndpointJudge(PairwiseJudge):
         self, settings: JudgeEndpoint, with_reasoning: bool, max_new_tokens: int,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
-        self.source, self._settings, self._with_reasoning, self._sleep = (
-            settings.source,
-            settings,
-            with_reasoning,
-            sleep,
-        )
+        self.source, self._settings = settings.source, settings
+        self._with_reasoning, self._sleep = with_reasoning, sleep
         self._url = f"{settings.base_url.rstrip('/')}/chat/completions"
-        self._key = os.environ.get(settings.key_variable) if settings.key_variable else None
+        self._key = os.environ.get(settings.key_variable, "").strip() if settings.key_variable else ""
         if settings.key_variable and not self._key:
             raise ConfigError(
                 f"the environment variable {settings.key_variable} is not set; put the judge's key into it"
             )
-        more = (
-            {"max_tokens": max_new_tokens}
-            if with_reasoning
-            else {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
-        )
+        label = {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+        more = {"max_tokens": max_new_tokens} if with_reasoning else label
         self._options = {"model": settings.model, "temperature": 0, **more}
         self._open = urllib.request.build_opener(_NoRedirect).open
 
@@ -180,7 +173,7 @@ class EndpointJudge(PairwiseJudge):
             if not isinstance(choice["message"], dict):
                 raise TypeError("no message")
         except (KeyError, IndexError, TypeError, ValueError):
-            raise ValueError(f"expected a chat completion in JSON, got {text[:_SHOWN]!r}") from None
+            raise ValueError(f"expected a chat completion in JSON, got {self._shown(text)!r}") from None
         return choice
 
     def _wait(self, seconds: float) -> None:
