@@ -55,8 +55,19 @@ def compare(policy: np.ndarray, baseline: np.ndarray, groups: np.ndarray, seed: 
         `win_rate` (wins + ties / 2), `wins`, `tie_rate`, `loss_rate`, `win_rate_ci95` [low, high], `first_shown_wins`.
     """
     outcomes, first_wins = shuffled_outcomes(policy, baseline, seed, *keys)
-    interval = score_interval(outcomes, (0.0, 1.0), groups)
-    return {**outcome_rates(outcomes), "win_rate_ci95": list(interval), "first_shown_wins": first_wins}
+    return {**rates_with_interval(outcomes, groups), "first_shown_wins": first_wins}
+
+
+def rates_with_interval(outcomes: np.ndarray, groups: np.ndarray) -> dict:
+    """Win, tie and loss rates, ties split evenly, with the interval of the win rate over prompts.
+
+    Args:
+        outcomes: float (n,), 1 win, 0.5 tie, 0 loss. groups: int (n,), equal where prompts are the same.
+
+    Returns:
+        `win_rate` (wins + ties / 2), `wins`, `tie_rate`, `loss_rate`, `win_rate_ci95` [low, high].
+    """
+    return {**outcome_rates(outcomes), "win_rate_ci95": list(score_interval(outcomes, (0.0, 1.0), groups))}
 
 
 def mean_with_interval(values: np.ndarray, groups: np.ndarray, bounds: Bounds | None) -> dict:

@@ -8,7 +8,10 @@ from pipelines.memory.training import Learning
 from pipelines.memory.usage import Sized, Usage
 from pipelines.memory.weights import frozen_bytes
 from pipelines.schema.base import Bits, ModelStage, OptimizerOptions, StageConfig, TrainingOptions
+from pipelines.schema.pairwise import JudgeModel, Judging
 from pipelines.schema.roles import references_of
+
+JUDGE_WIDTH = 1024  # of a question; what a batch takes hardly depends on it
 
 
 def reward_model_bytes(config: StageConfig, dtype: str, quantize: Bits | None, sized: Sized) -> float:
@@ -49,3 +52,14 @@ def sampled_and_scored(
     before = dataclasses.replace(standing, doing="scoring")
     scored = scoring(before, model, sized.backend, config.dtype, rows, config.max_length, 0)
     return [sampled.beside(standing), scored]
+
+
+def judge_usage(settings: Judging, dtype: str, sized: Sized) -> Usage:
+    """A judge of pairs, reading a batch of questions; nothing where it is no model of our own."""
+    judge = settings.judge
+    if not isinstance(judge, JudgeModel):
+        return Usage("asking the judge")
+    model = sized.config_of(judge.model)
+    rows = max(1, judge.batch_tokens // JUDGE_WIDTH)
+    standing = Usage("asking the judge", weights=frozen_bytes(model, dtype))
+    return scoring(standing, model, sized.backend, dtype, rows, JUDGE_WIDTH, 0)

@@ -5,7 +5,7 @@ import dataclasses
 from gemma_keras.text.chat import encode_prompt
 from gemma_keras.text.tokenizer import GemmaTokenizer
 from pipelines.data.batches import bucket
-from pipelines.data.columns import Prompt
+from pipelines.data.columns import Preference, Prompt
 from pipelines.data.encoding import need_tokenizer
 from pipelines.host.errors import DataError
 
@@ -57,7 +57,7 @@ def encode_prompts(
     return Prompts(kept, token_ids, bucket(max(map(len, token_ids))), len(examples) - len(kept))
 
 
-def prompt_text(example: Prompt) -> str:
+def prompt_text(example: Prompt | Preference) -> str:
     """A prompt as one string, for samples and reports: its text, or its turns as `role: content` lines."""
     if isinstance(example.prompt, str):
         return example.prompt

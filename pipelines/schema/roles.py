@@ -75,10 +75,12 @@ class Names:
     Args:
         role: a key of `ROLES`.
         else_model: True where nothing means the workflow's `model`.
+        unless: a key beside it with which it names nothing here, such as the address of a server that knows the name.
     """
 
     role: str
     else_model: bool = False
+    unless: str | None = None
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         """In the workflow's JSON schema, where the texts that explain a key find it."""
@@ -147,7 +149,10 @@ def marked(settings: type[pydantic.BaseModel], data: Mapping[str, Any]) -> Itera
     """
     for name, field in settings.model_fields.items():
         key = field.alias or name
-        yield from _marked_in(field.annotation, tuple(field.metadata), data.get(key), (key,))
+        marks = [
+            mark for mark in field.metadata if not (isinstance(mark, Names) and data.get(mark.unless or "") is not None)
+        ]
+        yield from _marked_in(field.annotation, tuple(marks), data.get(key), (key,))
 
 
 def references(settings: type[pydantic.BaseModel], data: Mapping[str, Any]) -> list[Reference]:

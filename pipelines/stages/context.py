@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gemma_keras.checkpoints.hub import is_on_hub
+from pipelines.data.columns import Example
 from pipelines.data.contents import PromptHashes, SeenPrompts, prompt_hashes
 from pipelines.data.examples import load_examples
 from pipelines.data.heldout import Split, split_heldout
@@ -31,6 +33,8 @@ from pipelines.schema.named_data import spec_of
 from pipelines.schema.roles import REWARD_MODEL_PREFIX, references_of, uses_workflow_model
 from pipelines.training.kept_parts import KeptParts
 from pipelines.training.state import StageState
+
+_TUNED_NAME = re.compile(r"(^|[^a-z])(it|instruct|chat)([^a-z]|$)")
 
 
 @dataclasses.dataclass
@@ -144,6 +148,14 @@ class StageContext:
         source = self.model_source(name)
         return SeenPrompts.read(source) if isinstance(source, Path) and source.is_dir() else None
 
+    def was_tuned_to_turns(self, name: str) -> bool:
+        """Whether a model, named as of `model_source`, answers in turns: a stage of any kind but pretraining, or a
+        folder or file whose name says so."""
+        if name in self.inputs:
+            about = json.loads((self.inputs[name] / "stage.json").read_text(encoding="utf-8"))
+            return about.get("kind") != "pretraining"
+        return _TUNED_NAME.search(name.lower()) is not None
+
     def seen_before(self, config: StageConfig) -> SeenPrompts:
         """The prompts that the models a stage starts from and is scored by learned from; of those it knows."""
         if isinstance(self.model, str) and uses_workflow_model(config):
@@ -152,6 +164,24 @@ class StageContext:
             known = []
         known += [self.seen_by(one.name) for one in references_of(config) if one.is_model]
         return functools.reduce(SeenPrompts.__or__, filter(None, known), SeenPrompts())
+
+    def seen_elsewhere(self, config: StageConfig, examples: Sequence[Example]) -> dict[str, dict[str, int] | None]:
+        """How many prompts each model that a stage compares or judges by was trained on, it or a model that it came
+        from; says so where there are any.
+
+        Returns:
+            By name `SeenPrompts.overlap`; None where nothing is known of its training, as of a model from the hub.
+        """
+        hashes = [prompt_hashes(example) for example in examples]
+        found: dict[str, dict[str, int] | None] = {}
+        for reference in references_of(config):
+            if reference.is_model and reference.target not in found:
+                seen = self.seen_by(reference.name)
+                found[reference.target] = None if seen is None else seen.overlap(hashes)
+        worst = max((one["same_content"] for one in found.values() if one), default=0)
+        if worst:
+            self.warn(f"up to {worst} of {len(hashes)} prompts were trained on by what is compared; see seen_elsewhere")
+        return found
 
     def hold_out(
         self, examples: Sequence[PromptHashes], fraction: float, seen: SeenPrompts, most: int | None = None
@@ -218,16 +248,17 @@ class StageContext:
         )  # fmt: skip
         return self._progress
 
-    def parts(self, work: str, is_all: bool = False) -> Keep:
+    def parts(self, work: str, is_all: bool = False, at_once: bool = False) -> Keep:
         """What keeps the parts of some work in the stage's state.
 
         Args:
             work: its name. is_all: whether the stage has no other parts, so that their number says how far it is.
+            at_once: whether each part is on disk before the next begins; else it is when it is time for a state.
         """
 
         def keep(name: str, compute: Compute, of: int | None = None) -> Mapping[str, np.ndarray]:
             if self.state is None:
                 return compute()
-            return self.state.part(f"{work}/{name}", compute, of if is_all else None)
+            return self.state.part(f"{work}/{name}", compute, of if is_all else None, at_once)
 
         return keep

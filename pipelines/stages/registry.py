@@ -33,6 +33,7 @@ FOLDERS = (
     "best_of_n",
     "evaluation",
     "reward_evaluation",
+    "side_by_side",
     "benchmark",
     "memorization",
 )

@@ -98,8 +98,11 @@ class StageState:
         warnings[:] = [*before, *(one for one in warnings if one not in before)]
         return saved.part("training")
 
-    def part(self, name: str, compute: Compute, of: int | None = None) -> Mapping[str, np.ndarray]:
-        """A `Keep`; what is asked for once a loop has begun is not kept.
+    def part(
+        self, name: str, compute: Compute, of: int | None = None, at_once: bool = False
+    ) -> Mapping[str, np.ndarray]:
+        """A `Keep`; what is asked for once a loop has begun is not kept. `at_once`: it is on disk when this returns,
+        whatever that costs, as of answers that were paid for.
 
         Raises:
             Stopped: a signal came. DiskError: no room.
@@ -108,7 +111,9 @@ class StageState:
             if not self.is_on or self._is_training:
                 return compute()
             self._parts[name] = dict(compute())
-            self._checkpoint(len(self._parts), of, "parts", Snapshot)
+            self._checkpoint(len(self._parts), of, "parts", Snapshot, is_last=at_once)
+            if at_once:
+                self._wait()
         return self._parts[name]
 
     def checkpoint(self, done: int, of: int, unit: str, collect: Collect, warnings: list[str]) -> None:

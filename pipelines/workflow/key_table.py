@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipelines.schema.base import StageConfig
+from pipelines.schema.base import Settings, StageConfig
 from pipelines.schema.roles import NAMES
 from pipelines.stages.registry import KINDS
 from pipelines.workflow.json_schema import workflow_schema
@@ -123,7 +123,7 @@ def _own_first(config: type[StageConfig]) -> list[str]:
 
 
 def _declared(config: type) -> list[str]:
-    fields: Mapping[str, Any] = config.model_fields if issubclass(config, StageConfig) else {}
+    fields: Mapping[str, Any] = config.model_fields if issubclass(config, Settings) else {}
     return [fields[name].alias or name for name in inspect.get_annotations(config) if name in fields]
 
 

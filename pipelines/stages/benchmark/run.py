@@ -37,7 +37,6 @@ from pipelines.tasks.benchmarks.choice import Chosen, choose, published, set_fol
 
 LEAST_LETTERS = 20
 """Of a row's text that is looked for among the prompts a model learned from; shorter ones are choices and labels."""
-_TUNED_NAME = re.compile(r"(^|[^a-z])(it|instruct|chat)([^a-z]|$)")
 
 
 def run(config: Benchmarks, context: StageContext) -> dict:
@@ -215,13 +214,8 @@ def _about(one: Chosen) -> dict[str, Any]:
 
 
 def _has_turns(name: str, config: Benchmarks, context: StageContext) -> bool:
-    """Whether a model is asked in turns: those that were tuned to them, and nothing known says otherwise."""
-    if config.chat_template != "auto":
-        return config.chat_template
-    if name in context.inputs:
-        about = json.loads((context.inputs[name] / "stage.json").read_text(encoding="utf-8"))
-        return about.get("kind") != "pretraining"
-    return _TUNED_NAME.search(name.lower()) is not None
+    """Whether a model is asked in turns."""
+    return context.was_tuned_to_turns(name) if config.chat_template == "auto" else config.chat_template
 
 
 def _seen_rows(seen: SeenPrompts, samples: Sequence[dict[str, Any]]) -> int:

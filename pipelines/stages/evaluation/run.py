@@ -18,7 +18,6 @@ from pipelines.measures.judges import compare
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts, prompt_text
 from pipelines.schema.ensembles import as_said
-from pipelines.schema.roles import references_of
 from pipelines.scoring.raters import RaterSettings, gold_rater, make_rater, task_of
 from pipelines.stages.context import StageContext
 from pipelines.stages.evaluation.config import Evaluation
@@ -40,7 +39,8 @@ def run(config: Evaluation, context: StageContext) -> dict:
 
     Returns:
         `judge`, `prompts`, and of the last policy against the first `policy`, `baseline`, `win_rate`, `tie_rate`,
-        `loss_rate`, `win_rate_ci95`, `difference`; `seen_elsewhere`, see there.
+        `loss_rate`, `win_rate_ci95`, `difference`; `seen_elsewhere`, see
+        `StageContext.seen_elsewhere`.
     """
     reference_name = config.reference or config.compare[0]
     reference = _load(reference_name, config, context)
@@ -55,7 +55,7 @@ def run(config: Evaluation, context: StageContext) -> dict:
         "dropped_prompts": prompts.dropped,
         "baseline": config.compare[0],
         "reference": reference_name,
-        "seen_elsewhere": seen_elsewhere(prompts, config, context),
+        "seen_elsewhere": context.seen_elsewhere(config, prompts.examples),
         "pairs": pairs,
         "policies": {name: result.figures for name, result in results.items()},
     }
@@ -67,24 +67,6 @@ def run(config: Evaluation, context: StageContext) -> dict:
         **{key: evaluation[key] for key in ("judge", "prompts", "dropped_prompts", "reference", "seen_elsewhere")},
         **({key: headline[0][key] for key in keys} if headline else {}),
     }
-
-
-def seen_elsewhere(prompts: Prompts, config: Evaluation, context: StageContext) -> dict[str, dict[str, int] | None]:
-    """How many prompts each policy, and each reward model that judges, was trained on, it or a model that it came from.
-
-    Returns:
-        By name `SeenPrompts.overlap`; None where nothing is known of its training, as of a model from the hub.
-    """
-    hashes = [prompt_hashes(example) for example in prompts.examples]
-    found: dict[str, dict[str, int] | None] = {}
-    for reference in references_of(config):
-        if reference.is_model and reference.target not in found:
-            seen = context.seen_by(reference.name)
-            found[reference.target] = None if seen is None else seen.overlap(hashes)
-    worst = max((one["same_content"] for one in found.values() if one), default=0)
-    if worst:
-        context.warn(f"up to {worst} of {len(prompts)} prompts were trained on by what is compared; see seen_elsewhere")
-    return found
 
 
 def _measure_all(

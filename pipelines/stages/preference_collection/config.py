@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pipelines.schema.base import Bits, Encoding, ModelStage, Problem, Use, response_room_problems
 from pipelines.schema.data import Data
-from pipelines.schema.ensembles import RaterName
+from pipelines.schema.pairwise import PairRater
 from pipelines.schema.roles import LocalFile, Product
 from pipelines.schema.scoring import scorer_problems
 
@@ -24,12 +24,13 @@ class PreferenceCollection(ModelStage):
     max_new_tokens: int = Field(64, ge=1, description="Tokens a response.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     batch_size: int = Field(64, ge=1, description="Sequences sampled at once.")
-    rater: RaterName = Field(
+    rater: PairRater = Field(
         "gold",
-        description="gold, a function such as exact_answer, reward_model:<stage>, {function: ...}, {ensemble: [...]}.",
+        description="gold, a function such as exact_answer, reward_model:<stage>, {function: ...}, {ensemble: [...]}, "
+        "or {judge: ...}, which sees both responses.",
     )
     noise: Literal["bradley_terry", "none"] = Field(
-        "bradley_terry", description="bradley_terry draws the winner, none takes the better."
+        "bradley_terry", description="bradley_terry draws the winner, none takes the better; a judge decides by itself."
     )
     noise_scale: float = Field(
         1.0, gt=0, description="Temperature of the draw: p = sigmoid(score difference / noise_scale)."

@@ -6,17 +6,20 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gemma_keras.random import generator
 from pipelines.algorithms.preference import preference_probability
-from pipelines.data.jsonl import read_jsonl
-from pipelines.host.errors import DataError
+from pipelines.data.human_ratings import read_ratings, row_to_rate
+from pipelines.host.parts import Keep
+from pipelines.measures.side_by_side import position_figures
 from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import Rollout
-
-CHOICES = ("first", "second", "tie")
+from pipelines.schema.pairwise import Judging
+from pipelines.scoring.pairwise.base import PairwiseJudge
+from pipelines.scoring.pairwise.both_orders import PairToJudge, judge_pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +111,7 @@ def rate_by_people(pairs: Sequence[Pair], ratings: Path) -> tuple[list[Verdict],
     Raises:
         DataError: file:line of a rating of an unknown pair or of an unknown choice.
     """
-    votes: dict[str, int] = {}
-    known = {pair.identifier for pair in pairs}
-    for row in read_jsonl(ratings):
-        identifier, choice = row.values.get("id"), row.values.get("choice")
-        if identifier not in known:
-            raise DataError(
-                f"{row.origin}: no pair has the id {identifier!r}. The model, prompts, seed and sampling options must "
-                "be those of the export."
-            )
-        if choice not in CHOICES:
-            raise DataError(f"{row.origin}: `choice` must be one of {', '.join(CHOICES)}. Received: {choice!r}")
-        votes[identifier] = votes.get(identifier, 0) + {"first": 1, "second": -1, "tie": 0}[choice]
+    votes = read_ratings(ratings, [pair.identifier for pair in pairs])
     verdicts, ties, unrated = [], 0, 0
     for pair in pairs:
         vote = votes.get(pair.identifier)
@@ -134,15 +126,65 @@ def rate_by_people(pairs: Sequence[Pair], ratings: Path) -> tuple[list[Verdict],
     return verdicts, ties, unrated
 
 
+def rate_by_judge(
+    pairs: Sequence[Pair],
+    rollout: Rollout,
+    prompts: Prompts,
+    settings: Judging,
+    judge: PairwiseJudge,
+    rubric: str,
+    keep: Keep,
+    seed: int,
+    stage: str,
+) -> tuple[list[Verdict], dict[str, Any]]:
+    """Verdicts of a judge that sees both responses.
+
+    Args:
+        settings: in which orders it is asked. rubric: what makes a response good. keep: keeps the parts of its answers.
+        seed, stage: key of the order, where it is drawn.
+
+    Returns:
+        The verdicts, with the chance of the labels over both orders where the judge has one. Figures: `ties`, which
+        contradicting orders are, and of the judge `unread`, `position_bias` and `contradictions`.
+    """
+    asked = [
+        PairToJudge(
+            prompts.examples[rollout.prompt_index[pair.first]].prompt,
+            (rollout.texts[pair.first], rollout.texts[pair.second]),
+            prompts.examples[rollout.prompt_index[pair.first]].origin,
+            pair.identifier,
+            rubric,
+        )
+        for pair in pairs
+    ]
+    judged = judge_pairs(asked, judge, settings.order, seed, stage, keep)
+    verdicts = []
+    for pair, outcome, odds in zip(pairs, judged.outcomes, judged.log_odds, strict=True):
+        p = None if np.isnan(odds) else float(1 / (1 + np.exp(-odds)))
+        if outcome == 1:
+            verdicts.append(Verdict(pair.first, pair.second, p))
+        elif outcome == 0:
+            verdicts.append(Verdict(pair.second, pair.first, None if p is None else 1 - p))
+    groups = np.array([rollout.prompt_index[pair.first] for pair in pairs])
+    found = position_figures(judged.as_first, judged.as_second, groups)
+    figures = {
+        "ties": len(pairs) - len(verdicts),
+        "unread": judged.unread,
+        "position_bias": found["position_bias"],
+        "contradictions": found["contradictions"],
+    }
+    return verdicts, figures
+
+
 def export_rows(pairs: Sequence[Pair], rollout: Rollout, prompts: Prompts) -> list[dict]:
     """What human raters are shown: `id`, `prompt`, `first`, `second`."""
     return [
-        {
-            "id": pair.identifier,
-            "prompt": prompts.examples[rollout.prompt_index[pair.first]].prompt,
-            "first": rollout.texts[pair.first],
-            "second": rollout.texts[pair.second],
-        }
+        row_to_rate(
+            pair.identifier,
+            prompts.examples[rollout.prompt_index[pair.first]].prompt,
+            rollout.texts[pair.first],
+            rollout.texts[pair.second],
+        )
         for pair in pairs
     ]
 

@@ -1,8 +1,8 @@
 """The rating step: the tuned model answers each prompt several times, and a rater chooses between the answers.
 
-The rater is the built-in task's gold reward, a named function, a reward model, or people: with `export: true` the pairs
-are written for them, and a later run of the stage reads their `ratings` and joins them to the same pairs, which it
-samples again from the same draws.
+The rater is the built-in task's gold reward, a named function, a reward model, a judge that sees both answers, or
+people: with `export: true` the pairs are written for them, and a later run of the stage reads their `ratings` and joins
+them to the same pairs, which it samples again from the same draws.
 """
 
 import json
@@ -16,6 +16,7 @@ from gemma_keras import GemmaCausalLM
 from gemma_keras.files import write_text
 from pipelines.algorithms.preference import accuracy_ceiling
 from pipelines.data.contents import SeenPrompts, prompt_hashes
+from pipelines.data.human_ratings import EXPORT_FILE
 from pipelines.data.sources import PREFERENCES_FILE
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.host.paths import find_path
@@ -23,6 +24,10 @@ from pipelines.sampling.collected import write_responses
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
 from pipelines.sampling.rollout import Rollout, Sampling
+from pipelines.schema.pairwise import JudgeEndpoint, Judging, rater_source
+from pipelines.scoring.pairwise.base import PairwiseJudge
+from pipelines.scoring.pairwise.making import make_judge, own_rubric
+from pipelines.scoring.pairwise.questions import GENERAL, rubric_for
 from pipelines.scoring.raters import Rater, RaterSettings, make_rater, task_of
 from pipelines.stages.context import StageContext
 from pipelines.stages.preference_collection.config import PreferenceCollection
@@ -32,14 +37,13 @@ from pipelines.stages.preference_collection.pairs import (
     export_rows,
     make_pairs,
     preference_rows,
+    rate_by_judge,
     rate_by_people,
     rate_by_scores,
 )
 
 Rated = tuple[list[Verdict], np.ndarray | None, dict[str, Any]]
 """Verdicts, the scores of all responses where the rater scores, and figures."""
-
-EXPORT_FILE = "pairs_to_rate.jsonl"
 
 
 def run(config: PreferenceCollection, context: StageContext) -> dict:
@@ -52,7 +56,8 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
     Returns:
         `pairs` written, `identical_pairs` and `ties` dropped, `agreement` (share of pairs in which the rater took the
         better answer, pairs of equal scores by half) and what it is on average, `ceiling`, both over the pairs written;
-        `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, and of people `unrated_pairs`.
+        `mean_score`, `mean_length`, `prompts`, `dropped_prompts`, of people `unrated_pairs`, and of a judge what
+        `rate_by_judge` says.
     """
     context.doing("loading weights")
     model = GemmaCausalLM.from_preset(context.model_source(config.from_), dtype=frozen_dtype(config.dtype))
@@ -68,7 +73,9 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
         config.batch_size,
         model.config.vocabulary_size,
     )
-    rater = None if by_people else make_rater(config.rater, context, settings)
+    rater = None if by_people or isinstance(config.rater, Judging) else make_rater(config.rater, context, settings)
+    judging = config.rater if isinstance(config.rater, Judging) and not by_people else None
+    judge = None if judging is None else _judge(judging, context, config.dtype)
     rollout = _sample(model, prompts, config, context)
     hashes = [prompt_hashes(example) for example in prompts.examples]
     (context.seen_before(config) | SeenPrompts.of(hashes)).write(context.output)
@@ -85,6 +92,8 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
         final["exported_pairs"] = len(pairs)
     if rater is not None:
         verdicts, scores, figures = _rated_by_scores(pairs, rollout, prompts, rater, config, context)
+    elif judge is not None and judging is not None:
+        verdicts, scores, figures = _rated_by_judge(pairs, rollout, prompts, judge, judging, context)
     elif ratings is not None:
         verdicts, scores, figures = _rated_by_people(pairs, ratings)
     else:
@@ -125,6 +134,27 @@ def _rated_by_scores(
         scores,
         {"ties": ties, "mean_score": float(scores.mean()), "rater": rater.source, **_quality(verdicts, scores)},
     )
+
+
+def _judge(settings: Judging, context: StageContext, dtype: str) -> PairwiseJudge:
+    own_rubric(settings, context)  # whatever is wrong with it must show before hours of sampling
+    return make_judge(settings, context, dtype)
+
+
+def _rated_by_judge(
+    pairs: Sequence[Pair],
+    rollout: Rollout,
+    prompts: Prompts,
+    judge: PairwiseJudge,
+    settings: Judging,
+    context: StageContext,
+) -> Rated:
+    rubric = own_rubric(settings, context) or rubric_for(GENERAL)
+    keep = context.parts("judge", at_once=isinstance(settings.judge, JudgeEndpoint))
+    with context.progress(len(pairs), "asking the judge", unit="pairs"):
+        found = rate_by_judge(pairs, rollout, prompts, settings, judge, rubric, keep, context.seed, context.name)
+    verdicts, figures = found
+    return verdicts, None, {**figures, "rater": rater_source(settings)}
 
 
 def _rated_by_people(pairs: Sequence[Pair], ratings: Path) -> Rated:

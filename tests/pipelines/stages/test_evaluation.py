@@ -17,7 +17,7 @@ from pipelines.data.columns import Prompt
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.measures.intervals import score_interval
 from pipelines.measures.judges import compare, difference_with_interval, shuffled_outcomes
-from pipelines.sampling.prompts import Prompts, encode_prompts
+from pipelines.sampling.prompts import encode_prompts
 from pipelines.scoring.raters import gold_rater
 from pipelines.stages.evaluation import policy_measures
 from pipelines.stages.evaluation import run as evaluation
@@ -164,7 +164,7 @@ def test_prompts_that_were_trained_on_are_counted(finished, inputs, tmp_path):
     context = make_context(tmp_path, "evaluation", inputs={**inputs, "policy": tmp_path / "policy"})
     config = stage_config("evaluation", compare=["sft", "policy"], data=DATA, judge="gold", **OPTIONS)
     examples = context.examples(config.data, "prompt")
-    found = evaluation.seen_elsewhere(Prompts(examples, [], 1, 0), config, context)
+    found = context.seen_elsewhere(config, examples)
     assert found["policy"] == {"same_text": 3, "same_content": 4}
     assert context.warnings == [f"up to 4 of {SIZE} prompts were trained on by what is compared; see seen_elsewhere"]
 

@@ -1,9 +1,11 @@
 """The rating step as a stage: sampled ids in the file, labels of the named rater, pairs to people and back."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+from openai_stub import endpoint, with_labels
 from policy_fixture import world_model, world_reward_model
 from stage_fixture import make_context, read_jsonl, stage_config, write_jsonl
 
@@ -141,3 +143,37 @@ def test_agreement_and_ceiling_are_over_the_same_pairs():
     verdicts = [Verdict(0, 1, 0.8), Verdict(1, 0, 0.2), Verdict(0, 1, 0.8), Verdict(2, 3, 0.5)]
     found = preference_collection._quality(verdicts, scores)
     assert found == {"agreement": (1 + 0 + 1 + 0.5) / 4, "ceiling": pytest.approx((3 * 0.8 + 0.5) / 4)}
+
+
+def test_a_judge_of_pairs_rates(inputs, tmp_path):
+    """The longer answer, by an endpoint that reads both: in both orders, or in one; ties are dropped."""
+
+    def longer(body):
+        text = body["messages"][0]["content"]
+        first, second = re.search(r"\[Answer A\]\n?(.*)\n\n\[Answer B\]\n?(.*)\n\n\[End\]", text, re.DOTALL).groups()
+        return with_labels(A=-1.0, B=-1.0 - 0.5 * (len(first) - len(second)))
+
+    with endpoint(default=longer) as (url, requests):
+        rater = {"judge": {"base_url": url, "model": "m", "retries": 0}}
+        final, output = collect(tmp_path / "both", inputs, rater=rater)
+        asked = len(requests)
+        once, _ = collect(tmp_path / "once", inputs, rater={**rater, "order": "shuffled"})
+    rows = read_jsonl(output / "preferences.jsonl")
+    pairs = SIZE - final["identical_pairs"]
+    assert asked == 2 * pairs and len(requests) == 3 * pairs and final["pairs"] == once["pairs"] == len(rows) > 0
+    assert final["pairs"] + final["ties"] == pairs and final["rater"] == f"judge:m at {url}"
+    assert (final["position_bias"], final["contradictions"], final["unread"]) == (0, 0, 0)
+    for row in rows:
+        longer_by = len(row["chosen"].strip()) - len(row["rejected"].strip())
+        assert longer_by > 0 and row["score_chosen"] is None
+        assert row["probability"] == pytest.approx(1 / (1 + np.exp(-0.5 * longer_by)), abs=1e-6)
+
+
+def test_a_model_of_pairs_rates(inputs, tmp_path):
+    """Of a random one that takes the same place in both orders no preference is left."""
+    rater = {"judge": {"model": "sft", "max_length": 512, "chat_template": True}, "order": "shuffled"}
+    final, output = collect(tmp_path, inputs, rater=rater)
+    assert final["rater"] == "judge:sft" and final["pairs"] == len(read_jsonl(output / "preferences.jsonl"))
+    assert final["contradictions"] is None and abs(final["position_bias"]) <= 1
+    chances = [row["probability"] for row in read_jsonl(output / "preferences.jsonl")]
+    assert all(0.5 < one <= 1 for one in chances)

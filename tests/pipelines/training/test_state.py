@@ -271,6 +271,16 @@ def test_parts_are_made_once_and_what_comes_after_a_loop_is_not_kept(tmp_path, a
     assert made == [0, 1, 2, 9, 9]
 
 
+def test_what_was_paid_for_is_on_disk_before_the_next_is_asked_for(tmp_path):
+    state = make_state(tmp_path, every_seconds=1e9)
+    state.part("rollout/0", lambda: {"ids": np.zeros(2)})
+    assert states.how_far(tmp_path) is None
+    state.part("judge/0", lambda: {"ids": np.ones(2)}, at_once=True)
+    found = make_state(tmp_path, every_seconds=1e9)
+    assert found.part("judge/0", pytest.fail)["ids"].tolist() == [1, 1]
+    assert found.part("rollout/0", pytest.fail)["ids"].tolist() == [0, 0]
+
+
 def test_no_room_is_an_error_of_the_disk_that_says_what_to_do(tmp_path, always, monkeypatch):
     """The arrays have 35 bytes, and two states and one that is being written need room."""
     free = [105]

@@ -40,6 +40,7 @@ from pipelines.report.format import short_names
 from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, Tile, look_up
 from pipelines.report.records import RunRecord, is_finite_number
+from pipelines.report.win_rates import win_rates
 from pipelines.schema.ensembles import ENSEMBLE_STD
 from pipelines.stages.evaluation.report import figures as draw
 from pipelines.stages.evaluation.report.judge import judge_sentence, judge_words, trained_on
@@ -128,7 +129,7 @@ def _section(run: RunRecord, figures: Figures) -> dict[str, Any]:
         "judge_sentence": judge_sentence(found["judge"], found["trained_on_judge"]),
         "policy_columns": _policy_columns(found),
         "difference_columns": _difference_columns(found),
-        "rates_drawings": draw.win_rates(found["pairs"]),
+        "rates_drawings": win_rates(found["pairs"]),
         "gold_drawings": draw.gold_parts(found["gold_parts"], totals),
     }
 

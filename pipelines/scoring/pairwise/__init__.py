@@ -1,0 +1,1 @@
+"""Judges that see two answers to a prompt and say which is better."""

@@ -1,0 +1,1 @@
+"""A judge that sees two answers to a prompt says which is better."""
