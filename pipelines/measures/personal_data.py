@@ -107,6 +107,13 @@ def missing_packages() -> tuple[str, ...]:
     return tuple(name for name in PACKAGES if importlib.util.find_spec(name) is None)
 
 
+def unknown_regions(regions: Sequence[str]) -> list[str]:
+    """Those that are no country of phonenumbers."""
+    import phonenumbers
+
+    return [region for region in regions if region not in phonenumbers.SUPPORTED_REGIONS]
+
+
 _EDGE = r"(?<![\w.-])", r"(?![\w-])"
 """Around a number: it is no part of a longer one, of a word or of a decimal fraction."""
 

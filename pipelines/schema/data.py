@@ -108,6 +108,14 @@ Demonstrations = Annotated[
 ]
 """The name of a stage with demonstrations, a file, or the built-in task."""
 
+Rows = Annotated[
+    Annotated[str, Tag("<stage>"), Names("rows")]
+    | Annotated[FileData, Tag("<file>")]
+    | Annotated[TaskData, Tag("<task>")],
+    Discriminator(_data_tag),
+]
+"""The name of a stage with rows of any kind, a file, or the built-in task."""
+
 Preferences = Annotated[
     Annotated[str, Tag("<stage>"), Names("preferences")] | Annotated[FileData, Tag("<file>")],
     Discriminator(
