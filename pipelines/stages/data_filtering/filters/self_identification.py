@@ -77,7 +77,8 @@ class SelfIdentification(Filter):
         makers = _one_of((*MAKERS, *self.options.more), self.options.makers)
         self._claims = {
             "another name": re.compile(
-                rf"\b(?:I am|I['’]m|my name is|call me|this is|you['’]re (?:talking|chatting|speaking) (?:to|with))"
+                rf"\b(?:I am|I['’]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Yy]ou['’]re "
+                rf"(?:talking|chatting|speaking) (?:to|with))"
                 rf"(?: (?:actually|just|indeed|also|only))?(?: {_MODEL}{_CALLED},?)? (?P<who>{names})\b"
                 rf"|\bI am called (?P<who2>{names})\b|\b[Aa]s (?:{_MODEL}{_CALLED},? )?(?P<who3>{names}), I\b",
             ),
@@ -86,7 +87,7 @@ class SelfIdentification(Filter):
                 rf"(?:that was |which was |that has been )?{_MADE} (?:and \w+ )?by "
                 rf"(?:the company |a team at |researchers at )?(?P<who>{makers})\b"
                 rf"|\b(?P<who2>{makers}) (?:has )?{_MADE} me\b"
-                rf"|\b[Mm]y (?:creators?|makers?|developers?|parent company) (?:is|are|at) (?P<who3>{makers})\b"
+                rf"|\b[Mm]y (?:creators?|makers?|developers?|parent company) (?:is|are)(?: at)? (?P<who3>{makers})\b"
                 rf"|\bI(?: am|['’]m) {_MODEL} (?:from|of) (?P<who4>{makers})\b",
             ),
         }
