@@ -18,9 +18,10 @@ import faker
 
 from pipelines.data.canonical import Piece
 from pipelines.data.contents import normalized
-from pipelines.data.hh_rlhf import parse_dialogue
+from pipelines.data.examples import load_examples
 from pipelines.measures.personal_data import KINDS, find_personal_data
 from pipelines.schema.base import Use
+from pipelines.schema.data import FileData
 from pipelines.scoring.toxicity import lexicon
 from pipelines.stages.data_filtering.filters.duplicates import SHINGLE
 from pipelines.stages.data_filtering.filters.registry import FILTERS, OPTIONS
@@ -66,7 +67,8 @@ def real_rows(data: Path) -> dict[str, list[Row]]:
     """Rows of three sets, each a prompt and what is learned from it."""
     gsm8k = read(data / "gsm8k" / "train.jsonl")
     mbpp = read(data / "evaluation" / "mbpp" / "mbpp.jsonl")
-    chosen = [parse_dialogue(row["chosen"]) for row in read(data / "hh_rlhf_harmless" / "pairs.jsonl")]
+    hh = FileData(path=str(data / "hh_rlhf_harmless" / "pairs.jsonl"), format="hh_rlhf", on_bad_row="lenient")
+    chosen = [one.messages for one in load_examples(hh, "instruction", data)]
     return {
         "GSM8K": [_row([row["question"]], row["answer"]) for row in gsm8k],
         "HH-RLHF": [_row([turn["content"] for turn in turns[:-1]], turns[-1]["content"]) for turns in chosen],
@@ -179,7 +181,8 @@ def duplicates(rows: Sequence[Row]) -> Iterator[str]:
             if not is_dropped:
                 kept.append(number)
         yield (
-            f"| {near} | {both + exact_alone} | {share(both, both + exact_alone)} | {share(both, both + filter_alone)} |"
+            f"| {near} | {both + exact_alone} | {share(both, both + exact_alone)} "
+            f"| {share(both, both + filter_alone)} |"
         )
 
 

@@ -76,10 +76,12 @@ LIGHT = (
     "pipelines.stages.*.config",
     "pipelines.stages.*.memory",
     "pipelines.stages.*.report*",
+    "pipelines.stages.data_filtering.*",
     "pipelines.stages.benchmark.tables",
     "pipelines.stages.benchmark.card",
     "pipelines.stages.policy_optimization.methods.*",
     "pipelines.stages.preference_optimization.losses.*",
+    "pipelines.data.canonical",
     "pipelines.data.jsonl",
     "pipelines.data.columns",
     "pipelines.data.hh_rlhf",
@@ -93,6 +95,7 @@ LIGHT = (
     "pipelines.data.packing",
     "pipelines.data.batches",
     "pipelines.sampling.prompts",
+    "pipelines.scoring.toxicity",
     "pipelines.scoring.user_rewards",
     "gemma_keras.config",
     "gemma_keras.limits",
@@ -128,6 +131,15 @@ DOORS = {
     "pipelines/run/stage_main.py": (
         "gemma_keras.backends.product_peak",
         "the machine's peak, on the backend that the stage has loaded by then",
+    ),
+    "pipelines/stages/data_filtering/filters/toxicity.py": (
+        "pipelines.scoring.raters",
+        "a reward model that scores: naming the filter loads no Keras",
+    ),
+    "pipelines/stages/data_filtering/filters/duplicates.py": ("datasketch", "an optional package"),
+    "pipelines/stages/data_filtering/filters/language.py": (
+        "py3langid*",
+        "an optional package, whose model takes a second",
     ),
     "pipelines/stages/registry.py": ("pipelines.stages.*", "a stage in its process; the kinds' parts of the report"),
     "pipelines/stages/preference_optimization/losses/*.py": (

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.no_backend
 PROSE = (
     "Yesterday the old grey captain walked along that quiet harbour with his brother and spoke of distant islands "
     "where green parrots sleep under enormous leaves. They have counted seven ships since morning, none larger "
-    "than a barn. Rain began to fall before evening came, so everybody went home early, lit their lamps, cooked some fish, then "
-    "told stories until midnight."
+    "than a barn. Rain began to fall before evening came, so everybody went home early, lit their lamps, cooked some "
+    "fish, then told stories until midnight."
 )
 
 
