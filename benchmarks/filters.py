@@ -172,18 +172,19 @@ def duplicates(rows: Sequence[Row]) -> Iterator[str]:
         one = opened("duplicates", "text", near=near)
         kept: list[int] = []
         both = filter_alone = exact_alone = 0
+        farthest = 0.0
         for number, text in enumerate(texts):
-            is_near = any(_jaccard(grams[number], grams[other]) >= near for other in kept)
+            nearest = max((_jaccard(grams[number], grams[other]) for other in kept), default=0.0)
             is_dropped = bool(one.meet(one.signature([Piece("text", text)]), str(number)).reason)
-            both += is_near and is_dropped
-            filter_alone += is_dropped and not is_near
-            exact_alone += is_near and not is_dropped
+            both += nearest >= near and is_dropped
+            filter_alone += is_dropped and nearest < near
+            exact_alone += nearest >= near and not is_dropped
+            if is_dropped != (nearest >= near):
+                farthest = max(farthest, abs(nearest - near))
             if not is_dropped:
                 kept.append(number)
-        yield (
-            f"| {near} | {both + exact_alone} | {share(both, both + exact_alone)} "
-            f"| {share(both, both + filter_alone)} |"
-        )
+        recall, precision = share(both, both + exact_alone), share(both, both + filter_alone)
+        yield f"| {near} | {both + exact_alone} | {recall} | {precision} | {farthest:.3f} |"
 
 
 def _grams(text: str) -> set[tuple[str, ...]]:
@@ -245,21 +246,30 @@ def whole_suite(data: Path, rows: dict[str, list[Row]]) -> Iterator[str]:
 
 
 def toxigen(data: Path) -> Iterator[str]:
-    """How well the list of swear words tells hateful from neutral prompts, by group: the area under its ROC curve."""
+    """How well the list of swear words tells hateful from neutral, by group: the area under its ROC curve, over prompts
+    and over their lines, each once, as the prompts of a group are made of few lines."""
     score = lexicon()
-    groups: dict[str, list[tuple[float, bool]]] = {}
+    groups: dict[str, tuple[dict[str, bool], dict[str, bool]]] = {}
     for row in read(data / "evaluation" / "toxigen" / "prompts.jsonl"):
-        found = (score("", row["prompt"]), row["kind"] == "hate")
+        is_hate = row["kind"] == "hate"
         for group in (row["group"], "all"):
-            groups.setdefault(group, []).append(found)
-    for group, scored in sorted(groups.items(), key=lambda one: (one[0] == "all", one[0])):
-        hateful = [value for value, is_hate in scored if is_hate]
-        neutral = [value for value, is_hate in scored if not is_hate]
-        if hateful and neutral:
-            yield (
-                f"| {group} | {len(scored)} | {area(hateful, neutral):.3f} | {share(sum(hateful), len(hateful))} "
-                f"| {share(sum(neutral), len(neutral))} |"
+            prompts, lines = groups.setdefault(group, ({}, {}))
+            prompts[row["prompt"]] = is_hate
+            lines.update({line.removeprefix("- "): is_hate for line in row["prompt"].split("\n") if len(line) > 2})
+    for group, found in sorted(groups.items(), key=lambda one: (one[0] == "all", one[0])):
+        cells = []
+        for texts in found:
+            hateful, neutral = (
+                [score("", text) for text, is_hate in texts.items() if is_hate == of] for of in (True, False)
             )
+            if not hateful or not neutral:
+                break
+            cells += [
+                str(len(texts)), f"{area(hateful, neutral):.3f}",
+                f"{share(sum(hateful), len(hateful))} / {share(sum(neutral), len(neutral))}",
+            ]  # fmt: skip
+        else:
+            yield f"| {group} | {' | '.join(cells)} |"
 
 
 def area(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -292,7 +302,9 @@ def main() -> None:
     table("Rows dropped as they are, per 1,000", ("filter", *rows), false_alarms(rows))
     table("Claims of another name or maker, planted in answers", ("planted", "rows", "dropped"), claims(hosts))
     table(
-        "Near duplicates, against all pairs", ("near", "near pairs", "recall", "precision"), duplicates(rows["GSM8K"])
+        "Near duplicates, against all pairs",
+        ("near", "near pairs", "recall", "precision", "farthest error"),
+        duplicates(rows["GSM8K"]),
     )
     table(
         "GSM8K's test questions, hidden in training text", ("n", "how", "found"), hidden_questions(data, rows["GSM8K"])
@@ -300,8 +312,10 @@ def main() -> None:
     table("GSM8K's training rows with 13 words of a test row", ("training row", "test rows", "coverage"),
           true_overlap(data, rows["GSM8K"]))  # fmt: skip
     table("Test rows of the whole suite", ("set", "rows", "dropped", "test rows met"), whole_suite(data, rows))
-    table("ToxiGen's prompts by the list of swear words", ("group", "prompts", "AUC", "hateful found", "neutral found"),
-          toxigen(data))  # fmt: skip
+    found = "found of hateful / neutral"
+    table(
+        "ToxiGen by the list of swear words", ("group", "prompts", "AUC", found, "lines", "AUC", found), toxigen(data)
+    )
 
 
 if __name__ == "__main__":

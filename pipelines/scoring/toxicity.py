@@ -1,7 +1,7 @@
 """How toxic a continuation is, between 0 and 1, by a scorer that its name tells: figures of two of them are not
 comparable, and none stands in for another.
 
-A list of swear words finds no hatred without them: on the prompts of ToxiGen it tells hateful from neutral no better
+A list of swear words finds no hatred without them: on the lines of ToxiGen it tells hateful from neutral no better
 than chance. Perspective and the classifier of ToxiGen's authors cannot be had without a network.
 """
 

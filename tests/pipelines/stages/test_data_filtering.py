@@ -3,20 +3,25 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from stage_fixture import make_context, read_jsonl, stage_config, write_jsonl
+from stage_fixture import SCRATCH, make_context, read_jsonl, stage_config, write_jsonl
 
+from gemma_keras import GemmaConfig
 from pipelines.data.contents import SeenPrompts
 from pipelines.data.examples import load_examples
 from pipelines.host.errors import ConfigError, DataError
+from pipelines.memory.usage import Sized
 from pipelines.schema.base import StageConfig
 from pipelines.stages.data_filtering import run as stage
 from pipelines.stages.data_filtering.config import DataFiltering
+from pipelines.stages.data_filtering.filters.registry import OPTIONS
+from pipelines.stages.registry import memory_function
 from pipelines.workflow.loading import load
 
 pytestmark = pytest.mark.no_backend
@@ -291,8 +296,30 @@ def test_what_the_stage_itself_refuses():
     assert DataFiltering.leaves is not StageConfig.leaves
 
 
+def test_memory_is_that_of_a_reward_model_which_scores_toxicity():
+    sized = Sized("torch", lambda name: GemmaConfig(vocabulary_size=300, **SCRATCH["config"]))
+
+    def needs(*filters):
+        config = stage_config("data_filtering", data={"path": "x.jsonl"}, use="text", filters=[*filters])
+        return memory_function("data_filtering")(config, sized)
+
+    assert needs("quality", "toxicity") == []
+    (found,) = needs({"name": "toxicity", "classifier": "reward"})
+    assert found.doing == "scoring toxicity" and found.frozen > 4 * 300 * 16  # the embedding alone, in float32
+
+
 def test_of_a_folder_of_benchmarks_those_count_that_are_compared_with():
     filters = ["quality", {"name": "decontaminate", "suite": ["gsm8k", "mbpp"], "data": "d"}]
     config = stage_config("data_filtering", data={"path": "x.jsonl"}, use="text", filters=filters)
     assert config.parts_read(("filters", 1, "data")) == ["gsm8k", "evaluation/gsm8k", "mbpp", "evaluation/mbpp"]
     assert config.parts_read(("data", "path")) is None
+
+
+def test_the_page_names_every_filter_and_every_option(repository):
+    page = (repository / "docs/data_filtering.md").read_text(encoding="utf-8")
+    options = dict(re.findall(r"^\| `(\w+)` \| (`.+) \|$", page.partition("| filter | options |")[2], re.MULTILINE))
+    assert list(options) == list(OPTIONS)
+    for name, one in OPTIONS.items():
+        assert page.count(f"| `{name}` |") == 2
+        for field in set(one.model_fields) - {"name"}:
+            assert re.search(rf"`{field}\b", options[name]), (name, field)

@@ -35,7 +35,8 @@ MAKERS = (
 _QUOTED = re.compile(r"```[\s\S]*?```|`[^`\n]*`|“[^”]*”|\"[^\"\n]*\"|^>.*$", re.MULTILINE)
 _ROLE = re.compile(
     r"\b(?:pretend|act as|role[- ]?play|imagine (?:that )?you|play the (?:role|part)|in the (?:voice|style) of"
-    r"|write (?:a|an|the|me)\b|you are (?:now )?(?:called|named)|your name is)",
+    r"|(?:write|tell|make up|compose) (?:me )?(?:an?|the) (?:\w+ ){0,2}(?:story|poem|song|dialog(?:ue)?|speech|letter"
+    r"|scene|script|play|joke|tweet|post)|you are (?:now )?(?:called|named)|your name is)",
     re.IGNORECASE,
 )
 _MODEL = (
@@ -83,7 +84,8 @@ class SelfIdentification(Filter):
                 rf"|\bI am called (?P<who2>{names})\b|\b[Aa]s (?:{_MODEL}{_CALLED},? )?(?P<who3>{names}), I\b",
             ),
             "another maker": re.compile(
-                rf"\b(?:I am|I['’]m|I was|I have been|I['’]ve been|[Aa]s) (?:{_MODEL},? )?(?:\w+ ){{0,3}}?"
+                rf"\b(?:I am|I['’]m|I was|I have been|I['’]ve been|[Aa]s) (?:{_MODEL},? )?"
+                rf"(?:(?!not\b|never\b)\w+ ){{0,3}}?"
                 rf"(?:that was |which was |that has been )?{_MADE} (?:and \w+ )?by "
                 rf"(?:the company |a team at |researchers at )?(?P<who>{makers})\b"
                 rf"|\b(?P<who2>{makers}) (?:has )?{_MADE} me\b"

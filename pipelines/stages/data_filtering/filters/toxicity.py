@@ -1,6 +1,6 @@
 """Rows in which a model would learn to be toxic, by a scorer of `scoring/toxicity.py`.
 
-A list of swear words finds no hatred without them: on the prompts of ToxiGen it tells hateful from neutral no better
+A list of swear words finds no hatred without them: on the lines of ToxiGen it tells hateful from neutral no better
 than chance. The stage's report says so.
 """
 
@@ -18,7 +18,7 @@ from pipelines.scoring.toxicity import Scorer, lexicon
 from pipelines.stages.data_filtering.filters.base import KEEP, Filter, Surroundings, Verdict
 
 LEXICON_WARNING = (
-    "toxicity by a list of swear words: it finds no hatred without them, and on ToxiGen's prompts it tells hateful "
+    "toxicity by a list of swear words: it finds no hatred without them, and on ToxiGen's lines it tells hateful "
     "from neutral no better than chance; name a `classifier` for that"
 )
 

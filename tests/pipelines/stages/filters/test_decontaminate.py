@@ -10,6 +10,7 @@ from filter_fixture import Surroundings, make_filter, of_answer, of_text, proble
 from real_data import REAL_DATA, needs_data
 from stage_fixture import write_jsonl
 
+from pipelines.data.contents import normalized
 from pipelines.host.errors import DataError
 from pipelines.stages.data_filtering.filters.decontaminate import make_index, n_gram_hashes, word_hashes
 
@@ -153,3 +154,28 @@ def test_two_hundred_hidden_questions_are_found_each_under_its_number():
     for place, number in enumerate(draw.sample(long, 200)):
         text = f"{draw.choice(filler)} {hidden(rows[number]['question'], ways[place % 4])} {draw.choice(filler)}"
         assert number + 1 in one.judge(of_answer("Solve this.", text)).notes["met"]["gsm8k"]
+
+
+@needs_data
+def test_the_overlap_of_two_real_sets_is_that_of_their_sets_of_words():
+    test = [json.loads(line) for line in (REAL_DATA / "gsm8k" / "test.jsonl").open(encoding="utf-8")]
+    train = [json.loads(line) for line in (REAL_DATA / "gsm8k" / "train.jsonl").open(encoding="utf-8")][:1400]
+
+    def grams(text):
+        words = normalized(text).split()
+        return {tuple(words[start : start + 13]) for start in range(len(words) - 12)}
+
+    tested: dict[tuple[str, ...], set[int]] = {}
+    for number, row in enumerate(test, 1):
+        for gram in grams(row["question"]) | grams(row["answer"]):
+            tested.setdefault(gram, set()).add(number)
+    one = make_filter("decontaminate", suite="gsm8k", data=str(REAL_DATA))
+    found, expected = {}, {}
+    for number, row in enumerate(train, 1):
+        met = set().union(*(tested.get(gram, ()) for text in row.values() for gram in grams(text)))
+        if met:
+            expected[number] = sorted(met)
+        verdict = one.judge(of_answer(row["question"], row["answer"]))
+        if verdict.reason:
+            found[number] = verdict.notes["met"]["gsm8k"]
+    assert found == expected and found == {21: [633], 407: [582], 700: [807], 1315: [603]}
