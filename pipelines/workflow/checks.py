@@ -31,11 +31,11 @@ from pipelines.workflow.schema import Workflow
 
 READABLE_AS: Mapping[Use, Sequence[Use]] = {
     "text": ("text", "instruction"),
-    "instruction": ("instruction", "prompt", "text"),
+    "instruction": ("instruction", "prompt"),
     "prompt": ("prompt",),
     "preference": ("preference", "prompt"),
 }
-"""What rows were read as → what they may be read as again; instructions may be plain texts."""
+"""What rows were read as → what they may be read as again."""
 MORE_FUNCTIONS = f"with settings, {{function: NAME, ...}}: {', '.join(FUNCTIONS)}; one of your own by --plugin FILE.py"
 
 

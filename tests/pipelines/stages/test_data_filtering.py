@@ -216,7 +216,7 @@ stages:
 
 
 def write_workflow(folder, more="", use="instruction"):
-    write_jsonl(folder / "web.jsonl", many(1400))
+    write_jsonl(folder / "web.jsonl", many(800))
     (folder / "w.yaml").write_text(WORKFLOW.format(use=use) + more, encoding="utf-8")
     return folder / "w.yaml"
 
@@ -241,7 +241,7 @@ def test_a_stage_that_was_killed_goes_on_in_a_new_process_and_leaves_the_same_by
         write_workflow(tmp_path / name)
     found = command(tmp_path / "whole", "-m", "pipelines")
     assert found.returncode == 0, found.stderr
-    found = command(tmp_path / "killed", str(INTERRUPTED), "clean:4")  # of six chunks
+    found = command(tmp_path / "killed", str(INTERRUPTED), "clean:2")  # of four chunks
     assert found.returncode == -signal.SIGKILL, found.stderr
     found = command(tmp_path / "killed", "-m", "pipelines")
     assert found.returncode == 0 and "going on at " in found.stdout, found.stdout + found.stderr
@@ -251,7 +251,8 @@ def test_a_stage_that_was_killed_goes_on_in_a_new_process_and_leaves_the_same_by
 
 def test_any_stage_reads_the_rows_by_the_name_of_the_stage(tmp_path):
     reads = (
-        "  base: {kind: pretraining, data: clean}\n  sft: {kind: instruction_tuning, from: base, data: clean}\n"
+        "  base: {kind: pretraining, data: {task: small_world, split: pretraining, size: 9}}\n"
+        "  sft: {kind: instruction_tuning, from: base, data: clean}\n"
         "  pairs: {kind: preference_collection, from: sft, data: clean, rater: exact_answer}\n"
         "  again: {kind: data_filtering, data: pairs, use: preference, filters: [duplicates]}\n"
         "  reward: {kind: reward_modeling, from: sft, data: again}\n"
@@ -265,6 +266,7 @@ def test_any_stage_reads_the_rows_by_the_name_of_the_stage(tmp_path):
         ("prompt", "  sft: {kind: instruction_tuning, data: clean}\n",
          "stage 'clean' leaves rows with `use: prompt`, and instruction_tuning reads each as instruction; expected "
          "`use: instruction` there"),
+        ("instruction", "  base: {kind: pretraining, data: clean}\n", "and pretraining reads each as text"),
         ("instruction", "  reward: {kind: reward_modeling, data: clean}\n",
          "and reward_modeling reads each as preference"),
         ("instruction", "  p: {kind: preference_collection, data: clean, rater: gold}\n  r: {kind: "
@@ -277,6 +279,20 @@ def test_rows_of_another_use_are_refused_before_anything_runs(tmp_path, use, mor
     with pytest.raises(ConfigError) as caught:
         load(write_workflow(tmp_path, more, use))
     assert message in str(caught.value)
+
+
+def test_an_unknown_filter_is_named_with_those_that_there_are(tmp_path):
+    path = write_workflow(tmp_path)
+    for before, after in (("[self_identification,", "[toxicty,"), ("{name: duplicates,", "{name: duplicate,")):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(before, after), encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        path.write_text(text, encoding="utf-8")
+        hint = (
+            "'toxicty'. Did you mean 'toxicity'?" if "toxicty" in after else "'duplicate'. Did you mean 'duplicates'?"
+        )
+        assert "expected quality or language or personal_data or " in str(caught.value) and hint in str(caught.value)
 
 
 def problems(**options):

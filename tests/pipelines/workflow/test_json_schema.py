@@ -32,7 +32,7 @@ VALUES = (
     {"rank": 0}, {"rank": "4"}, {"rnk": 4}, {"values": [1]}, {"values": []}, {"config": {"num_layers": 2}},
     {"config": {"layers": 2}}, [{"reward": "x"}], [{"reward": "x", "weight": "1"}],
     {"ensemble": ["x", "y"]}, {"ensemble": ["x"]}, {"ensemble": ["x", "y"], "combine": "max"},
-    [{"name": "x", "data": "y"}],
+    [{"name": "x", "data": "y"}], ["quality"], [{"name": "duplicates", "near": 0.5}], [{"name": "duplicates", "nr": 1}],
 )  # fmt: skip
 """Tried in the place of every key."""
 
@@ -131,7 +131,8 @@ def test_schema_and_types_agree_on_every_key_and_many_values(validator, kind):
     judge = validator.evolve(schema={"$defs": schema["$defs"], **part})
     right = WORKFLOW if not kind else {"kind": kind, **{key: None for key in part["required"] if key != "kind"}}
     for key in [name for name, value in right.items() if value is None]:
-        right[key] = next(value for value in VALUES if not _complains(model, right, key, value))
+        values = (*VALUES, *named_values(part["properties"][key]))
+        right[key] = next(value for value in values if not _complains(model, right, key, value))
     assert passes(model, right) and judge.is_valid(right)
     assert judge.is_valid(model.model_validate(right).model_dump(mode="json", by_alias=True)), "with its defaults"
     accepted = 0
