@@ -21,7 +21,7 @@ from pipelines.host.run_folder import stage_folder
 from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Encoding, StageConfig, Use
 from pipelines.schema.data import FileData, TaskData
-from pipelines.schema.roles import blocks, references_of
+from pipelines.schema.roles import DATA, blocks, references_of
 from pipelines.workflow.encoding_checks import encode_rows, lengths_of
 from pipelines.workflow.loading import LoadedWorkflow, load
 from pipelines.workflow.tokenizers import tokenizer_origin
@@ -107,7 +107,7 @@ def _sources(config: StageConfig) -> Iterator[FileData | TaskData | str]:
         if isinstance(block, FileData | TaskData):
             yield block
     for reference in references_of(config):
-        if reference.role.product in ("preferences", "demonstrations"):
+        if reference.role.product in DATA:
             yield reference.name
 
 

@@ -71,8 +71,8 @@ class Prompt:
 
     @property
     def content(self) -> str | None:
-        """Hash of what the prompt says, where a task decides that."""
-        return None if self.item is None else self.item.content
+        """Hash of what the prompt says, where a task decides that, also of one that went through a file."""
+        return self.columns.get("content_hash") if self.item is None else self.item.content
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A stage's `data` to typed examples in one call: rows read, columns checked, bad rows stopped at or set aside."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pipelines.data.columns import (
     read_text,
     unread_input,
 )
+from pipelines.data.jsonl import Row
 from pipelines.data.rejects import Rejects
 from pipelines.data.sources import load_rows
 from pipelines.host.errors import DataError
@@ -45,26 +46,35 @@ def load_examples(
     Raises:
         DataError: as `load_rows`, or no usable row.
     """
-    names: dict[str, str] = {}
-    hh_rlhf = False
-    if isinstance(spec, FileData):
-        rejects, hh_rlhf = rejects or Rejects(spec.on_bad_row), spec.format == "hh_rlhf"
-        names = spec.columns
-    rejects = rejects or Rejects()
-    reader = _reader(use, names, hh_rlhf)
-    examples = []
-    for row in load_rows(spec, base_folder, inputs, seed, rejects):
-        with rejects.guard(row.origin, row.values):
-            example = reader(row)
-            examples.append(example)
-            _note_marks(example, row.origin, rejects)
-            if unread_input(row, names):
-                rejects.notices.setdefault(_UNREAD_INPUT, row.origin)
+    rejects = rejects or Rejects(spec.on_bad_row if isinstance(spec, FileData) else "strict")
+    rows = load_rows(spec, base_folder, inputs, seed, rejects)
+    examples = [example for example, _ in read_examples(rows, spec, use, rejects)]
     if not examples:
         raise DataError(
             f"{_name(spec)}:1: no usable row; {rejects.count} were bad, the first because: {rejects.rows[0]['reason']}"
         )
     return examples
+
+
+def read_examples(
+    rows: Iterable[Row], spec: FileData | TaskData | str, use: Use, rejects: Rejects
+) -> Iterator[tuple[Any, Row]]:
+    """Each row that can be read, as an example and as it was.
+
+    Args:
+        rows: of `spec`, which says which columns hold what. use, rejects: as of `load_examples`.
+    """
+    names, hh_rlhf = (spec.columns, spec.format == "hh_rlhf") if isinstance(spec, FileData) else ({}, False)
+    reader = _reader(use, names, hh_rlhf)
+    for row in rows:
+        example = None
+        with rejects.guard(row.origin, row.values):
+            example = reader(row)
+            _note_marks(example, row.origin, rejects)
+            if unread_input(row, names):
+                rejects.notices.setdefault(_UNREAD_INPUT, row.origin)
+        if example is not None:
+            yield example, row
 
 
 def _note_marks(example: Any, origin: str, rejects: Rejects) -> None:

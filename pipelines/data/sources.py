@@ -19,6 +19,7 @@ LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
 PREFERENCES_FILE = "preferences.jsonl"
 DEMONSTRATIONS_FILE = "demonstrations.jsonl"
+ROWS_FILE = "rows.jsonl"
 _REMEDIES = {
     (".xlsx", ".xls", ".ods"): " Save the sheet as .csv.",
     (".gz", ".zst", ".bz2", ".xz", ".zip"): " Unpack it.",
@@ -34,10 +35,29 @@ def load_rows(
     seed: int = 0,
     rejects: Rejects | None = None,
 ) -> list[Row]:
-    """All rows that a `data` specification names.
+    """All rows that a `data` specification names, see `iterate_rows`.
+
+    Raises:
+        DataError: there are none, too.
+    """
+    rejects = rejects or Rejects(spec.on_bad_row if isinstance(spec, FileData) else "strict")
+    rows = list(iterate_rows(spec, base_folder, inputs, seed, rejects))
+    if not rows and isinstance(spec, FileData):
+        raise DataError(f"{spec.path}:1: no rows could be read ({rejects.count} bad ones). Expected at least one row.")
+    return rows
+
+
+def iterate_rows(
+    spec: FileData | TaskData | str,
+    base_folder: Path,
+    inputs: Mapping[str, Path] | None = None,
+    seed: int = 0,
+    rejects: Rejects | None = None,
+) -> Iterator[Row]:
+    """The rows that a `data` specification names, one after the other; only `shuffle` needs all of them at once.
 
     Args:
-        spec: a file, a part of a task, or the name of a stage with preferences or demonstrations.
+        spec: a file, a part of a task, or the name of a stage that left rows.
         base_folder: folder that relative paths start from, that of the YAML file.
         inputs: finished stage folders by name.
         seed: of the built-in task's draws.
@@ -45,25 +65,20 @@ def load_rows(
 
     Of a file's rows `shuffle` is applied first, then `rows`, then `limit`.
 
-    Returns:
-        list of Row with `values` and `origin`. A task's row has `prompt`, `completion`, `answer`, `kind`,
-        `must_refuse`, `text` for pretraining, and the TaskItem itself as `item`.
+    Yields:
+        Row with `values` and `origin`. A task's row has `prompt`, `completion`, `answer`, `kind`, `must_refuse`,
+        `text` for pretraining, and the TaskItem itself as `item`.
 
     Raises:
-        DataError: missing or unreadable data, no rows, or in strict mode a bad line.
+        DataError: missing or unreadable data, or in strict mode a bad line.
         ConfigError: the specification contradicts itself.
     """
     if isinstance(spec, str):
-        return _stage_rows(spec, inputs or {}, rejects or Rejects())
-    if isinstance(spec, TaskData):
-        return _task_rows(spec, seed)
-    rejects = rejects or Rejects(spec.on_bad_row)
-    # Nothing beyond the limit is read, where rows are taken as they come.
-    most = spec.limit if spec.shuffle is None and spec.rows is None else None
-    rows = list(islice(_file_rows(spec, base_folder, rejects), most))
-    if not rows:
-        raise DataError(f"{spec.path}:1: no rows could be read ({rejects.count} bad ones). Expected at least one row.")
-    return _chosen_rows(rows, spec)
+        yield from _stage_rows(spec, inputs or {}, rejects or Rejects())
+    elif isinstance(spec, TaskData):
+        yield from _task_rows(spec, seed)
+    else:
+        yield from _chosen_rows(_file_rows(spec, base_folder, rejects or Rejects(spec.on_bad_row)), spec)
 
 
 def needs_datasets(spec: FileData, base_folder: Path) -> bool:
@@ -82,27 +97,37 @@ def _is_saved(folder: Path) -> bool:
     return (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
-def _chosen_rows(rows: list[Row], spec: FileData) -> list[Row]:
-    """What `shuffle`, `rows` and `limit` leave, in this order."""
+def _chosen_rows(rows: Iterator[Row], spec: FileData) -> Iterator[Row]:
+    """What `shuffle`, `rows` and `limit` leave, in this order. Nothing beyond the limit is read, where rows are taken
+    as they come."""
     if spec.shuffle is not None:
-        rows = [rows[i] for i in generator(spec.shuffle, "shuffle").permutation(len(rows))]
-    if spec.rows is not None:
-        start, stop = spec.rows
-        if stop > len(rows):
-            raise DataError(f"{spec.path}:1: `rows: [{start}, {stop}]` ends behind its {len(rows)} rows.")
-        rows = rows[start:stop]
-    return rows[: spec.limit]
+        found = list(rows)
+        rows = iter([found[i] for i in generator(spec.shuffle, "shuffle").permutation(len(found))])
+    yield from islice(_part(rows, spec) if spec.rows is not None else rows, spec.limit)
 
 
-def _stage_rows(name: str, inputs: Mapping[str, Path], rejects: Rejects) -> list[Row]:
+def _part(rows: Iterator[Row], spec: FileData) -> Iterator[Row]:
+    """Rows [a, b) of `spec.rows`; all are counted, as an end behind the last one is a mistake."""
+    start, stop = spec.rows or (0, 0)
+    count = 0
+    for count, row in enumerate(rows, 1):
+        if start < count <= stop:
+            yield row
+        if count == stop:
+            return
+    if count:
+        raise DataError(f"{spec.path}:1: `rows: [{start}, {stop}]` ends behind its {count} rows.")
+
+
+def _stage_rows(name: str, inputs: Mapping[str, Path], rejects: Rejects) -> Iterator[Row]:
     if name not in inputs:
         raise ConfigError(f"data: {name!r} is no earlier stage. Stages at hand: {', '.join(sorted(inputs)) or 'none'}.")
-    for file in (PREFERENCES_FILE, DEMONSTRATIONS_FILE):
+    for file in (PREFERENCES_FILE, DEMONSTRATIONS_FILE, ROWS_FILE):
         if (inputs[name] / file).is_file():
-            return list(read_jsonl(inputs[name] / file, rejects))
+            return read_jsonl(inputs[name] / file, rejects)
     raise DataError(
         f"{inputs[name] / PREFERENCES_FILE}:1: missing. Expected a preference_collection stage that is finished; "
-        f"{name!r} left no preferences, and no {DEMONSTRATIONS_FILE}."
+        f"{name!r} left no preferences, and no {DEMONSTRATIONS_FILE} or {ROWS_FILE}."
     )
 
 

@@ -8,7 +8,6 @@ Nothing reads the context, so that a name is never found, and a number that only
 
 import dataclasses
 import functools
-import importlib
 import importlib.util
 import ipaddress
 import re
@@ -107,6 +106,13 @@ def missing_packages() -> tuple[str, ...]:
     return tuple(name for name in PACKAGES if importlib.util.find_spec(name) is None)
 
 
+def unknown_regions(regions: Sequence[str]) -> list[str]:
+    """Those that are no country of phonenumbers."""
+    import phonenumbers
+
+    return [region for region in regions if region not in phonenumbers.SUPPORTED_REGIONS]
+
+
 _EDGE = r"(?<![\w.-])", r"(?![\w-])"
 """Around a number: it is no part of a longer one, of a word or of a decimal fraction."""
 
@@ -173,22 +179,30 @@ def _matches(pattern: re.Pattern[str], is_right: Callable[[str], bool] = lambda 
 
 def _stdnum(name: str) -> Callable[[str], bool]:
     """Whether python-stdnum's module of that name finds a number right."""
-
-    def is_valid(number: str) -> bool:
-        return bool(_stdnum_module(name).is_valid(number))
-
-    return is_valid
+    return lambda number: bool(_stdnum_modules()[name].is_valid(number))
 
 
 @functools.cache
-def _stdnum_module(name: str) -> Any:
+def _stdnum_modules() -> dict[str, Any]:
+    """The modules of python-stdnum that know a checksum, by their last name."""
     need_packages()
-    return importlib.import_module(f"stdnum.{name}")
+    from stdnum import iban, luhn
+    from stdnum.br import cpf
+    from stdnum.cn import ric
+    from stdnum.es import dni
+    from stdnum.fr import nir
+    from stdnum.in_ import aadhaar
+    from stdnum.it import codicefiscale
+    from stdnum.pl import pesel
+    from stdnum.us import itin, ssn
+
+    modules = (aadhaar, codicefiscale, cpf, dni, iban, itin, luhn, nir, pesel, ric, ssn)
+    return {module.__name__.rpartition(".")[2]: module for module in modules}
 
 
 def _is_card(number: str) -> bool:
     digits = re.sub(r"[ -]", "", number)
-    return _BRANDS.fullmatch(digits) is not None and len(set(digits)) > 1 and _stdnum_module("luhn").is_valid(digits)
+    return _BRANDS.fullmatch(digits) is not None and len(set(digits)) > 1 and _stdnum_modules()["luhn"].is_valid(digits)
 
 
 def _is_global(address: str) -> bool:
@@ -211,7 +225,7 @@ def _ibans(text: str) -> Iterator[Span]:
     for match in _IBAN.finditer(text):
         ends = [end for end in range(match.end(), match.start() + 14, -1) if text[end : end + 1].isalnum() is False]
         for end in ends:
-            if _stdnum_module("iban").is_valid(text[match.start() : end], check_country=False):
+            if _stdnum_modules()["iban"].is_valid(text[match.start() : end], check_country=False):
                 yield match.start(), end
                 break
 
@@ -251,17 +265,15 @@ _FINDERS: dict[str, Finder] = {
     "credit_card": _matches(_CARD, _is_card),
     "iban": _ibans,
     # Nine digits without dashes are any number.
-    "us_ssn": _matches(_number(r"\d{3}([ -])\d{2}\1\d{4}"), _stdnum("us.ssn")),
-    "us_itin": _matches(_number(r"9\d{2}-\d{2}-\d{4}"), _stdnum("us.itin")),
-    "br_cpf": _matches(_number(r"\d{3}\.\d{3}\.\d{3}-\d{2}"), _stdnum("br.cpf")),
-    "cn_ric": _matches(_number(r"[1-9]\d{16}[\dX]"), _stdnum("cn.ric")),
-    "es_dni": _matches(_number(r"\d{8}-?[A-Z]"), _stdnum("es.dni")),
-    "fr_nir": _matches(_number(r"[12] ?\d{2} ?\d{2} ?\d[\dAB] ?\d{3} ?\d{3} ?\d{2}"), _stdnum("fr.nir")),
-    "in_aadhaar": _matches(_number(r"[2-9]\d{3} \d{4} \d{4}"), _stdnum("in_.aadhaar")),
-    "it_codice_fiscale": _matches(
-        _number(r"[A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z]"), _stdnum("it.codicefiscale")
-    ),
-    "pl_pesel": _matches(_number(r"\d{11}"), _stdnum("pl.pesel")),
+    "us_ssn": _matches(_number(r"\d{3}([ -])\d{2}\1\d{4}"), _stdnum("ssn")),
+    "us_itin": _matches(_number(r"9\d{2}-\d{2}-\d{4}"), _stdnum("itin")),
+    "br_cpf": _matches(_number(r"\d{3}\.\d{3}\.\d{3}-\d{2}"), _stdnum("cpf")),
+    "cn_ric": _matches(_number(r"[1-9]\d{16}[\dX]"), _stdnum("ric")),
+    "es_dni": _matches(_number(r"\d{8}-?[A-Z]"), _stdnum("dni")),
+    "fr_nir": _matches(_number(r"[12] ?\d{2} ?\d{2} ?\d[\dAB] ?\d{3} ?\d{3} ?\d{2}"), _stdnum("nir")),
+    "in_aadhaar": _matches(_number(r"[2-9]\d{3} \d{4} \d{4}"), _stdnum("aadhaar")),
+    "it_codice_fiscale": _matches(_number(r"[A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z]"), _stdnum("codicefiscale")),
+    "pl_pesel": _matches(_number(r"\d{11}"), _stdnum("pesel")),
     "email": _matches(_EMAIL),
     "ip_address": lambda text: (
         match.span() for pattern in (_IPV4, _IPV6) for match in pattern.finditer(text) if _is_global(match[0])

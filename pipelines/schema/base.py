@@ -86,6 +86,11 @@ class StageConfig(Settings):
         """What the rows of its `data` are read as, so that they can be looked at before anything runs."""
         return ()
 
+    def leaves(self) -> Use | None:
+        """What the rows that it leaves behind are read as; None where it leaves none, or what its kind says is
+        enough."""
+        return None
+
     def parts_read(self, path: KeyPath) -> Sequence[str] | None:
         """Of a folder that is named under a key, the paths in it that are read; None for all that it holds."""
         return None

@@ -101,6 +101,14 @@ Data = Annotated[
 ]
 """The name of a stage with preferences, a file, or the built-in task."""
 
+Rows = Annotated[
+    Annotated[str, Tag("<stage>"), Names("rows")]
+    | Annotated[FileData, Tag("<file>")]
+    | Annotated[TaskData, Tag("<task>")],
+    Discriminator(data_tag),
+]
+"""The name of a stage with rows of any kind, a file, or the built-in task."""
+
 Preferences = Annotated[
     Annotated[str, Tag("<stage>"), Names("preferences")] | Annotated[FileData, Tag("<file>")],
     Discriminator(

@@ -2,14 +2,14 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
 from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Problem, Settings, TrainingOptions
-from pipelines.schema.data import FileData, TaskData, data_tag
-from pipelines.schema.named_data import NamedFile, NamedStage, NamedTask, name_problems, tag_of
+from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.named_data import NamedFile, NamedStage, NamedTask, list_or_tag, name_problems, tag_of
 from pipelines.schema.roles import Names
 
 Weight = Annotated[float, Field(ge=0)]
@@ -41,16 +41,12 @@ Source = Annotated[
 ]
 
 
-def _tag(value: Any) -> str:
-    return "<list>" if isinstance(value, list) else data_tag(value)
-
-
 TrainingData = Annotated[
     Annotated[str, Tag("<stage>"), Names("demonstrations")]
     | Annotated[FileData, Tag("<file>")]
     | Annotated[TaskData, Tag("<task>")]
     | Annotated[list[Source], Tag("<list>"), Field(min_length=1)],
-    Discriminator(_tag),
+    Discriminator(list_or_tag),
 ]
 """A stage that left rows, a file, the built-in task, or a list of these with names and weights."""
 

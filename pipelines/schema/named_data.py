@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pipelines.schema.base import Problem, Settings
-from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.data import FileData, TaskData, data_tag
 from pipelines.schema.roles import KeyPath, Names
 
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -27,7 +27,7 @@ class NamedTask(TaskData):
 class NamedStage(Settings):
     """Rows of an earlier stage with a name."""
 
-    stage: Annotated[str, Names("demonstrations")] = Field(min_length=1, description="Stage that left the rows.")
+    stage: Annotated[str, Names("rows")] = Field(min_length=1, description="Stage that left the rows.")
     name: SourceName = Field(description="What figures call these rows.")
 
 
@@ -45,6 +45,25 @@ def tag_of(value: Any) -> str:
         if isinstance(value, of_class) or (isinstance(value, dict) and tag in value):
             return f"<{tag}>"
     return "<file>"
+
+
+NamedSources = Annotated[
+    list[
+        Annotated[
+            Annotated[NamedFile, Tag("<file>")]
+            | Annotated[NamedTask, Tag("<task>")]
+            | Annotated[NamedStage, Tag("<stage>")],
+            Discriminator(tag_of),
+        ]
+    ],
+    Field(min_length=1),
+]
+"""A list of any of the three."""
+
+
+def list_or_tag(value: Any) -> str:
+    """Whether a value in YAML is such a list, and if not which of the three kinds of data it is."""
+    return "<list>" if isinstance(value, list) else data_tag(value)
 
 
 def name_problems(sources: Sequence[Named], path: KeyPath) -> Iterator[Problem]:

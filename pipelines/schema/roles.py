@@ -20,7 +20,7 @@ import pydantic
 from pipelines.graders.answers import REWARD_FUNCTIONS
 
 KeyPath = tuple[str | int, ...]
-Product = Literal["policy", "reward_model", "preferences", "demonstrations"]
+Product = Literal["policy", "reward_model", "preferences", "demonstrations", "rows"]
 
 REWARD_MODEL_PREFIX = "reward_model:"
 FUNCTION_PREFIX = "function:"
@@ -29,12 +29,17 @@ NAMES = "x-names"
 """Keyword of a JSON schema that holds the role of a name."""
 
 
+DATA: tuple[Product, ...] = ("preferences", "demonstrations", "rows")
+"""Products that are rows of data."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Role:
     """What a name must be.
 
     Args:
-        product: what a stage of that name must produce; None for anything.
+        product: what a stage of that name must produce; None for anything. For "preferences" and "demonstrations" any
+            "rows" will do as well, for "rows" any of `DATA`.
         is_model: True where a folder or file with a model will do as well.
         functions: shipped functions that may be named, which no stage makes; behind `function:` any other as well.
         is_prefixed: True where a stage or folder stands behind `reward_model:`, and anything else means a function.
@@ -46,6 +51,13 @@ class Role:
     functions: tuple[str, ...] = ()
     is_prefixed: bool = False
     on_hub: bool = False
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """What a stage of that name may produce; empty for anything."""
+        if self.product in DATA:
+            return DATA if self.product == "rows" else (self.product, "rows")
+        return () if self.product is None else (self.product,)
 
     def is_function(self, name: str) -> bool:
         """True where `name` is a function, known or not, and no stage."""
@@ -63,6 +75,7 @@ ROLES: dict[str, Role] = {
     "rater": Role("reward_model", functions=(GOLD, *REWARD_FUNCTIONS), is_prefixed=True),
     "preferences": Role("preferences", is_model=False),
     "demonstrations": Role("demonstrations", is_model=False),
+    "rows": Role("rows", is_model=False),
     "prompts": Role(None),
     "documents": Role(None, is_model=False),
 }

@@ -1,10 +1,27 @@
 """What scores responses, as data: the rules that raters, rewards and judges share."""
 
 from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
 
 from pipelines.schema.base import Problem, Settings
 from pipelines.schema.data import FileData, TaskData
-from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, Reference, references_of
+from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, Names, Reference, references_of
+
+
+class ToxicityModel(Settings):
+    """A model that scores toxicity, in place of a list of swear words. Abstract."""
+
+    classifier: Annotated[str | None, Names("reward_model")] = Field(
+        None, min_length=1, description="Stage or folder of a reward model that learned to prefer toxic texts."
+    )
+    hub: str | None = Field(None, min_length=1, description="Hub id or folder of a text classifier for transformers.")
+
+    @property
+    def has_model(self) -> bool:
+        """True where one is named."""
+        return self.classifier is not None or self.hub is not None
 
 
 def scorer_problems(config: Settings, data: object) -> Iterator[Problem]:

@@ -29,6 +29,8 @@ from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.ensembles import ENSEMBLE_STD, Ensemble, as_said
 from pipelines.schema.functions import CodeTests, ScoringFunction, TextFunction
 from pipelines.schema.roles import FUNCTION_PREFIX, GOLD, REWARD_MODEL_PREFIX
+from pipelines.schema.scoring import ToxicityModel
+from pipelines.scoring import toxicity
 from pipelines.scoring.base import Rater, Scores, checked
 from pipelines.scoring.code_tests import CodeRater
 from pipelines.scoring.reward_models import SequenceScorer
@@ -274,6 +276,23 @@ def open_reward_model(name: str, models: Models, dtype: str, quantize: Bits | No
     if quantize is not None:
         model.quantize(quantize)
     return model
+
+
+def open_scorer(wanted: ToxicityModel | None, models: Models, dtype: str) -> tuple[str, toxicity.Scorer]:
+    """What scores toxicity, by the name that stands in its figures.
+
+    Args:
+        wanted: a classifier or a name on the hub; None, or neither, is the list of swear words. dtype: of a classifier.
+
+    Raises:
+        ConfigError: it is not installed, or cannot be had.
+    """
+    if wanted is None or not wanted.has_model:
+        return toxicity.LEXICON, toxicity.lexicon()
+    if wanted.classifier is not None:
+        model = open_reward_model(wanted.classifier, models, dtype, None)
+        return f"classifier:{wanted.classifier}", toxicity.classifier(model)
+    return f"hub:{wanted.hub}", toxicity.hub_classifier(str(wanted.hub))
 
 
 def _reward_model_rater(name: str, models: Models, settings: RaterSettings) -> RewardModelRater:

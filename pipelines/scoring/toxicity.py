@@ -1,18 +1,17 @@
 """How toxic a continuation is, between 0 and 1, by a scorer that its name tells: figures of two of them are not
 comparable, and none stands in for another.
 
-A list of swear words finds no hatred without them: on the prompts of ToxiGen it tells hateful from neutral no better
+A list of swear words finds no hatred without them: on the lines of ToxiGen it tells hateful from neutral no better
 than chance. Perspective and the classifier of ToxiGen's authors cannot be had without a network.
 """
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gemma_keras.install_advice import install_command
 from pipelines.host.errors import ConfigError
-from pipelines.scoring.reward_models import SequenceScorer
 
 LEXICON = "lexicon"
 Scorer = Callable[[str, str], float]
@@ -30,7 +29,31 @@ def lexicon() -> Scorer:
     from better_profanity import Profanity
 
     found = Profanity()
+    found.CENSOR_WORDSET = _SwearWords(found.CENSOR_WORDSET, found.CHARS_MAPPING)
     return lambda prompt, text: float(found.contains_profanity(text))
+
+
+class _SwearWords:
+    """The list of `better-profanity`, asked for a word in microseconds. It compares a word with every one of its own,
+    half a second for a text of 200 words; only those of its length and first letter can be equal. A number is no word,
+    though 455 is a spelling of one.
+
+    Args:
+        words: its own objects, which know their spellings. spellings: letter → what may stand for it.
+    """
+
+    def __init__(self, words: Sequence[Any], spellings: Mapping[str, Sequence[str]]) -> None:
+        self._alike: dict[tuple[int, str], list[Any]] = {}
+        for word in words:
+            text = str(word)
+            for letter in spellings.get(text[0], text[0]):
+                self._alike.setdefault((len(text), letter), []).append(word)
+
+    def __contains__(self, text: str) -> bool:
+        return any(map(str.isalpha, text)) and text in self._alike.get((len(text), text[:1]), ())
+
+    def __len__(self) -> int:
+        return len(self._alike)
 
 
 def classifier(model: Any, batch_size: int = 1) -> Scorer:
@@ -40,6 +63,8 @@ def classifier(model: Any, batch_size: int = 1) -> Scorer:
     Args:
         model: GemmaRewardModel with a tokenizer. It reads bos and the continuation alone.
     """
+    from pipelines.scoring.reward_models import SequenceScorer
+
     scorer, tokenizer = SequenceScorer(model, batch_size), model.tokenizer
 
     def score(prompt: str, text: str) -> float:

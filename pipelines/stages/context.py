@@ -209,14 +209,23 @@ class StageContext:
         if self.activity is not None:
             self.activity.say(what)
 
-    def _left_after(self, examples: list, data: FileData) -> list:
-        """Examples without those whose prompts `data.disjoint_from` have learned from."""
+    def disjoint_prompts(self, data: FileData) -> SeenPrompts:
+        """The prompts that rows are left out for, by `disjoint_from`.
+
+        Raises:
+            ConfigError: one of the stages keeps no record of its own.
+        """
         known = SeenPrompts()
         for name in data.disjoint_from or ():
             found = self.seen_by(name)
             if found is None:
                 raise ConfigError(f"stage {self.name!r}: disjoint_from: {name!r} keeps no record of its prompts")
             known |= found
+        return known
+
+    def _left_after(self, examples: list, data: FileData) -> list:
+        """Examples without those whose prompts `data.disjoint_from` have learned from."""
+        known = self.disjoint_prompts(data)
         left = [one for one in examples if known.contents.isdisjoint(prompt_hashes(one).contents)]
         if not left:
             raise DataError(

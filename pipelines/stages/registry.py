@@ -21,9 +21,11 @@ from pipelines.host.registry import class_in
 from pipelines.memory.usage import Sized, Usage
 from pipelines.report.parts import KindReport
 from pipelines.schema.base import StageConfig
+from pipelines.schema.roles import Role
 from pipelines.stages.context import StageContext
 
 FOLDERS = (
+    "data_filtering",
     "pretraining",
     "instruction_tuning",
     "preference_collection",
@@ -60,9 +62,10 @@ def hint_at_kind(name: str) -> str:
     return ""
 
 
-def producers(product: str | None) -> list[str]:
-    """The kinds whose stages leave behind what a role asks for; None asks for anything."""
-    return [kind for kind, config in KINDS.items() if config.produces and product in (None, config.produces)]
+def producers(role: Role) -> list[str]:
+    """The kinds whose stages leave behind what a role asks for."""
+    asked = role.products
+    return [kind for kind, config in KINDS.items() if config.produces and (not asked or config.produces in asked)]
 
 
 def stage_function(kind: str) -> StageFunction:

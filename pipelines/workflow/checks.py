@@ -11,22 +11,31 @@ from gemma_keras.checkpoints.hub import is_on_hub
 from gemma_keras.checkpoints.resolve import check_name
 from pipelines.host.paths import adapter_problem, find_model, find_path
 from pipelines.host.spelling import did_you_mean
-from pipelines.schema.base import Problem, Settings, StageConfig
+from pipelines.schema.base import Problem, Settings, StageConfig, Use
 from pipelines.schema.functions import FUNCTIONS
 from pipelines.schema.gates import gate
 from pipelines.schema.model import ScratchModel
 from pipelines.schema.roles import (
+    DATA,
     FUNCTION_PREFIX,
     GOLD,
     REWARD_MODEL_PREFIX,
     Reference,
     blocks,
     references,
+    references_of,
     uses_workflow_model,
 )
 from pipelines.stages.registry import KINDS, producers
 from pipelines.workflow.schema import Workflow
 
+READABLE_AS: Mapping[Use, Sequence[Use]] = {
+    "text": ("text", "instruction"),
+    "instruction": ("instruction", "prompt"),
+    "prompt": ("prompt",),
+    "preference": ("preference", "prompt"),
+}
+"""What rows were read as → what they may be read as again."""
 MORE_FUNCTIONS = f"with settings, {{function: NAME, ...}}: {', '.join(FUNCTIONS)}; one of your own by --plugin FILE.py"
 
 
@@ -77,6 +86,25 @@ def gate_problems(stage: str, config: StageConfig, kinds: Mapping[str, str]) -> 
             yield ("require", name), f"no earlier stage {found.stage!r}.{hint} Expected one of: {known}"
 
 
+def rows_problems(config: StageConfig, stages: Mapping[str, StageConfig]) -> Iterator[Problem]:
+    """A stage that reads the rows of another as what they are not, which would show when that one has run.
+
+    Args:
+        stages: those that are right in themselves.
+    """
+    for reference in references_of(config):
+        left = stages[reference.target].leaves() if reference.target in stages else None
+        if reference.role.product not in DATA or left is None or len(config.reads()) != 1:
+            continue
+        (use,) = config.reads()
+        if use not in READABLE_AS[left]:
+            yield (
+                reference.path,
+                f"stage {reference.target!r} leaves rows with `use: {left}`, and {config.kind} reads each as {use}; "
+                f"expected `use: {use}` there",
+            )
+
+
 def settings_problems(config: Settings) -> list[Problem]:
     """What settings, and all that are nested in them, say is wrong between them."""
     return [
@@ -107,7 +135,7 @@ def _reference_problems(
     own: Collection[str],
 ) -> Iterator[Problem]:
     target, path, role = reference.target, reference.path, reference.role
-    makers = producers(role.product)
+    makers = producers(role)
     if target in earlier:
         if kinds[target] not in makers and kinds[target] in KINDS:
             expected = " or ".join(makers)

@@ -45,7 +45,9 @@ def _problem(detail: Mapping[str, Any]) -> Complaint:
         meaning = next((f": {field.description}" for field in fields if field.description), "")
         return path[:-1], True, f"missing key {path[-1]!r}{meaning}"
     if kind in ("union_tag_not_found", "union_tag_invalid"):
-        return (_kind if context["discriminator"] == "'kind'" else _name)(path, fields, received, context.get("tag"))
+        if context["discriminator"] == "'kind'":
+            return _kind(path, received, context.get("tag"))
+        return _name(path, _descend(location)[1], received)
     if kind == NO_FUNCTION:
         return _no_function(path, received)
     if kind == "literal_error":
@@ -74,7 +76,7 @@ def _no_function(path: KeyPath, received: Mapping[str, Any]) -> Complaint:
     return (*path, "function"), False, f"unknown function {name!r}.{hint} {known}"
 
 
-def _kind(path: KeyPath, fields: list[FieldInfo], received: Any, tag: Any) -> Complaint:
+def _kind(path: KeyPath, received: Any, tag: Any) -> Complaint:
     """A stage without a kind that there is."""
     if tag == REPEAT:  # which stands in no list of kinds
         return (*path, "kind"), False, f"a loop cannot hold another one; expected one of {', '.join(KINDS)}"
@@ -86,9 +88,9 @@ def _kind(path: KeyPath, fields: list[FieldInfo], received: Any, tag: Any) -> Co
     return path, False, f"expected a mapping with `kind`, got {describe(received)}"
 
 
-def _name(path: KeyPath, fields: list[FieldInfo], received: Any, tag: Any) -> Complaint:
+def _name(path: KeyPath, here: list[Any], received: Any) -> Complaint:
     """A choice, by name or as a mapping with its `name` (`pipelines.schema.named`), that there is not."""
-    known = [name for field in fields for name, _ in leaves(field.annotation) if name is not None]
+    known = [name for annotation in here for name, _ in leaves(annotation) if name is not None]
     if isinstance(received, dict) and NAME not in received:
         return path, True, f"missing key {NAME!r}; expected one of {', '.join(known)}"
     place = (*path, NAME) if isinstance(received, dict) else path

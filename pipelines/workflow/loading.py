@@ -131,6 +131,7 @@ def _validate(
             found = checks.reference_problems(name, kind, written, kinds, base_folder, own_functions)
             if name in stages:
                 found += [*checks.settings_problems(stages[name]), *checks.gate_problems(name, stages[name], kinds)]
+                found += checks.rows_problems(stages[name], stages)
             problems += [(("stages", name, *path), False, message) for path, message in found]
     found = checks.seeds_problems(expanded.data.get("seeds"), kinds)
     if workflow is not None and workflow.seeds is not None:

@@ -11,6 +11,7 @@ from pipelines.graders.code.sandbox import Sandbox
 from pipelines.schema.base import DtypePolicy, Problem, Settings, StageConfig
 from pipelines.schema.named_data import NamedTask
 from pipelines.schema.roles import KeyPath, LocalFile, Names
+from pipelines.schema.scoring import ToxicityModel
 from pipelines.tasks.benchmarks.choice import choose, places
 
 Name = Annotated[str, Field(min_length=1)]
@@ -46,13 +47,8 @@ class TaskBenchmark(NamedTask):
             yield ("split",), "the texts of pretraining hold no question; expected another part, such as heldout"
 
 
-class Toxicity(Settings):
+class Toxicity(ToxicityModel):
     """What scores the toxicity of continuations, in place of a list of swear words."""
-
-    classifier: Annotated[str | None, Names("reward_model")] = Field(
-        None, min_length=1, description="Stage or folder of a reward model that learned to prefer toxic texts."
-    )
-    hub: str | None = Field(None, min_length=1, description="Hub id or folder of a text classifier for transformers.")
 
     def problems(self) -> Iterator[Problem]:
         """None or both."""

@@ -27,8 +27,8 @@ from pipelines.host.files import write_json, write_text
 from pipelines.host.parts import Keep
 from pipelines.host.paths import find_path
 from pipelines.sampling.frozen import frozen_dtype
-from pipelines.scoring.raters import open_reward_model
-from pipelines.scoring.toxicity import LEXICON, Scorer, classifier, hub_classifier, lexicon
+from pipelines.scoring.raters import open_scorer
+from pipelines.scoring.toxicity import Scorer
 from pipelines.stages.benchmark.config import Benchmarks, TaskBenchmark
 from pipelines.stages.context import StageContext
 from pipelines.tasks.benchmarks import SUITES
@@ -53,7 +53,7 @@ def run(config: Benchmarks, context: StageContext) -> dict:
     be_quiet()
     chosen = choose(config.names) + [_own(config, context, place) for place in range(len(config.own))]
     data = None if config.data is None else find_path(config.data, context.base_folder)
-    toxicity = functools.cache(functools.partial(_toxicity, config, context))
+    toxicity = functools.cache(functools.partial(open_scorer, config.toxicity, context, config.dtype))
     found: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     with context.progress(len(config.models) * len(chosen), "asking", unit="benchmarks") as progress:
@@ -184,17 +184,6 @@ def _measured(
         "skipped": None,
     }
     return {**_about(one), **figures}, found.samples
-
-
-def _toxicity(config: Benchmarks, context: StageContext) -> tuple[str, Scorer]:
-    """What scores, by the name that stands in the metric."""
-    wanted = config.toxicity
-    if wanted is None:
-        return LEXICON, lexicon()
-    if wanted.classifier is not None:
-        model = open_reward_model(wanted.classifier, context, config.dtype, None)
-        return f"classifier:{wanted.classifier}", classifier(model)
-    return f"hub:{wanted.hub}", hub_classifier(str(wanted.hub))
 
 
 def _about(one: Chosen) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def notes(final: Found) -> list[str]:
                 )
     if any("[lexicon]" in (one.get("metric") or "") for one in final["benchmarks"]):
         found.append(
-            "toxicity[lexicon] counts swear words: it finds no hatred without them, and on ToxiGen's prompts it tells "
+            "toxicity[lexicon] counts swear words: it finds no hatred without them, and on ToxiGen's lines it tells "
             "hateful from neutral no better than chance."
         )
     turns = {one["model"]: one["turns"] for one in final["benchmarks"] if not one["skipped"]}

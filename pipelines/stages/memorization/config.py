@@ -1,33 +1,23 @@
 """What a look for memorized texts is asked for."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from gemma_keras.install_advice import install_command
 from pipelines.measures.personal_data import missing_packages
 from pipelines.schema.base import DtypePolicy, Problem, StageConfig, Use
-from pipelines.schema.data import FileData, TaskData, data_tag
-from pipelines.schema.named_data import NamedFile, NamedStage, NamedTask, name_problems, tag_of
+from pipelines.schema.data import FileData, TaskData
+from pipelines.schema.named_data import NamedSources, list_or_tag, name_problems
 from pipelines.schema.roles import Names
-
-Source = Annotated[
-    Annotated[NamedFile, Tag("<file>")] | Annotated[NamedTask, Tag("<task>")] | Annotated[NamedStage, Tag("<stage>")],
-    Discriminator(tag_of),
-]
-
-
-def _tag(value: Any) -> str:
-    return "<list>" if isinstance(value, list) else data_tag(value)
-
 
 Documents = Annotated[
     Annotated[str, Tag("<stage>"), Names("documents")]
     | Annotated[FileData, Tag("<file>")]
     | Annotated[TaskData, Tag("<task>")]
-    | Annotated[list[Source], Tag("<list>"), Field(min_length=1)],
-    Discriminator(_tag),
+    | Annotated[NamedSources, Tag("<list>")],
+    Discriminator(list_or_tag),
 ]
 """A stage, whose training data is meant or the rows that it left; a file; the built-in task; or named ones of these."""
 

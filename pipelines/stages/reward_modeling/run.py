@@ -13,6 +13,7 @@ from gemma_keras import GemmaCausalLM, GemmaRewardModel
 from gemma_keras.random import generator
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.encoding import encode_preferences
+from pipelines.data.sources import PREFERENCES_FILE
 from pipelines.host.errors import DataError
 from pipelines.sampling.collected import read_responses
 from pipelines.scoring.reward_models import SequenceScorer
@@ -60,8 +61,10 @@ def run(config: RewardModeling, context: StageContext) -> dict:
 
     context.doing("sampling for the normalization")
     # Sampled before training, which changes the tuned model's weights in place.
-    if isinstance(config.data, str):
-        collected = read_responses(context.inputs[config.data])
+    # Rows that a stage has only filtered say nothing of what the model says most.
+    is_collected = isinstance(config.data, str) and (context.inputs[config.data] / PREFERENCES_FILE).is_file()
+    if is_collected:
+        collected = read_responses(context.inputs[str(config.data)])
         samples = collected_samples(collected, training, heldout, config.normalize_prompts, context.seed, context.name)
         agreement = None  # the ids are those that were sampled
     else:
@@ -96,7 +99,7 @@ def run(config: RewardModeling, context: StageContext) -> dict:
         ),
         "reward_mean": model.reward_mean,
         "reward_std": model.reward_std,
-        "normalized_on": "collected_samples" if isinstance(config.data, str) else "fresh_samples",
+        "normalized_on": "collected_samples" if is_collected else "fresh_samples",
         "normalization_samples": len(samples),
         **({} if agreement is None else {"token_agreement": agreement}),
         "training_pairs": len(training),

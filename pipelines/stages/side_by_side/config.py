@@ -7,14 +7,9 @@ from pydantic import Discriminator, Field, Tag
 
 from pipelines.schema.base import DtypePolicy, Encoding, Problem, StageConfig, Use, response_room_problems
 from pipelines.schema.data import Data, TaskData
-from pipelines.schema.named_data import NamedFile, NamedStage, NamedTask, name_problems, tag_of
+from pipelines.schema.named_data import NamedSources, name_problems
 from pipelines.schema.pairwise import Judging
 from pipelines.schema.roles import LocalFile, Names
-
-PromptSet = Annotated[
-    Annotated[NamedFile, Tag("<file>")] | Annotated[NamedTask, Tag("<task>")] | Annotated[NamedStage, Tag("<stage>")],
-    Discriminator(tag_of),
-]
 
 
 def _sets_tag(value: Any) -> str:
@@ -37,7 +32,7 @@ class SideBySide(Judging, StageConfig):
         "answers are those of the rows, chosen against rejected, and the judge is measured by them.",
     )
     data: Annotated[
-        Annotated[Data, Tag("<one>")] | Annotated[list[PromptSet], Tag("<list>"), Field(min_length=1)],
+        Annotated[Data, Tag("<one>")] | Annotated[NamedSources, Tag("<list>")],
         Discriminator(_sets_tag),
     ] = Field(description="Held-out prompts, or a list of sets of them with names, which are reported apart.")
     prompts: int = Field(512, ge=1, description="At most so many prompts of each set.")

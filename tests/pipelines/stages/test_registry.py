@@ -19,7 +19,7 @@ def test_a_kind_is_called_like_its_folder(kind):
 
 
 def test_every_role_has_a_kind_that_fills_it():
-    assert all(registry.producers(role.product) for role in ROLES.values())
+    assert all(registry.producers(role) for role in ROLES.values())
 
 
 def test_the_parts_of_the_report_are_those_of_kinds():

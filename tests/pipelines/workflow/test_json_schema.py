@@ -32,7 +32,7 @@ VALUES = (
     {"rank": 0}, {"rank": "4"}, {"rnk": 4}, {"values": [1]}, {"values": []}, {"config": {"num_layers": 2}},
     {"config": {"layers": 2}}, [{"reward": "x"}], [{"reward": "x", "weight": "1"}],
     {"ensemble": ["x", "y"]}, {"ensemble": ["x"]}, {"ensemble": ["x", "y"], "combine": "max"},
-    [{"name": "x", "data": "y"}],
+    [{"name": "x", "data": "y"}], ["quality"], [{"name": "duplicates", "near": 0.5}], [{"name": "duplicates", "nr": 1}],
 )  # fmt: skip
 """Tried in the place of every key."""
 

@@ -167,7 +167,7 @@ def test_all_errors_at_once_in_the_order_of_the_file(load):
         ("from: sft\n    data: preferences", "from: reward\n    data: preferences", "16:11",
          "stage 'reward' is this stage itself"),
         ("data: preferences", "data: sft", "17:11",
-         "of kind instruction_tuning; expected a stage of kind preference_collection"),
+         "of kind instruction_tuning; expected a stage of kind data_filtering or preference_collection"),
         ("data: preferences", "data: preference", "17:11", "no stage 'preference'. Did you mean 'preferences'?"),
         ("compare: [sft, policy]", "compare: [sft, polcy]", "25:20", "nor a model folder. Did you mean 'policy'?"),
         ("compare: [sft, policy]", "compare: [sft, sft]", "25:14", "named twice"),
