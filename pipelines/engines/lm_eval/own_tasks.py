@@ -10,6 +10,11 @@ from pipelines.engines.lm_eval.configurations import metric, with_examples
 from pipelines.graders.answers import exact_answer
 from pipelines.host.errors import DataError
 from pipelines.host.spelling import did_you_mean
+from pipelines.tasks import Task
+from pipelines.tasks.items import TaskItem
+
+RIGHT = "right"
+"""The gold part that says so, and what the figure is called."""
 
 
 def own_task(
@@ -55,6 +60,28 @@ def own_task(
         "doc_to_target": "label",
         "metric_list": [metric("acc"), metric("acc_norm")],
     }
+
+
+def built_in_task(
+    items: Sequence[TaskItem], task: Task, shots: int, max_new_tokens: int, seed: int, name: str
+) -> dict[str, Any]:
+    """lm-eval's configuration of a built-in task's questions, answered in words: right as its gold part of that name
+    says, which looks past courtesies.
+
+    Raises:
+        DataError: no more items than examples.
+    """
+    known = {item.prompt: item for item in items}
+    places = (f"{name}:{number}" for number in range(1, len(items) + 1))
+    rows = [
+        Row({"prompt": item.prompt, "answer": item.answer}, place) for item, place in zip(items, places, strict=True)
+    ]
+    asked = own_task(rows, "prompt", None, "answer", shots, max_new_tokens, seed, name)
+
+    def right(doc: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
+        return {RIGHT: task.gold_reward(known[doc["prompt"]], answers[0], True).parts[RIGHT]}
+
+    return {**asked, "process_results": right, "metric_list": [metric(RIGHT)]}
 
 
 def _exact(doc: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:

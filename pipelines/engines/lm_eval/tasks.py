@@ -18,7 +18,6 @@ from gemma_keras.random import generator
 from pipelines.engines.lm_eval.bias_tasks import BIAS_TASKS
 from pipelines.engines.lm_eval.code_tasks import CODE_TASKS
 from pipelines.engines.lm_eval.configurations import with_examples
-from pipelines.engines.lm_eval.own_tasks import own_task
 from pipelines.engines.lm_eval.toxicity_tasks import TOXICITY_TASKS
 from pipelines.host.errors import DataError
 from pipelines.tasks.benchmarks.base import Benchmark, Rows
@@ -64,7 +63,7 @@ def load_tasks(
     """
     benchmark = chosen.benchmark
     if chosen.own is not None:
-        found = TaskManager(include_defaults=False).load([own_task(**chosen.own, seed=seed, name=chosen.name)])["tasks"]
+        found = TaskManager(include_defaults=False).load([chosen.own(seed=seed, name=chosen.name)])["tasks"]
     elif benchmark is None:
         found = _from_hub(lambda: TaskManager().load([chosen.name])["tasks"], chosen.name, "what its task names")
     else:

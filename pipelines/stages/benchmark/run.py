@@ -17,8 +17,8 @@ from gemma_keras.install_advice import install_command
 from pipelines.data.columns import Prompt, Text
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.jsonl import read_jsonl
-from pipelines.data.sources import load_rows
 from pipelines.engines.lm_eval.model import GemmaKerasLM
+from pipelines.engines.lm_eval.own_tasks import built_in_task, own_task
 from pipelines.engines.lm_eval.results import measure
 from pipelines.engines.lm_eval.tasks import be_quiet, draw_rows, load_tasks
 from pipelines.engines.lm_eval.toxicity_tasks import metric_of
@@ -31,6 +31,7 @@ from pipelines.scoring.raters import open_scorer
 from pipelines.scoring.toxicity import Scorer
 from pipelines.stages.benchmark.config import Benchmarks, TaskBenchmark
 from pipelines.stages.context import StageContext
+from pipelines.tasks import kept, task
 from pipelines.tasks.benchmarks import SUITES
 from pipelines.tasks.benchmarks.base import TOXICITY, Entry
 from pipelines.tasks.benchmarks.choice import Chosen, choose, published, set_folders
@@ -122,17 +123,19 @@ def _called(name: str) -> str:
 def _own(config: Benchmarks, context: StageContext, place: int) -> Chosen:
     """Questions of one's own, or of the built-in task."""
     own = config.own[place]
-    options = own.model_dump(include={"prompt", "choices", "answer", "shots", "max_new_tokens"})
+    configure: Callable[..., dict[str, Any]]
     if isinstance(own, TaskBenchmark):
-        options |= {"prompt": "prompt", "choices": None, "answer": "answer"}
-        options["rows"] = load_rows(own, context.base_folder, seed=context.seed)
+        built_in = task(own.task)
+        items = kept.prompts(built_in, own.split, own.size, context.seed)
+        configure = functools.partial(built_in_task, items, built_in, own.shots, own.max_new_tokens)
     else:
         path = find_path(own.path, context.base_folder)
         if path is None:
             raise ConfigError(f"stage {context.name!r}: no file {own.path!r}")
-        options["rows"] = list(read_jsonl(path))
+        options = own.model_dump(exclude={"name", "path"})
+        configure = functools.partial(own_task, list(read_jsonl(path)), **options)
     entry = Entry(own.name, f"{own.shots}-shot", shots=own.shots)
-    return Chosen(own.name, None, entry, own=options)
+    return Chosen(own.name, None, entry, own=configure)
 
 
 def _measured(

@@ -10,7 +10,7 @@ from pipelines.report.records import is_finite_number
 from pipelines.tasks.benchmarks import SUITES
 
 Found = Mapping[str, Any]
-SHARES = ("acc", "exact_match", "exact_answer", "math_verify", "pass@", "pct_stereotype", "toxicity[")
+SHARES = ("acc", "exact_match", "exact_answer", "right", "math_verify", "pass@", "pct_stereotype", "toxicity[")
 """How metrics begin that are shares."""
 
 

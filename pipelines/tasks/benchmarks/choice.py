@@ -1,7 +1,7 @@
 """From the names in a workflow to what is measured."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,16 @@ class Chosen:
     Args:
         name: what it is called. benchmark: what is known of it; None of a task of lm-eval's that is not.
         entry: of the suite that it stands in; with nothing published where it was named alone.
-        suite: its name, or None. own: of a user's own questions, what `own_task` takes of them; or None.
+        suite: its name, or None.
+        own: of questions that are no benchmark of lm-eval's, what makes its configuration of them, from a seed and the
+            name; or None.
     """
 
     name: str
     benchmark: Benchmark | None
     entry: Entry
     suite: str | None = None
-    own: Mapping[str, Any] | None = None
+    own: Callable[..., dict[str, Any]] | None = None
 
     def with_shots(self, shots: int) -> "Chosen":
         """The same behind another number of examples."""

@@ -14,7 +14,6 @@ from gemma_keras.random import generator
 from gemma_keras.text.chat import encode_prompt
 from pipelines.data.columns import Prompt
 from pipelines.data.contents import SeenPrompts, prompt_hashes
-from pipelines.graders.answers import exact_answer
 from pipelines.host.errors import ConfigError, DataError
 from pipelines.measures.intervals import score_interval
 from pipelines.stages.benchmark.card import card as benchmark_card
@@ -196,12 +195,23 @@ def test_the_built_in_task_is_a_benchmark_too(folder):
     final, context = run(folder, "world", ["base"], suite=[asked], samples_kept=6)
     (one,) = final["benchmarks"]
     shown = [json.loads(line) for line in (context.output / "samples.jsonl").read_text().splitlines()]
-    items = {item.prompt: item.answer for item in kept.prompts(task("small_world"), "heldout", 6, context.seed)}
-    assert one["metric"] == "exact_answer" and {row["asked"] for row in shown} == set(items)
-    scores = [exact_answer(row["answers"][0], items[row["asked"]]) for row in shown]
-    assert one["value"] == np.mean(scores)
+    items = {item.prompt: item for item in kept.prompts(task("small_world"), "heldout", 6, context.seed)}
+    assert one["metric"] == "right" and one["rows"] == 6 and {row["asked"] for row in shown} == set(items)
+    assert one["value"] == np.mean([row["counted"]["right"] for row in shown])
     (problem,) = stage_config("benchmark", models=["a"], suite=[{**asked, "split": "pretraining"}]).own[0].problems()
     assert problem == (("split",), "the texts of pretraining hold no question; expected another part, such as heldout")
+
+
+@pytest.mark.no_backend
+def test_an_answer_to_the_built_in_task_may_be_courteous_and_not_wrong():
+    from pipelines.engines.lm_eval.own_tasks import built_in_task
+
+    items = kept.prompts(task("small_world"), "heldout", 12, 17)
+    found = built_in_task(items, task("small_world"), 0, 8, 17, "world")
+    for item in items:
+        right, doc = found["process_results"], {"prompt": item.prompt, "answer": item.answer}
+        assert right(doc, [f"of course, {item.answer}."]) == {"right": 1.0}
+        assert right(doc, [f"{item.answer} and {item.answer} too"]) == {"right": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ order.
 from pathlib import Path
 from typing import Any
 
+from pipelines.report.card import table
 from pipelines.report.format import number, percent
 from pipelines.report.parts import Figures, KindReport, Section
 from pipelines.report.records import RunRecord, is_finite_number
@@ -62,10 +63,36 @@ def _lines(figures: Figures) -> list[tuple[str, str]]:
     return lines
 
 
+def _card(figures: Figures) -> list[str]:
+    lines = []
+    for one in figures[KIND]:
+        lines += [
+            f"## Data filtering ({one['stage']})",
+            "",
+            f"{number(one['rows_out'])} of {number(one['rows_in'])} rows kept.",
+            "",
+            *table(
+                ["filter", "rows seen", "dropped", "changed", "reasons"],
+                [
+                    [row["name"], *(number(row[key]) for key in ("seen", "dropped", "changed")), _counted(row)]
+                    for row in one["filters"]
+                ],
+            ),
+            "",
+        ]
+        met = _benchmarks(one["filters"])
+        if met:
+            columns = ("rows", "looked_for", "met", "in_rows")
+            rows = [[name, *(number(row[key]) for key in columns)] for name, row in met.items()]
+            lines += [*table(["test rows of", "there are", "looked for", "met in the data", "in rows"], rows), ""]
+    return lines
+
+
 REPORT = KindReport(
     kind=KIND,
     summarize=_summarize,
     color="--series-5",
     sections=(Section(KIND, "Data filtering", Path(__file__).with_name("data_filtering.html.j2"), _section),),
     lines=_lines,
+    card=_card,
 )

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.report.format import short_names
+from pipelines.report.card import table
+from pipelines.report.format import interval as as_interval
+from pipelines.report.format import number, percent, short_names
 from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure
 from pipelines.report.records import RunRecord, is_finite_number
@@ -19,6 +21,7 @@ from pipelines.stages.side_by_side.report.words import health_words, judge_name,
 KIND = "side_by_side"
 KEYS = ("judge", "answer", "order", "prompts", "dropped_prompts", "comparisons")
 ALL = "all"
+_HEAD = ("policy", "baseline", "prompts", "pairs", "won", "tied", "lost", "win rate", "length-controlled")
 
 
 def _summarize(run: RunRecord) -> Figures:
@@ -85,6 +88,24 @@ def _of_stage(number: int, found: Mapping[str, Any]) -> Iterator[SeedFigure]:
                 yield SeedFigure(f"{label}: {name}", "percent", found["stage"], (*path, key), middle=0.5)
 
 
+def _card(figures: Figures) -> list[str]:
+    lines = []
+    for found in figures[KIND]:
+        rows, comparisons = [], found["comparisons"] or []
+        for one in comparisons:
+            for name, of_set in one["sets"].items():
+                shares = (percent(of_set[key]) for key in ("wins", "tie_rate", "loss_rate"))
+                rates = (
+                    f"{percent(of_set[key])} {as_interval(of_set[f'{key}_ci95'], True)}".rstrip()
+                    for key in ("win_rate", "length_controlled")
+                )
+                rows.append([one["policy"], one["baseline"], name, number(of_set["pairs"]), *shares, *rates])
+        said = [words for one in comparisons for words in (health_words(one), people_words(one)) if words]
+        lines += [f"## Side by side ({found['stage']})", "", judge_words(found), ""]
+        lines += [*table(_HEAD, rows), "", *(f"- {words}" for words in said), ""]
+    return lines
+
+
 REPORT = KindReport(
     kind=KIND,
     summarize=_summarize,
@@ -92,4 +113,5 @@ REPORT = KindReport(
     sections=(Section(KIND, "Side by side", Path(__file__).with_name("side_by_side.html.j2"), _section),),
     lines=_lines,
     over_seeds=_over_seeds,
+    card=_card,
 )
