@@ -37,6 +37,12 @@ def test_a_judge_is_asked_each_question_once(make_chain, tmp_path):
         assert len(requests) == 2 * ROWS + 2 * 5
         assert "going on at " in run.finish("--in-process")
         assert len(requests) == 4 * ROWS
-    assert run.results(["judged"]) == whole.results(["judged"])
+        same = run.results(["judged"]) == whole.results(["judged"])
+        # Another key of the stage: the answers of the finished one are known.
+        stages["judged"]["samples_kept"] = 3
+        workflow.write_text(json.dumps({"name": "judge", "seed": 3, "stages": stages}))
+        whole.finish("--in-process")
+        assert len(requests) == 4 * ROWS and len(whole.rows("stages/judged/samples.jsonl")) == 3
+    assert same
     written = [path for path in tmp_path.rglob("*") if path.is_file() and b"sk-secret" in path.read_bytes()]
     assert written == []

@@ -81,3 +81,6 @@ def test_pairs_of_one_prompt_count_as_one():
     once = cohens_kappa(judge, people)[1]
     fourfold = cohens_kappa(np.repeat(judge, 4), np.repeat(people, 4), np.repeat(np.arange(50), 4))[1]
     assert fourfold == pytest.approx(once)
+    same = [1 - abs(one - other) / 2 for one, other in zip(judge, people, strict=True)]
+    found = agreement_figures(np.repeat(judge, 4), np.repeat(people, 4), np.repeat(np.arange(50), 4))
+    assert found["agreement_ci95"] == pytest.approx(score_interval(same))

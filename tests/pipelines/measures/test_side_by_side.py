@@ -128,4 +128,8 @@ def test_length_by_hand():
     found = length_figures(np.array([1, 0, 1, 0.5, 1]), np.array([5.0, 3, -2, 9, 0]), np.arange(5))
     assert found["longer_wins"] == pytest.approx(1 / 3)
     assert found["longer_wins_ci95"] == pytest.approx(score_interval([1.0, 0, 0]))
-    assert length_figures(np.array([1.0]), np.array([0.0]), np.arange(1))["longer_wins"] is None
+    of_one = length_figures(np.array([1.0]), np.array([0.0]), np.arange(1))
+    assert of_one["longer_wins"] is None and of_one["length_correlation"] is None
+    assert length_figures(np.array([1.0, 0]), np.array([4.0, -4]), np.arange(2))["length_correlation"] == pytest.approx(
+        1
+    )
