@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from filter_fixture import Surroundings, make_filter, of_text
 from policy_fixture import world_reward_model
 
 from gemma_keras import GemmaRewardModel
@@ -40,6 +41,17 @@ def test_a_reward_model_is_a_classifier(folder):
         raw = float(to_host(model({"token_ids": np.array([ids])}))[0])
         assert score("anything", text) == pytest.approx(1 / (1 + math.exp(-raw)), abs=1e-5)
     assert len({score("", text) for text in TEXTS}) == 3
+
+
+def test_a_filter_of_data_scores_by_the_same_model(folder):
+    surroundings = Surroundings()
+    surroundings.model_source = lambda name: folder
+    score = toxicity.classifier(GemmaRewardModel.from_preset(folder))
+    scores = sorted((score("", text), text) for text in TEXTS)
+    threshold = (scores[0][0] + scores[1][0]) / 2  # over that of one text alone
+    one = make_filter("toxicity", surroundings=surroundings, classifier="reward", threshold=threshold)
+    assert [one.judge(of_text(text)).reason for _, text in scores] == ["", "toxic", "toxic"]
+    assert surroundings.warnings == []
 
 
 @pytest.mark.needs("transformers", "torch")

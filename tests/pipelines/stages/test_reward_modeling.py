@@ -248,11 +248,16 @@ def test_the_stage_hands_its_loss_options_on(tmp_path, tuned, monkeypatch, name)
 
 
 @pytest.mark.once
-def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(tmp_path, tuned, monkeypatch):
+@pytest.mark.parametrize("is_filtered", [False, True])
+def test_external_pairs_are_encoded_and_normalised_on_samples_of_the_tuned_model(
+    tmp_path, tuned, monkeypatch, is_filtered
+):
+    """Pairs of a file, and those that a filtering stage has left."""
     monkeypatch.setattr(reward_modeling, "token_agreement", lambda tokenizer, samples: len(samples) / 4)
     rows = [{"prompt": f"red {i}", "chosen": "cat dog", "rejected": "sun"} for i in range(8)]
-    data = {"path": write_jsonl(tmp_path / "pairs.jsonl", rows)}
-    context = make_context(tmp_path, "reward", inputs={"tuned": tuned})
+    data = {"path": write_jsonl(tmp_path / "rows.jsonl", rows)}
+    context = make_context(tmp_path, "reward", inputs={"tuned": tuned, "clean": tmp_path})
+    data = "clean" if is_filtered else data
     options = {"from": "tuned", "data": data, "max_length": 48, "batch_size": 4, "max_steps": 1, "normalize_prompts": 3}
     figures = reward_modeling.run(stage_config("reward_modeling", **options), context)
     assert figures["normalized_on"] == "fresh_samples" and figures["normalization_samples"] == 3
