@@ -185,7 +185,6 @@ def _stdnum(name: str) -> Callable[[str], bool]:
 @functools.cache
 def _stdnum_modules() -> dict[str, Any]:
     """The modules of python-stdnum that know a checksum, by their last name."""
-    need_packages()
     from stdnum import iban, luhn
     from stdnum.br import cpf
     from stdnum.cn import ric

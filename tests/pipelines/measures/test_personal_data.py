@@ -95,6 +95,10 @@ def test_kinds_and_regions_can_be_chosen():
     assert kinds_in("Tel. 030 901820", regions=("US",)) == {}
 
 
+def test_unknown_countries_are_named():
+    assert personal_data.unknown_regions(["US", "usa", "DE"]) == ["usa"]
+
+
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(personal_data, "missing_packages", lambda: ("phonenumbers",))
     with pytest.raises(ConfigError, match="phonenumbers not installed: pip install"):

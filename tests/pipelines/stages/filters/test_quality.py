@@ -84,6 +84,9 @@ def test_repeated_n_grams_are_counted_in_letters():
     assert repetition(" ".join(twice)) == {"repeated n-grams"}
     assert repetition(" ".join(words + words[:10])) == set()  # 9 %
     assert repetition(" ".join(twice), least=121) == set()
+    of_page, of_answers = (make_filter("quality", use=use, rules=["repetition"]) for use in ("text", "instruction"))
+    assert of_page.judge(of_text(" ".join(twice))).reason == "repeated n-grams"
+    assert of_answers.judge(of_answer("?", " ".join(twice))).reason == ""  # under 200 words
 
 
 def test_c4_keeps_lines_that_are_sentences():
