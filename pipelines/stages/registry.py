@@ -33,9 +33,9 @@ FOLDERS = (
     "policy_optimization",
     "preference_optimization",
     "best_of_n",
+    "side_by_side",
     "evaluation",
     "reward_evaluation",
-    "side_by_side",
     "benchmark",
     "memorization",
 )

@@ -23,6 +23,7 @@ from pipelines.stages.memorization.config import Documents, Memorization
 
 TRAINED, UNSEEN, GIVEN = "trained", "unseen", "given"
 """Documents that a model has learned from, as its record says; that it has not; of a model without a record."""
+GROUPS = (TRAINED, GIVEN, UNSEEN)
 _USES = {"pretraining": "text", "instruction_tuning": "instruction"}
 """Kinds that learn from documents → what they read rows as."""
 _TRAINING_DATA: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(TrainingData)

@@ -31,7 +31,7 @@ from pipelines.sampling.prompts import Prompts
 from pipelines.sampling.rollout import Rollout, Sampling
 from pipelines.stages.context import StageContext
 from pipelines.stages.memorization.config import Memorization
-from pipelines.stages.memorization.documents import UNSEEN, Question, Source, questions, read_sources
+from pipelines.stages.memorization.documents import GROUPS, UNSEEN, Question, Source, questions, read_sources
 
 EXAMPLES = 5
 """Memorized documents of each model that stand in the figures, for the report."""
@@ -77,7 +77,8 @@ def run(config: Memorization, context: StageContext) -> dict:
     for name in config.models:
         answers, too_short = _ask(name, sources, config, context)
         passed_over = max(passed_over, too_short)
-        parts = list(dict.fromkeys((one.source, one.group) for one in answers.asked))
+        order = {(one.source, one.group): GROUPS.index(one.group) for one in answers.asked}
+        parts = sorted(order, key=order.__getitem__)
         for source, group in parts:
             is_part = [one.source == source and one.group == group for one in answers.asked]
             rows.append({"model": name, "source": source, "group": group, **_figures(answers, np.array(is_part))})

@@ -46,6 +46,16 @@ def test_summary_and_lines():
     ]
 
 
+def test_the_card_says_what_was_dropped_and_what_of_test_sets_was_met():
+    stages = [StageRecord("clean", kind="data_filtering", final=FINAL)]
+    card = REPORT.card(REPORT.summarize(RunRecord("folder", "run", 17, "", stages)))
+    assert card[:3] == ["## Data filtering (clean)", "", "1,500 of 2,000 rows kept."]
+    assert (
+        "| personal_data | 2,000 | 487 | 0 | personal 480, sensitive 7; found email 481, iban 7 |" in card
+        and "| mbpp | 500 | 498 | 12 | 13 |" in card
+    )
+
+
 def test_the_page_has_a_section_only_where_rows_were_filtered(tmp_path):
     folder = fixture.write_run(tmp_path / "run")
     report.write(folder, reports())

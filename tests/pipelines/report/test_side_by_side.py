@@ -48,6 +48,20 @@ FINAL = {
 }  # fmt: skip
 
 
+def test_headline_and_card():
+    found = REPORT.summarize(RunRecord("folder", "run", 17, "", [StageRecord("s", kind="side_by_side", final=FINAL)]))
+    assert REPORT.verdict(found) == (
+        "policy has a win rate of 60.0 % [51.0, 69.0] against sft on 100 prompts, says gemma-3-27b at http://localhost/v1"
+    )
+    card = REPORT.card(found)
+    assert card[0] == "## Side by side (s)" and judge_words({"stage": "s", **FINAL}) in card
+    assert "| policy | sft | safety | 100 | 60.0 % | 20.0 % | 20.0 % | 70.0 % [61.0, 79.0] | 65.0 % |" in card
+    assert f"- {people_words(COMPARISON)}" in card
+    for change in ({"judge": "longest"}, {"comparisons": [{**COMPARISON, "policy": "chosen"}]}, {"comparisons": None}):
+        silent = StageRecord("s", kind="side_by_side", final={**FINAL, **change})
+        assert REPORT.verdict(REPORT.summarize(RunRecord("folder", "run", 17, "", [silent]))) is None
+
+
 def test_summary_lines_and_seeds():
     stages = [StageRecord("judged", kind="side_by_side", final=FINAL), StageRecord("b", kind="side_by_side")]
     found = REPORT.summarize(RunRecord("folder", "run", 17, "", stages))

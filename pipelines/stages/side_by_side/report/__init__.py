@@ -16,7 +16,13 @@ from pipelines.report.headline import interval
 from pipelines.report.parts import Figures, KindReport, Section, SeedFigure
 from pipelines.report.records import RunRecord, is_finite_number
 from pipelines.report.win_rates import win_rates
-from pipelines.stages.side_by_side.report.words import health_words, judge_name, judge_words, people_words
+from pipelines.stages.side_by_side.report.words import (
+    health_words,
+    judge_name,
+    judge_words,
+    people_words,
+    verdict_words,
+)
 
 KIND = "side_by_side"
 KEYS = ("judge", "answer", "order", "prompts", "dropped_prompts", "comparisons")
@@ -114,4 +120,5 @@ REPORT = KindReport(
     lines=_lines,
     over_seeds=_over_seeds,
     card=_card,
+    verdict=lambda figures: next(filter(None, map(verdict_words, reversed(figures[KIND]))), None),
 )

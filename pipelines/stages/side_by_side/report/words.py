@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.report.format import number, percent, short_names
+from pipelines.report.format import interval, number, percent, short_names
 from pipelines.report.records import is_finite_number
 
 _HOW = {
@@ -39,6 +39,20 @@ def judge_name(found: Mapping[str, Any]) -> str:
     """Of a model's folder or file the part that tells it; an endpoint as it is."""
     judge = str(found["judge"])
     return judge if " at " in judge else short_names([judge])[judge]
+
+
+def verdict_words(found: Mapping[str, Any]) -> str | None:
+    """The last policy against the first, as a headline; None where a rule judged, which reads nothing, or rows."""
+    compared = [one for one in found["comparisons"] or [] if one["policy"] != CHOSEN]
+    if not compared or judge_name(found) in RULES:
+        return None
+    one = compared[-1]
+    figures, short = one["sets"]["all"], short_names([one["policy"], one["baseline"]])
+    ends = interval(figures["win_rate_ci95"], as_percent=True)
+    return (
+        f"{short[one['policy']]} has a win rate of {percent(figures['win_rate'])} {ends} against "
+        f"{short[one['baseline']]} on {number(figures['pairs'])} prompts, says {judge_name(found)}"
+    )
 
 
 def health_words(one: Mapping[str, Any]) -> str:
