@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.fault("SIGKILL and stop signals at random moments of each kind of stage"),
 ]
 CHAIN = ("pretrained", "sft", "preferences", "reward", "policy", "evaluation")
-MORE_KINDS = ("lora", "best", "kto", "reinforce", "grpo", "ppo", "asked")
+MORE_KINDS = ("lora", "best", "kto", "reinforce", "grpo", "ppo", "asked", "mixed", "clean", "said", "judged")
 KILLS = ("runner", "stage") * 5
 STOPS = (("SIGTERM", 1), ("SIGINT", 2), ("SIGHUP", 1))
 EVERY_SECONDS = 0.05

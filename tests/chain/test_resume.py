@@ -11,7 +11,7 @@ CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "TF_XLA_FLAGS")
 pytestmark = [pytest.mark.slow, pytest.mark.fault("a stage killed in its middle ends with equal bits")]
 MORE = {
     "lora": "2", "mixed": "4", "best": "2", "kto": "2 6", "reinforce": "2", "grpo": "2", "ppo": "2", "asked": "2 4",
-    "said": "2", "judged": "2 4 6",
+    "clean": "2", "said": "2", "judged": "2 4 6",
 }  # fmt: skip
 """Stage of `more_kinds.yaml` to where it is killed: among its parts, or after an update that no state holds."""
 
