@@ -82,6 +82,10 @@ def test_list_copy_validate_from_another_folder(installed, repository, tmp_path)
             # They start from the folders of a quickstart run, which are not here: they must say so.
             assert validated.returncode == 2
             assert "Run the workflow 'quickstart' first" in validated.stdout + validated.stderr
+        elif "# Needs: pip install" in (tmp_path / f"{name}.yaml").read_text():
+            assert validated.returncode == 2
+            said = [line for line in (validated.stdout + validated.stderr).splitlines() if line.strip()]
+            assert said and all("not installed: pip install" in line for line in said), said
         else:
             assert validated.returncode == 0, f"{name}: {validated.stdout}{validated.stderr}"
 
