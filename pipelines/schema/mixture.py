@@ -10,7 +10,7 @@ from pipelines.host.spelling import did_you_mean
 from pipelines.schema.base import Problem, Settings, TrainingOptions
 from pipelines.schema.data import FileData, TaskData
 from pipelines.schema.named_data import NamedFile, NamedStage, NamedTask, list_or_tag, name_problems, tag_of
-from pipelines.schema.roles import Names
+from pipelines.schema.roles import TELLS, Names
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -18,7 +18,11 @@ Weight = Annotated[float, Field(ge=0)]
 class Weighted(Settings):
     """A source's share of what is learned from. Abstract."""
 
-    weight: Weight = Field(1.0, description="Share of the rows, beside the other sources' weights; 0: not yet.")
+    weight: Weight = Field(
+        1.0,
+        description="Share of the rows, beside the other sources' weights; 0: not yet.",
+        json_schema_extra={TELLS: True},
+    )
 
 
 class WeightedFile(NamedFile, Weighted):

@@ -27,6 +27,8 @@ FUNCTION_PREFIX = "function:"
 GOLD = "gold"
 NAMES = "x-names"
 """Keyword of a JSON schema that holds the role of a name."""
+TELLS = "x-tells"
+"""Keyword of a JSON schema that marks a key by which a block is told from another that begins alike."""
 
 
 DATA: tuple[Product, ...] = ("preferences", "demonstrations", "rows")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipelines.schema.base import Settings, StageConfig
-from pipelines.schema.roles import NAMES
+from pipelines.schema.roles import NAMES, TELLS
 from pipelines.stages.registry import KINDS
 from pipelines.workflow.json_schema import workflow_schema
 from pipelines.workflow.schema import REPEAT
@@ -194,11 +194,13 @@ def _constant(option: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _written(option: Mapping[str, Any]) -> str:
-    """How a block begins: the key that tells it from others, else the first that it needs, else its first."""
+    """How a block begins: the key that tells it from others, else the first that it needs, else its first; and the key
+    that tells it from another that begins so."""
     fixed, properties = _fixed(option), option["properties"]
     first = next(iter(fixed), None) or next((name for name in properties if name in option.get("required", ())), None)
     first = first or next(iter(properties))
-    return f"{{{first}: {fixed.get(first, '…')}}}"
+    telling = "".join(f", {name}: …" for name, below in properties.items() if TELLS in below)
+    return f"{{{first}: {fixed.get(first, '…')}{telling}}}"
 
 
 def _default(schema: Mapping[str, Any], is_needed: bool) -> str:
