@@ -60,7 +60,7 @@ class Chain:
         self.inputs[name], self.warnings[name] = context.output, context.warnings
         return self.sides[name]
 
-    def _catch_texts(self, model, training, heldout, config, context, save):
+    def _catch_texts(self, model, training, heldout, config, context, save, *rest):
         def contents(examples):
             return {
                 self._prompt(model.tokenizer, getattr(one, "prompt_ids", None) or one.token_ids) for one in examples
