@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.filters import area
 from gemma_keras.random import generator
 
 WORKFLOW = Path(__file__).with_name("toxicity_classifier.yaml")
@@ -126,12 +127,6 @@ def table(statements: Statements, scores: dict[str, dict[str, list[float]]]) -> 
         cells = [group or "**all**", *map(str, counts), *(f"{value:.3f}" for value in areas)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def area(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """How often a positive scores above a negative, ties by half: the area under the ROC curve."""
-    wins = sum((p > n) + (p == n) / 2 for p in positive for n in negative)
-    return wins / (len(positive) * len(negative))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def write_json(path: Path, value: Any) -> None:
         # A path in another encoding than the system's: UTF-8 cannot hold what Python makes of it, an escape can.
         text = json.dumps(value, indent=2)
     write_text(path, text + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows atomically, a JSON object a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def file_digest(path: Path) -> str:

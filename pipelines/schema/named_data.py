@@ -41,10 +41,8 @@ def spec_of(source: Named) -> str | FileData | TaskData:
 
 def tag_of(value: Any) -> str:
     """Which of the three a value in YAML is, for a union's discriminator."""
-    for tag, of_class in (("stage", NamedStage), ("task", NamedTask)):
-        if isinstance(value, of_class) or (isinstance(value, dict) and tag in value):
-            return f"<{tag}>"
-    return "<file>"
+    is_stage = isinstance(value, NamedStage) or (isinstance(value, dict) and "stage" in value)
+    return "<stage>" if is_stage else data_tag(value)
 
 
 NamedSources = Annotated[

@@ -106,6 +106,21 @@ class StageContext:
             raise ConfigError(f"stage {self.name!r}: {name!r} is neither an earlier stage nor a folder with a model")
         return found
 
+    def file(self, name: str, what: str = "") -> Path:
+        """A file beside the workflow.
+
+        Args:
+            what: behind its name in the message.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        path = find_path(name, self.base_folder)
+        if path is None:
+            said = f"no file {name!r}{what and f' {what}'}"
+            raise ConfigError(f"stage {self.name!r}: {said} (relative to {self.base_folder})")
+        return path
+
     def examples(self, data: str | FileData | TaskData, use: Any) -> list:
         """The typed examples of a stage's `data`; see `pipelines.data.examples.load_examples`.
 

@@ -31,8 +31,15 @@ class KeptParts:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-        self.inputs = inputs
-        self._folder, self._identity = folder, identity
+        self._folder, self._identity, self._inputs = folder, identity, inputs
+
+    def digest_of(self, name: str, key: str) -> str | None:
+        """Of a model that a stage reads; None of one on the hub, where nobody can say which commit it is.
+
+        Args:
+            name: as the workflow has it. key: that names it there.
+        """
+        return self._inputs.get(name) or self._inputs.get(key)
 
     def around(self, keep: Keep, work: Any) -> Keep:
         """A `Keep` that takes the parts of some work from disk where it was finished before, and keeps them there once

@@ -1,7 +1,7 @@
 """What benchmarks are asked for."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from gemma_keras.install_advice import install_command
 from pipelines.graders.code.sandbox import Sandbox
 from pipelines.schema.base import DtypePolicy, Problem, Settings, StageConfig
+from pipelines.schema.data import data_tag
 from pipelines.schema.named_data import NamedTask
 from pipelines.schema.roles import KeyPath, LocalFile, Names
 from pipelines.schema.scoring import ToxicityModel
@@ -59,8 +60,7 @@ class Toxicity(ToxicityModel):
 def _one(value: Any) -> str:
     if isinstance(value, str):
         return "<name>"
-    is_task = isinstance(value, TaskBenchmark) or isinstance(value, Mapping) and "task" in value
-    return "<task>" if is_task else "<own>"
+    return "<task>" if data_tag(value) == "<task>" else "<own>"
 
 
 def _suite(value: Any) -> str:

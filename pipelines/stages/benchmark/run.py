@@ -5,7 +5,6 @@ them, the rows that are drawn, the intervals and what stands beside.
 import functools
 import importlib.metadata
 import importlib.util
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +21,8 @@ from pipelines.engines.lm_eval.own_tasks import built_in_task, own_task
 from pipelines.engines.lm_eval.results import measure
 from pipelines.engines.lm_eval.tasks import be_quiet, draw_rows, load_tasks
 from pipelines.engines.lm_eval.toxicity_tasks import metric_of
-from pipelines.host.errors import ConfigError, DataError
-from pipelines.host.files import write_json, write_text
+from pipelines.host.errors import DataError
+from pipelines.host.files import write_json, write_json_lines
 from pipelines.host.parts import Keep
 from pipelines.host.paths import find_path
 from pipelines.sampling.frozen import frozen_dtype
@@ -76,7 +75,7 @@ def run(config: Benchmarks, context: StageContext) -> dict:
     _warn(found, context)
     final = {"columns": published(chosen), "benchmarks": found, "settings": _settings(config, context)}
     write_json(context.output / "benchmarks.json", final)
-    write_text(context.output / "samples.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in samples))
+    write_json_lines(context.output / "samples.jsonl", samples)
     return final
 
 
@@ -94,9 +93,8 @@ def _keeping(model: str, benchmark: str, config: Benchmarks, context: StageConte
         inside = context.parts(f"{model}/{benchmark}/{kind}")
         if context.kept_parts is None:
             return inside
-        known = context.kept_parts.inputs
-        digest = known.get(model) or known.get(f"models.{config.models.index(model)}")
-        if digest is None:  # on the hub, where nobody can say which commit it is
+        digest = context.kept_parts.digest_of(model, f"models.{config.models.index(model)}")
+        if digest is None:
             return inside
         return context.kept_parts.around(inside, {"model": digest, "dtype": config.dtype, "kind": kind, **work})
 
@@ -129,11 +127,8 @@ def _own(config: Benchmarks, context: StageContext, place: int) -> Chosen:
         items = kept.prompts(built_in, own.split, own.size, context.seed)
         configure = functools.partial(built_in_task, items, built_in, own.shots, own.max_new_tokens)
     else:
-        path = find_path(own.path, context.base_folder)
-        if path is None:
-            raise ConfigError(f"stage {context.name!r}: no file {own.path!r}")
         options = own.model_dump(exclude={"name", "path"})
-        configure = functools.partial(own_task, list(read_jsonl(path)), **options)
+        configure = functools.partial(own_task, list(read_jsonl(context.file(own.path))), **options)
     entry = Entry(own.name, f"{own.shots}-shot", shots=own.shots)
     return Chosen(own.name, None, entry, own=configure)
 

@@ -5,17 +5,16 @@ policy optimization has to beat at equal KL. What it keeps is data for more inst
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.files import write_text
 from pipelines.algorithms.best_of_n import best_of_n_kl, expected_best
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.sources import DEMONSTRATIONS_FILE
 from pipelines.host.errors import DataError
+from pipelines.host.files import write_json_lines
 from pipelines.measures.intervals import Bounds, groups_of
 from pipelines.measures.judges import mean_with_interval
 from pipelines.sampling.frozen import frozen_dtype
@@ -69,8 +68,7 @@ def run(config: BestOfN, context: StageContext) -> dict:
     rows = [_demonstration(rollout, prompts, row, float(rewards.flat[row])) for row in best if rollout.finished[row]]
     if not rows:
         raise DataError(_why_nothing(config, context.name, rewards, len(best)))
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_text(context.output / DEMONSTRATIONS_FILE, "".join(lines))
+    write_json_lines(context.output / DEMONSTRATIONS_FILE, rows)
     hashes = [prompt_hashes(example) for example in prompts.examples]
     (context.seen_before(config) | SeenPrompts.of(hashes)).write(context.output)
     return {

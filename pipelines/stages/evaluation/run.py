@@ -3,16 +3,14 @@ responses are worth."""
 
 import functools
 import itertools
-import json
 import math
 
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.files import write_text
 from pipelines.data.contents import prompt_hashes
 from pipelines.host.errors import ConfigError
-from pipelines.host.files import write_json
+from pipelines.host.files import write_json, write_json_lines
 from pipelines.measures.intervals import groups_of
 from pipelines.measures.judges import compare
 from pipelines.sampling.frozen import frozen_dtype
@@ -146,8 +144,8 @@ def _write_samples(results: dict[str, PolicyResult], prompts: Prompts, count: in
         }
         if example.answer is not None:
             row["answer"] = example.answer
-        rows.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_text(context.output / "samples.jsonl", "".join(rows))
+        rows.append(row)
+    write_json_lines(context.output / "samples.jsonl", rows)
 
 
 def _load(name: str, config: Evaluation, context: StageContext) -> GemmaCausalLM:

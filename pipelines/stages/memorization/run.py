@@ -11,7 +11,6 @@ is decoded and encoded again. Departures from the paper:
 """
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.files import write_text
 from pipelines.data.batches import bucket
 from pipelines.data.encoding import need_tokenizer
 from pipelines.host.errors import DataError
+from pipelines.host.files import write_json_lines
 from pipelines.measures.edit_distance import edit_distances
 from pipelines.measures.intervals import score_interval
 from pipelines.measures.personal_data import Found, find_personal_data, highest_severity, redacted
@@ -87,8 +86,7 @@ def run(config: Memorization, context: StageContext) -> dict:
         examples += shown[:EXAMPLES]
         lines += shown
     _warn(rows, context)
-    text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines)
-    write_text(context.output / "memorized.jsonl", text)
+    write_json_lines(context.output / "memorized.jsonl", lines)
     return {"rows": rows, "by_repeats": by_repeats, "examples": examples, "passed_over": passed_over}
 
 

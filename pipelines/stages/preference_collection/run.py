@@ -5,7 +5,6 @@ people: with `export: true` the pairs are written for them, and a later run of t
 them to the same pairs, which it samples again from the same draws.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from gemma_keras import GemmaCausalLM
-from gemma_keras.files import write_text
 from pipelines.algorithms.preference import accuracy_ceiling
 from pipelines.data.contents import SeenPrompts, prompt_hashes
 from pipelines.data.human_ratings import EXPORT_FILE
 from pipelines.data.sources import PREFERENCES_FILE
-from pipelines.host.errors import ConfigError, DataError
-from pipelines.host.paths import find_path
+from pipelines.host.errors import DataError
+from pipelines.host.files import write_json_lines
 from pipelines.sampling.collected import write_responses
 from pipelines.sampling.frozen import frozen_dtype
 from pipelines.sampling.prompts import Prompts, encode_prompts
@@ -65,7 +63,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
     prompts = encode_prompts(model.tokenizer, examples, config.max_length, config.max_new_tokens)
     by_people = config.export or config.ratings is not None
     # Whatever is wrong with the raters must show before hours of sampling.
-    ratings = None if config.ratings is None else _ratings_path(config.ratings, context)
+    ratings = None if config.ratings is None else context.file(config.ratings, "with ratings")
     settings = RaterSettings(
         config.dtype,
         config.quantize_reward_model,
@@ -88,7 +86,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
         "truncated_responses": float(1 - rollout.finished.mean()),
     }
     if config.export:
-        _write_rows(context, EXPORT_FILE, export_rows(pairs, rollout, prompts))
+        write_json_lines(context.output / EXPORT_FILE, export_rows(pairs, rollout, prompts))
         final["exported_pairs"] = len(pairs)
     if rater is not None:
         verdicts, scores, figures = _rated_by_scores(pairs, rollout, prompts, rater, config, context)
@@ -104,7 +102,7 @@ def run(config: PreferenceCollection, context: StageContext) -> dict:
             "Raise samples_per_prompt or temperature, or use more prompts."
         )
     write_responses(context.output, rollout, config.samples_per_prompt)
-    _write_rows(context, PREFERENCES_FILE, preference_rows(verdicts, rollout, prompts, scores))
+    write_json_lines(context.output / PREFERENCES_FILE, preference_rows(verdicts, rollout, prompts, scores))
     return {**final, "pairs": len(verdicts), **figures}
 
 
@@ -162,13 +160,6 @@ def _rated_by_people(pairs: Sequence[Pair], ratings: Path) -> Rated:
     return verdicts, None, {"ties": ties, "unrated_pairs": unrated, "rater": "people"}
 
 
-def _ratings_path(name: str, context: StageContext) -> Path:
-    path = find_path(name, context.base_folder)
-    if path is None:
-        raise ConfigError(f"stage {context.name!r}: no file {name!r} with ratings (relative to {context.base_folder})")
-    return path
-
-
 def _quality(verdicts: Sequence[Verdict], scores: np.ndarray) -> dict:
     """How often the rater took the better answer, and the accuracy that the best judge of these labels can expect."""
     if not verdicts:
@@ -178,7 +169,3 @@ def _quality(verdicts: Sequence[Verdict], scores: np.ndarray) -> dict:
         "agreement": float(np.mean(np.sign(differences) + 1)) / 2,
         "ceiling": accuracy_ceiling([verdict.probability for verdict in verdicts if verdict.probability is not None]),
     }
-
-
-def _write_rows(context: StageContext, name: str, rows: Sequence[dict]) -> None:
-    write_text(context.output / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

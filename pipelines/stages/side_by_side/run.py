@@ -1,18 +1,15 @@
 """Pairs of answers before a judge that sees both, and what that says of the policies and of the judge."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gemma_keras.files import write_text
 from pipelines.data.human_ratings import EXPORT_FILE, read_ratings, row_to_rate
-from pipelines.host.errors import ConfigError
+from pipelines.host.files import write_json_lines
 from pipelines.host.parts import Keep
-from pipelines.host.paths import find_path
 from pipelines.sampling.prompts import prompt_text
 from pipelines.schema.pairwise import JudgeEndpoint, JudgeModel
 from pipelines.schema.roles import plain
@@ -53,7 +50,7 @@ def run(config: SideBySide, context: StageContext) -> dict:
         of the last of them over all sets, in the open, `policy`, `baseline` and the figures in `HEADLINE`.
     """
     sets = read_sets(config, context)
-    ratings = _ratings_path(config, context)
+    ratings = None if config.ratings is None else context.file(config.ratings, "with ratings")
     answers = sample_answers(sets, config, context) if config.compare else answers_of_rows(sets)
     baseline, *policies = config.compare or (REJECTED, CHOSEN)
     pairs = {policy: answers.pairs(policy, baseline) for policy in policies}
@@ -109,9 +106,8 @@ def _keeping(policy: str, pairs: Sequence[PairToJudge], config: SideBySide, cont
         return inside
     judge = plain(config.judge)
     if isinstance(config.judge, JudgeModel):
-        known = context.kept_parts.inputs
-        judge["model"] = known.get(config.judge.model) or known.get("judge.model")
-        if judge["model"] is None:  # on the hub, where nobody can say which commit it is
+        judge["model"] = context.kept_parts.digest_of(config.judge.model, "judge.model")
+        if judge["model"] is None:
             return inside
     asked = hashlib.sha256(repr(list(pairs)).encode()).hexdigest()
     how = {"answer": config.answer, "order": config.order, "tokens": config.verdict_tokens, "dtype": config.dtype}
@@ -128,15 +124,6 @@ def _comparison(policy: str, baseline: str, compared: Compared) -> dict[str, Any
         "too_long": judged.too_long,
         "sets": compared.by_set(),
     }
-
-
-def _ratings_path(config: SideBySide, context: StageContext) -> Path | None:
-    path = None if config.ratings is None else find_path(config.ratings, context.base_folder)
-    if config.ratings is not None and path is None:
-        raise ConfigError(
-            f"stage {context.name!r}: no file {config.ratings!r} with ratings (relative to {context.base_folder})"
-        )
-    return path
 
 
 def _people(
@@ -165,7 +152,7 @@ def _export(pairs: Mapping[str, Sequence[PairToJudge]], context: StageContext) -
             reversed(pair.answers) if is_turned(context.seed, context.name, pair.identifier) else pair.answers
         )
         rows[pair.identifier] = row_to_rate(pair.identifier, pair.prompt, first, second)
-    _write_rows(EXPORT_FILE, list(rows.values()), context)
+    write_json_lines(context.output / EXPORT_FILE, rows.values())
 
 
 def _warn(comparisons: Sequence[Mapping[str, Any]], config: SideBySide, context: StageContext) -> None:
@@ -203,7 +190,7 @@ def _write_verdicts(compared: Mapping[str, Compared], baseline: str, context: St
                     "judge_as_first": judged.first_text[i], "judge_as_second": judged.second_text[i],
                 }
             )  # fmt: skip
-    _write_rows("verdicts.jsonl", rows, context)
+    write_json_lines(context.output / "verdicts.jsonl", rows)
 
 
 def _write_samples(answers: Answers, compared: Mapping[str, Compared], count: int, context: StageContext) -> None:
@@ -215,11 +202,7 @@ def _write_samples(answers: Answers, compared: Mapping[str, Compared], count: in
         }
         for i, example in enumerate(answers.examples[:count])
     ]
-    _write_rows("samples.jsonl", rows, context)
-
-
-def _write_rows(name: str, rows: Sequence[Mapping[str, Any]], context: StageContext) -> None:
-    write_text(context.output / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(context.output / "samples.jsonl", rows)
 
 
 def _number(value: float) -> float | None:
